@@ -1,0 +1,172 @@
+"""Mask2Former: a Swin backbone, a deformable-attention pixel decoder, masked attention (Cheng et al., arXiv 2112.01527).
+
+`size = "small"` is the note's model, transformers' port of Mask2Former-Swin-Small. `size = "tiny"` is the same design
+with 1.1 M parameters, for small studies. The loss is ours (`segbench/matching.py`): transformers' own asks the host once
+per image and decoder layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from segbench import matching
+from segbench.architectures.segmenter import Segmenter
+from segbench.architectures.torchvision_ops import ensure_importable
+from segbench.architectures.weights import LOCAL_WAYS, Weights, read_state_dict
+from segbench.errors import UserError
+
+PRETRAINED = "facebook/mask2former-swin-small-coco-panoptic"
+_HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
+_UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built by transformers, never called; old files lack it
+_SECONDS_TO_ANSWER = 5  # of the hub, before we say that it cannot be reached
+_FAINTEST = 1e-6  # score of a class that no query claims at a pixel: bounds the negative log-likelihood
+
+# What fixes the shapes and the meaning of the weights, by size: of Mask2FormerConfig, and of its backbone's SwinConfig.
+_SIZES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+    # configs/coco/panoptic-segmentation/swin/maskformer2_swin_small_bs16_50ep.yaml of facebookresearch/Mask2Former.
+    # transformers counts the loss on the learnt queries as a decoder layer: 10 here are 9 layers and 10 predictions.
+    "small": (
+        {
+            "feature_size": 256,
+            "mask_feature_size": 256,
+            "hidden_dim": 256,
+            "encoder_feedforward_dim": 1024,
+            "dim_feedforward": 2048,
+            "encoder_layers": 6,
+            "decoder_layers": 10,
+            "num_attention_heads": 8,
+            "num_queries": 100,
+            "dropout": 0.0,
+            "pre_norm": False,
+        },
+        {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24), "window_size": 7},
+    ),
+    "tiny": (
+        {
+            "feature_size": 64,
+            "mask_feature_size": 64,
+            "hidden_dim": 64,
+            "encoder_feedforward_dim": 128,
+            "dim_feedforward": 256,
+            "encoder_layers": 2,
+            "decoder_layers": 4,
+            "num_attention_heads": 4,
+            "num_queries": 20,
+            "dropout": 0.0,
+            "pre_norm": False,
+        },
+        # At 64×128 the stages see 16×32 … 2×4 positions, and a window of 7 would mostly hold padding.
+        {"embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
+    ),
+}
+_DROP_PATH = {"small": 0.3, "tiny": 0.0}  # stochastic depth: the published recipe's; none where so little could overfit
+
+
+class Outputs(NamedTuple):
+    """What every decoder layer predicts, first to last; after `for_inference` the last layer alone (L = 1)."""
+
+    classes: Tensor  # (L, B, Q, C+1) logits; the last class is "no object"
+    masks: Tensor  # (L, B, Q, H/4, W/4) logits
+
+
+class Mask2Former(Segmenter):
+    """transformers' network under our contract."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+        self._only_last = False
+
+    def forward(self, images: Tensor) -> Outputs:
+        """images: (B, 3, H, W), any H and W. The network is called inside its own loss, which we replace."""
+        found = self.network.model(pixel_values=images, output_hidden_states=True, return_dict=True)
+        first = -1 if self._only_last else 0
+        states = torch.stack(found.transformer_decoder_intermediate_states[first:])  # (L, Q, B, hidden)
+        return Outputs(self.network.class_predictor(states.transpose(1, 2)), torch.stack(found.masks_queries_logits[first:]))
+
+    def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
+        """Class, mask and dice terms of the set prediction loss, weighted 2, 5, 5 and summed over decoder layers."""
+        classes, masks, dice = matching.loss(outputs.classes, outputs.masks, labels)
+        return {"class": classes, "mask": masks, "dice": dice}
+
+    def scores(self, outputs: Outputs) -> Tensor:
+        """(B, C, h, w), 0..Q: each query's class probabilities times its mask, summed over queries (MaskFormer, 3.4)."""
+        classes = outputs.classes[-1].float().softmax(-1)[..., :-1]
+        return torch.einsum("bqc,bqhw->bchw", classes, outputs.masks[-1].float().sigmoid())
+
+    def log_probabilities(self, scores: Tensor) -> Tensor:
+        """log(s_c / Σ s): the scores are sums of probabilities, so their shares are the class distribution."""
+        scores = scores.clamp(min=_FAINTEST)
+        return scores.log() - scores.sum(1, keepdim=True).log()
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module's, but keeps the pixel decoder's layers out of training mode.
+
+        There they have nothing to do (no dropout) but ask the host, once a layer, whether float16 overflowed.
+        """
+        super().train(mode)
+        for layer in self.network.model.pixel_level_module.decoder.encoder.layers:
+            layer.training = False
+        return self
+
+    def for_inference(self) -> Self:
+        """Also keeps the last layer's predictions alone."""
+        self._only_last = True
+        return self.eval()
+
+
+def build(classes: int, weights: Weights, size: str = "small") -> Segmenter:
+    """Published weights exist for "small". A file or folder must hold weights of `size`, for any number of classes."""
+    if size not in _SIZES:
+        raise UserError(f"mask2former has no size '{size}'; it has: {', '.join(_SIZES)}. Mend [model] in mask2former.toml")
+    if weights.kind == "pretrained" and size != "small":
+        raise UserError(f"there are no published weights for mask2former at size '{size}': {LOCAL_WAYS}")
+    ensure_importable()
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    with _quiet():
+        if weights.kind == "random":
+            return Mask2Former(Mask2FormerForUniversalSegmentation(_config(classes, size)))
+        if weights.kind == "pretrained":
+            return Mask2Former(_load(PRETRAINED, _published(), classes, size))
+        if weights.kind == "folder":
+            return Mask2Former(_load(str(weights.path), {"local_files_only": True}, classes, size))
+        assert weights.path is not None
+        source = {"config": _config(classes, size), "state_dict": read_state_dict(weights.path)}
+        return Mask2Former(_load(str(weights.path), source, classes, size))
+
+
+def _config(classes: int, size: str) -> Any:
+    from transformers import Mask2FormerConfig, SwinConfig
+
+    head, backbone = _SIZES[size]
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    swin = SwinConfig(**backbone, drop_path_rate=_DROP_PATH[size], out_features=stages)
+    return Mask2FormerConfig(**head, backbone_config=swin, num_labels=classes)
+
+
+def _load(name: str, source: dict[str, Any], classes: int, size: str) -> Any:
+    """transformers' loader, which also knows the tensor names of its older versions, made strict.
+
+    `source` is {"config", "state_dict"}, or what to pass on when `name` is a folder's or a published name.
+    Raises UserError where nothing can be read, and where what is read is not the architecture of `size`.
+    """
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    try:
+        network, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+            None if "state_dict" in source else name,
+            **({} if "config" in source else {"num_labels": classes}),
+            **source,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    except Exception as error:  # json's, safetensors', pickle's, the hub's and torch's errors share no narrower class
+        raise UserError(f"{name} cannot be loaded ({_brief(error)}): {LOCAL_WAYS}") from error
+    return network

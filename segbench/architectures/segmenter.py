@@ -1,0 +1,41 @@
+"""Segmenter: what every architecture is to the rest of the program. One level of inheritance, never two.
+
+An architecture is one file in this folder with a `build` function (see `architectures/__init__.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Segmenter(nn.Module):
+    """A network with its own loss and its own way to score classes.
+
+    Shapes: B images, C classes, H×W pixels; h×w is whatever resolution the network itself works at.
+    `forward` may run under autocast; `losses` and `scores` receive its outputs outside of autocast and compute in float32.
+    """
+
+    smallest_batch: ClassVar[int] = 1  # 2 where BatchNorm sees one value per channel and image
+
+    def forward(self, images: Tensor) -> Any:
+        """images: (B, 3, H, W) float, normalised. Returns whatever `losses` and `scores` of this class need."""
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def losses(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
+        """Weighted scalar terms; their sum is what training minimises. labels: (B, H, W) int64, 0..C-1."""
+        raise TypeError(f"{type(self).__name__} does not define losses")
+
+    def scores(self, outputs: Any) -> Tensor:
+        """(B, C, h, w) float32. Resized bilinearly to H×W, its argmax over C is the predicted class."""
+        raise TypeError(f"{type(self).__name__} does not define scores")
+
+    def log_probabilities(self, scores: Tensor) -> Tensor:
+        """Log of the class-normalised scores, same shape: what the pixel NLL, comparable between architectures, reads."""
+        return torch.log_softmax(scores, dim=1)
+
+    def for_inference(self) -> Self:
+        """Drops what only training needs, and returns the model in evaluation mode."""
+        return self.eval()

@@ -1,0 +1,41 @@
+"""Makes `import torchvision` work where its compiled operators do not load.
+
+The registry's torchvision wheel is built for CUDA. Beside a CPU build of torch its `_C` library does not load, and the
+import fails with "operator torchvision::nms does not exist" (transformers' Mask2Former imports torchvision too).
+segbench calls no compiled operator of torchvision, so declaring the two names its import looks up is enough.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+
+import torch
+
+_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_keep: list[torch.library.Library] = []  # a declaration lives as long as its Library
+
+
+def ensure_importable() -> None:
+    """Declares torchvision::nms and ::qnms where torchvision's own library cannot declare them. Harmless to call twice."""
+    if _keep or "torchvision" in sys.modules or _own_operators_load():
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(name + _SIGNATURE)
+    _keep.append(library)
+
+
+def _own_operators_load() -> bool:
+    package = importlib.util.find_spec("torchvision")
+    if package is None or not package.submodule_search_locations:
+        return True  # let the import itself say what is missing
+    compiled = importlib.machinery.PathFinder.find_spec("_C", list(package.submodule_search_locations))
+    if compiled is None or compiled.origin is None:
+        return False
+    try:
+        torch.ops.load_library(compiled.origin)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Pixels: scenes on disk, drawn streets, subsets, packed arrays, batches."""

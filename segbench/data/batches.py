@@ -1,0 +1,81 @@
+"""Batches straight from packed arrays: gathered, looked up and normalised as whole tensors on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segbench import labels as table
+from segbench.data.packed import Split
+from segbench.data.subset import Indices
+
+# Of ImageNet's pixels scaled to 0..1, per RGB channel: what the published weights were trained with.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Batch(NamedTuple):
+    images: Tensor  # (B, 3, H, W) float32, normalised
+    labels: Tensor  # (B, H, W) int64, categories 0..7
+    raw: Tensor  # (B, H, W) uint8, raw Cityscapes ids
+
+
+class Batches:
+    """Some images of a split, as batches on a device."""
+
+    def __init__(self, split: Split, indices: Indices, batch_size: int, device: torch.device) -> None:
+        self.batch_size = batch_size
+        self.device = device
+        # Copied once: contiguous rows in memory, or on the device where they fit beside the network.
+        place = device if _fits(split, len(indices), device) else torch.device("cpu")
+        self._images = torch.from_numpy(np.asarray(split.images[indices])).to(place)
+        self._raw = torch.from_numpy(np.asarray(split.labels[indices])).to(place)
+        self._categories = torch.tensor(table.CATEGORY_OF_RAW, dtype=torch.int64, device=device)
+
+    @property
+    def images(self) -> int:
+        """How many images one pass yields."""
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """In the order of the split."""
+        return self.in_order(torch.arange(self.images))
+
+    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """In an order decided by (seed, epoch) alone, so that a resumed epoch sees what it would have seen."""
+        order = np.random.default_rng([seed, epoch]).permutation(self.images)
+        return self.in_order(torch.from_numpy(order))
+
+    def in_order(self, order: Tensor) -> Iterator[Batch]:
+        """order: (n,) int64, indices into these images."""
+        for chosen in _chunks(order.to(self._images.device), self.batch_size):
+            raw = self._raw.index_select(0, chosen).to(self.device, non_blocking=True)
+            images = self._images.index_select(0, chosen).to(self.device, non_blocking=True)
+            yield Batch(normalise(images), self._categories[raw.int()], raw)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 RGB to (B, 3, H, W) float32 with ImageNet's mean and deviation, in channels_last memory."""
+    scale = torch.tensor(IMAGENET_STD, device=images.device).mul(255).reciprocal()
+    shift = torch.tensor(IMAGENET_MEAN, device=images.device).div(torch.tensor(IMAGENET_STD, device=images.device))
+    return images.float().mul_(scale).sub_(shift).permute(0, 3, 1, 2)
+
+
+def _chunks(order: Tensor, size: int) -> list[Tensor]:
+    """Batches of `size`; a last one of a single image joins the one before, since BatchNorm cannot train on one."""
+    chunks = list(order.split(size))
+    if size > 1 and len(chunks) > 1 and len(chunks[-1]) == 1:
+        chunks[-2:] = [torch.cat(chunks[-2:])]
+    return chunks
+
+
+def _fits(split: Split, number: int, device: torch.device) -> bool:
+    """Whether the images take less than a quarter of the device's free memory."""
+    if device.type != "cuda":
+        return device.type == "cpu"
+    free, _ = torch.cuda.mem_get_info(device)
+    return number * (split.images[0].nbytes + split.labels[0].nbytes) < free // 4

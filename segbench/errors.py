@@ -1,0 +1,5 @@
+"""The one exception a user sees: what was found, what was expected, and the command that mends it."""
+
+
+class UserError(Exception):
+    """Wrong input or a missing thing. Commands print it as one line and exit with code 2; it never shows a traceback."""

@@ -1,0 +1,61 @@
+"""Promoted models on disk, and back in memory.
+
+<storage>/models/<study>/seed<k>/card.json          what it is; written last
+                                /best.safetensors   the epoch with the highest miou
+                                /last.safetensors
+                                /confusions.npz     raw confusion of each final validation image, and their names
+                                /masks/<name>.png   predicted categories, in the legend's colours
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from segbench import places
+from segbench.errors import UserError
+from segbench.records import ModelCard, from_json, to_json
+
+if TYPE_CHECKING:
+    from segbench.architectures.segmenter import Segmenter
+    from segbench.compute import Compute
+
+
+class Promoted(NamedTuple):
+    folder: Path
+    card: ModelCard
+
+
+def promoted(protocol: str | None = None) -> list[Promoted]:
+    """All promoted models, or one protocol's, in order of study and seed."""
+    cards = sorted((places.storage() / "models").glob("*/seed*/card.json"))
+    found = [Promoted(path.parent, read_card(path)) for path in cards]
+    return [one for one in found if protocol is None or one.card.protocol == protocol]
+
+
+def read_card(path: Path) -> ModelCard:
+    """Raises UserError where the card cannot be read."""
+    try:
+        return from_json(ModelCard, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no readable model card ({error!r}); promote again to replace it") from error
+
+
+def write_card(path: Path, card: ModelCard) -> None:
+    """Written whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(to_json(card), indent=1, ensure_ascii=False), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load(one: Promoted, compute: Compute) -> Segmenter:
+    """The trained network with its best weights, ready for inference."""
+    from segbench import architectures, checkpoint
+
+    card = one.card
+    options = {**card.model, **card.hyperparameters.model}
+    model, _ = architectures.create(card.architecture, len(card.categories), "random", options, seed=0)
+    checkpoint.load(model, one.folder / "best.safetensors")
+    return model.for_inference().to(compute.device)

@@ -1,0 +1,56 @@
+"""The options that search and promote share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from segbench import places, protocol, terminal
+from segbench.errors import UserError
+from segbench.protocol import Architecture, Protocol
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """For a command that runs architectures of a protocol."""
+    made = terminal.parser(description)
+    made.add_argument("architecture", nargs="*", help="which of the protocol's architectures; default: all of them")
+    add_protocol(made)
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
+    return made
+
+
+def add_protocol(made: argparse.ArgumentParser) -> None:
+    """--protocol and --data."""
+    made.add_argument(
+        "--protocol",
+        metavar="NAME|DIR",
+        help="a name under studies/, or a folder; default: cityscapes where a dataset is named, else demo",
+    )
+    made.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${places.DATASET_VARIABLE}")
+
+
+def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    arguments = made.parse_args(argv)
+    terminal.configure(arguments)
+    return arguments
+
+
+def read(arguments: argparse.Namespace) -> tuple[Protocol, list[Architecture]]:
+    """The protocol and the architectures meant. Raises UserError for whatever is wrong with their files."""
+    folder = folder_of(arguments)
+    names = arguments.architecture or protocol.architecture_names(folder)
+    if not names:
+        raise UserError(f"{folder} names no architecture: put a deeplab.toml beside its protocol.toml")
+    return protocol.load(folder), [protocol.load_architecture(folder, name) for name in names]
+
+
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """The protocol folder meant."""
+    return places.protocol_folder(arguments.protocol or places.default_protocol(arguments.data))
+
+
+def again(arguments: argparse.Namespace, architectures: bool = True) -> str:
+    """The same choice as text, for the next command to type."""
+    given = {"--protocol": arguments.protocol, "--data": arguments.data}
+    names = getattr(arguments, "architecture", []) if architectures else []
+    return "".join(f" {name}" for name in names) + "".join(f" {k} {v}" for k, v in given.items() if v)

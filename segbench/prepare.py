@@ -1,0 +1,53 @@
+"""Verify a dataset and pack it once at the protocol's size.
+
+    python -m segbench.prepare --data DIR
+    python -m segbench.prepare --protocol demo
+
+Search and promote do this by themselves; here you see what is in the dataset, and what is wrong with it, file by file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segbench import options, protocol, terminal
+
+if TYPE_CHECKING:
+    from segbench.data.packed import Dataset
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = terminal.parser(__doc__)
+    options.add_protocol(parser)
+    arguments = options.parse(parser, argv)
+    chosen = protocol.load(options.folder_of(arguments))
+
+    from segbench import dataset
+
+    data = dataset.ready(chosen, arguments.data)
+    height, width = data.size
+    for name, split in (("train", data.train), ("val", data.val)):
+        terminal.say(f"{name}: {len(split)} scenes of {len(set(split.cities))} cities, packed at {height}x{width}")
+        for scene in split.void_only:
+            terminal.say(f"note: {scene} is labelled void everywhere")
+    _histogram(data)
+    terminal.say(f"content fingerprint {data.fingerprint}")
+    terminal.next_command(f"python -m segbench.search{options.again(arguments)}")
+    return 0
+
+
+def _histogram(data: Dataset) -> None:
+    from segbench.labels import CATEGORIES, LABELS
+
+    totals = [max(1, int(split.histogram.sum())) for split in (data.train, data.val)]
+    rows = []
+    for label in LABELS:
+        pixels = [int(split.histogram[label.id % 256]) for split in (data.train, data.val)]
+        if any(pixels):
+            shares = [f"{100 * count / total:.2f} %" for count, total in zip(pixels, totals, strict=True)]
+            rows.append([str(label.id), label.name, CATEGORIES[label.category], *shares])
+    terminal.table("labels, share of all pixels", ["id", "label", "category", "train", "val"], rows, right={0, 3, 4})
+
+
+if __name__ == "__main__":
+    raise SystemExit(terminal.run(main))

@@ -1,0 +1,202 @@
+"""The frozen records that travel between files, processes and ledgers, and their JSON both ways."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Scalar = bool | int | float | str
+Record = typing.TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Where training started from."""
+
+    kind: str  # "random" | "pretrained" | "file" | "folder"
+    name: str  # "seed 0", a weights' name, or a file's or folder's name
+    sha256: str  # of the whole initial state: equal digests mean equal starting points
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """One configuration: what the trainer needs, and the rest, which belongs to the architecture."""
+
+    lr: float
+    weight_decay: float
+    optimizer: str  # "adam" | "adamw" | "sgd"
+    model: Mapping[str, Scalar] = field(default_factory=dict)  # such as {"aux_loss": True}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Scalar]) -> Hyperparameters:
+        """From a flat mapping, such as a trial's parameters."""
+        rest = dict(params)
+        lr, weight_decay, optimizer = (rest.pop(name) for name in ("lr", "weight_decay", "optimizer"))
+        return cls(float(lr), float(weight_decay), str(optimizer), rest)
+
+    def params(self) -> dict[str, Scalar]:
+        """The flat mapping again."""
+        return {"lr": self.lr, "weight_decay": self.weight_decay, "optimizer": self.optimizer, **self.model}
+
+
+@dataclass(frozen=True)
+class EpochSeconds:
+    """Wall-clock seconds of one epoch, by part. `total` is measured on its own, so it also holds what no part names."""
+
+    data: float
+    forward: float
+    loss: float
+    backward: float
+    optimizer: float
+    evaluation: float
+    total: float
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch of training showed. Everything named val_… and every score is measured on the selection images."""
+
+    epoch: int  # 1, 2, …
+    train_loss: float  # the architecture's own loss: not comparable between architectures
+    val_loss: float  # likewise
+    val_nll: float  # mean pixel negative log-likelihood, nats: comparable
+    pixel_accuracy: float  # 0..1, over all pixels, void included
+    miou: float  # 0..1, over the 8 categories, void included, absent ones skipped: the objective
+    miou_official: float  # 0..1, over the 7 official categories as cityscapesScripts computes it
+    iou: tuple[float | None, ...]  # per category, in the order of labels.CATEGORIES; None where absent
+    seconds: EpochSeconds
+    images_per_second: float  # training images per second of training time, evaluation left out
+    peak_memory_gb: float  # of the device on CUDA, of the process on CPU
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of a study, as the ledger keeps it."""
+
+    study: str
+    number: int  # Optuna's
+    slot: int  # which planned configuration; -1 for the baseline
+    state: str  # "complete" | "pruned" | "diverged" | "out of memory" | "failed" | "running" | "waiting"
+    value: float | None  # best epoch's miou
+    params: Mapping[str, Scalar]
+    epochs: tuple[EpochRecord, ...]
+    reason: str  # why it did not complete, else ""
+    seconds: float  # wall-clock of the whole trial, 0 where it has not ended
+    device: str  # such as "cpu (2 threads), bf16"
+    run_id: str  # its MLflow run, "" where none was made
+
+    @property
+    def baseline(self) -> bool:
+        """True for the note's retained hyperparameters, run beside the plan and never promoted by the search."""
+        return self.slot < 0
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One study, as the ledger keeps it: the intent it was made with, and its trials."""
+
+    name: str
+    protocol: Mapping[str, Any]  # protocol.Protocol as JSON
+    architecture: Mapping[str, Any]  # protocol.Architecture as JSON
+    fingerprint: str
+    data_fingerprint: str
+    weights: WeightsOrigin | None
+    subset: str  # how the selection images were drawn, in words
+    run_id: str  # its MLflow run, "" where none was made
+    trials: tuple[TrialRecord, ...]
+
+
+@dataclass(frozen=True)
+class SpeedCard:
+    """Speed of one model apart from data loading. Images per second at `batch_size`, latency at batch 1."""
+
+    device: str
+    precision: str
+    batch_size: int
+    size: tuple[int, int]  # (height, width)
+    forward_images_per_second: float
+    preprocess_images_per_second: float  # uint8 to normalised float
+    postprocess_images_per_second: float  # scores to class map at full size
+    inference_images_per_second: float  # the three together
+    latency_ms: float  # one image through all three, median
+    parameters: int
+    peak_memory_gb: float
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All that is needed to rebuild a trained model and to trust it. Lies as card.json beside its weights."""
+
+    architecture: str
+    title: str
+    model: Mapping[str, Scalar]  # keyword arguments of the architecture's build
+    categories: tuple[str, ...]
+    size: tuple[int, int]  # (height, width) the network was trained at
+    mean: tuple[float, ...]  # of pixels scaled to 0..1, per channel
+    std: tuple[float, ...]
+    hyperparameters: Hyperparameters
+    batch_size: int
+    protocol: str
+    protocol_title: str
+    drawn: bool  # True: trained on drawn streets, no Cityscapes result
+    fingerprint: str  # of the protocol and space the search ran under
+    data_fingerprint: str
+    cache: str  # the packed dataset's folder under storage/cache
+    weights: WeightsOrigin
+    study: str
+    trial: int
+    slot: int
+    seed: int
+    epochs: int
+    train_images: int
+    val_images: int
+    best: EpochRecord
+    last: EpochRecord
+    majority_miou: float  # what predicting the most frequent training category everywhere scores
+    speed: SpeedCard
+    device: str
+    versions: Mapping[str, str]
+    run_id: str  # MLflow
+    seconds: float  # wall-clock of the whole promotion
+    created: str  # UTC, ISO 8601
+
+
+def to_json(record: Any) -> Any:
+    """A record as plain dicts, lists and scalars."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, Mapping):
+        return {str(key): to_json(value) for key, value in record.items()}
+    if isinstance(record, (tuple, list)):
+        return [to_json(item) for item in record]
+    return record
+
+
+def from_json(kind: type[Record], data: Any) -> Record:
+    """The record that `to_json` made `data` from. Raises TypeError or KeyError where a field is missing or of another type."""
+    return typing.cast(Record, _decode(kind, data))
+
+
+def _decode(hint: Any, data: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in dataclasses.fields(hint)})
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return tuple(_decode(arguments[0], item) for item in data)
+    if origin is tuple:
+        return tuple(_decode(part, item) for part, item in zip(arguments, data, strict=True))
+    if origin in (typing.Union, types.UnionType):
+        if data is None:
+            return None
+        part = next((a for a in arguments if dataclasses.is_dataclass(a)), None)
+        return _decode(part, data) if part else data
+    if hint is float and isinstance(data, int):
+        return float(data)
+    if hint in (int, float, str, bool) and not isinstance(data, hint):
+        raise TypeError(f"expected {hint.__name__}, found {data!r}")
+    return data

@@ -1,0 +1,159 @@
+"""The training ledger: MLflow runs. Log a stream of epochs, read it back.
+
+One experiment per protocol; in it one run per study; nested in that its trials and its promotions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from segbench import places
+from segbench.errors import UserError
+from segbench.labels import CATEGORIES
+from segbench.records import EpochRecord, Scalar, from_json, to_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
+
+
+def client() -> MlflowClient:
+    """A client of the server or database that MLFLOW_TRACKING_URI names, else of `storage/mlflow.db`.
+
+    Raises UserError where the database cannot be used.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: else it writes to the home folder
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return mlflow.MlflowClient(given)
+    database = places.tracking_database()
+    try:
+        # Two first uses at once corrupt the database for good.
+        with FileLock(database.with_suffix(".lock")):
+            made = mlflow.MlflowClient(f"sqlite:///{database.resolve()}")
+            made.search_experiments(max_results=1)
+        return made
+    except Exception as error:  # SQLAlchemy's, Alembic's and MLflow's errors share no narrower class
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        advice = "move it away, or set SEGBENCH_STORAGE to another folder"
+        raise UserError(f"{database} cannot be used as an MLflow database ({reason}); {advice}") from error
+
+
+def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str, str]) -> str:
+    """The id of the study's run, made on first use together with the protocol's experiment."""
+    experiment = _experiment(mlflow, protocol)
+    found = mlflow.search_runs([experiment], f"tags.study = '{study}' and tags.kind = 'study'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    made = mlflow.create_run(experiment, run_name=study, tags={**tags, "study": study, "kind": "study"})
+    mlflow.set_terminated(made.info.run_id)
+    return str(made.info.run_id)
+
+
+def nested_run(
+    mlflow: MlflowClient, parent: str, name: str, tags: Mapping[str, str], params: Mapping[str, Scalar]
+) -> str:
+    """The id of a new run inside `parent`, with its parameters."""
+    from mlflow.entities import Param
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    experiment = mlflow.get_run(parent).info.experiment_id
+    made = mlflow.create_run(experiment, run_name=name, tags={**tags, MLFLOW_PARENT_RUN_ID: parent})
+    mlflow.log_batch(made.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    return str(made.info.run_id)
+
+
+def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
+    """One epoch, in one synchronous call: an asynchronous one loses what is under way when the process is killed."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = [Metric(key, value, now, record.epoch) for key, value in _flat(record).items()]
+    mlflow.log_batch(run, metrics=metrics)
+
+
+def log_metrics(mlflow: MlflowClient, run: str, values: Mapping[str, float]) -> None:
+    """Single numbers that belong to no epoch."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    mlflow.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in values.items()])
+
+
+@contextlib.contextmanager
+def ended(mlflow: MlflowClient, run: str, fine: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+    """Ends the run with what happens inside: FINISHED, also after the exceptions in `fine`; else FAILED or KILLED."""
+    status = "KILLED"
+    try:
+        yield
+        status = "FINISHED"
+    except fine:
+        status = "FINISHED"
+        raise
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        mlflow.set_terminated(run, status)
+
+
+def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
+    """What `log_epoch` was given, in order. Raises UserError where the run is not there."""
+    try:
+        keys = [key for key in mlflow.get_run(run).data.metrics if key in _KEYS]
+    except Exception as error:
+        raise UserError(f"MLflow has no run {run}: its database was moved or replaced. Promote again") from error
+    by_epoch: dict[int, dict[str, float]] = {}
+    for key in keys:
+        for metric in mlflow.get_metric_history(run, key):
+            by_epoch.setdefault(metric.step, {})[key] = metric.value
+    return tuple(_epoch(number, by_epoch[number]) for number in sorted(by_epoch))
+
+
+def _experiment(mlflow: MlflowClient, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = mlflow.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    # MLflow would freeze a location relative to today's working folder.
+    location = None if os.environ.get("MLFLOW_TRACKING_URI") else (places.artifacts() / "mlflow").resolve().as_uri()
+    try:
+        return str(mlflow.create_experiment(name, artifact_location=location))
+    except MlflowException:  # another process was first
+        return str(mlflow.get_experiment_by_name(name).experiment_id)
+
+
+def _flat(record: EpochRecord) -> dict[str, float]:
+    content = to_json(record)
+    content.pop("epoch")
+    iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(CATEGORIES, content.pop("iou"), strict=True)}
+    seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
+    return {**content, **iou, **seconds}
+
+
+def _epoch(number: int, flat: Mapping[str, float]) -> EpochRecord:
+    content: dict[str, Any] = {key: value for key, value in flat.items() if "/" not in key}
+    iou = [flat[f"iou/{category}"] for category in CATEGORIES]
+    content["iou"] = [None if value == _UNDEFINED else value for value in iou]
+    content["seconds"] = {key.removeprefix("seconds/"): v for key, v in flat.items() if key.startswith("seconds/")}
+    return from_json(EpochRecord, {"epoch": number, **content})
+
+
+_KEYS = frozenset(
+    [f"iou/{category}" for category in CATEGORIES]
+    + [f"seconds/{part}" for part in ("data", "forward", "loss", "backward", "optimizer", "evaluation", "total")]
+    + [name for name in EpochRecord.__dataclass_fields__ if name not in ("epoch", "iou", "seconds")]
+)

@@ -1,0 +1,124 @@
+"""Training: a generator of epochs. Who iterates decides what to do with each, and when to stop.
+
+state = begin(model, hyperparameters, compute)
+for record in fit(state, train, val, epochs=10, seed=0): ...
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from segbench.architectures.segmenter import Segmenter
+from segbench.compute import Compute
+from segbench.data.batches import Batches
+from segbench.errors import UserError
+from segbench.evaluation import Evaluation, evaluate
+from segbench.records import EpochRecord, EpochSeconds, Hyperparameters
+from segbench.stopwatch import Stopwatch
+
+_MOMENTUM = 0.9  # of SGD, as in torchvision's reference recipe
+
+
+class Diverged(Exception):
+    """The loss became infinite or not a number: this configuration cannot be trained on."""
+
+
+@dataclass
+class State:
+    """All that changes while training; what a checkpoint must hold."""
+
+    model: Segmenter
+    optimizer: Optimizer
+    compute: Compute
+    epoch: int = 0  # finished ones
+
+
+def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) -> State:
+    """Moves the model to the device and gives it an optimizer."""
+    model.to(compute.device)
+    return State(model, _optimizer(model, hyperparameters), compute)
+
+
+def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -> Iterator[EpochRecord]:
+    """Trains until `epochs` epochs are finished and yields a record after each.
+
+    Data order, dropout and sampling in epoch e depend on (seed, e) alone; global generators are left as they were.
+    Raises Diverged at the end of the first epoch with a non-finite loss, UserError for batches BatchNorm cannot use.
+    """
+    smallest = min(train.batch_size, train.images)
+    if smallest < state.model.smallest_batch:
+        raise UserError(
+            f"{type(state.model).__name__} normalises over the batch and needs batch_size and train_images of at least "
+            f"{state.model.smallest_batch}, not {smallest}; raise batch_size in the architecture's TOML"
+        )
+    while state.epoch < epochs:
+        yield _epoch(state, train, val, seed)
+
+
+def _epoch(state: State, train: Batches, val: Batches, seed: int) -> EpochRecord:
+    started = time.perf_counter()
+    device = state.compute.device
+    watch = Stopwatch(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed * 1_000_003 + state.epoch)
+        train_loss = _pass(state, train, seed, watch)
+    with watch.part("evaluation"):
+        evaluation = evaluate(state.model, val, state.compute)
+    state.epoch += 1
+    _require_finite(train_loss, evaluation, state.epoch)
+    scores = evaluation.scores
+    seconds = EpochSeconds(**watch.seconds(), total=time.perf_counter() - started)
+    return EpochRecord(
+        epoch=state.epoch,
+        train_loss=train_loss,
+        val_loss=evaluation.loss,
+        val_nll=evaluation.nll,
+        pixel_accuracy=scores.pixel_accuracy,
+        miou=scores.miou,
+        miou_official=scores.miou_official,
+        iou=scores.iou,
+        seconds=seconds,
+        images_per_second=train.images / (seconds.total - seconds.evaluation),
+        peak_memory_gb=state.compute.peak_memory_gb(),
+    )
+
+
+def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
+    """One pass over the training images. Returns the mean loss per image; the host asks for it only at the end."""
+    model, optimizer = state.model.train(), state.optimizer
+    total = torch.zeros((), device=state.compute.device)
+    batches = train.shuffled(seed, state.epoch)
+    while True:
+        with watch.part("data"):
+            batch = next(batches, None)
+        if batch is None:
+            return float(total) / train.images
+        with watch.part("forward"), state.compute.autocast():
+            outputs = model(batch.images)
+        with watch.part("loss"):
+            loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
+        with watch.part("backward"):
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        with watch.part("optimizer"):
+            optimizer.step()
+        total += loss.detach() * len(batch.images)
+
+
+def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    lr, weight_decay = chosen.lr, chosen.weight_decay
+    if chosen.optimizer == "sgd":
+        return SGD(parameters, lr, momentum=_MOMENTUM, weight_decay=weight_decay, fused=True)
+    return {"adam": Adam, "adamw": AdamW}[chosen.optimizer](parameters, lr, weight_decay=weight_decay, fused=True)
+
+
+def _require_finite(train_loss: float, evaluation: Evaluation, epoch: int) -> None:
+    for name, value in (("train loss", train_loss), ("validation loss", evaluation.loss)):
+        if not torch.isfinite(torch.tensor(value)):
+            raise Diverged(f"{name} is {value} in epoch {epoch}")
