@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from segbench.architectures.segmenter import Segmenter
@@ -14,15 +17,30 @@ from segbench.data.batches import normalise
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
     """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 categories 0..7 on the compute device."""
     with torch.inference_mode():
-        scores = full_scores(model, normalise(images.to(compute.device)), compute)
-        return scores.argmax(1).to(torch.uint8)
+        own = scores(model, normalise(images.to(compute.device)), compute)
+        return resize(own, images.shape[1:3]).argmax(1).to(torch.uint8)
 
 
-def full_scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
-    """images: (B, 3, H, W) normalised. Returns (B, C, H, W) float32 scores."""
+def segment(
+    model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], compute: Compute
+) -> NDArray[np.uint8]:
+    """One photograph, (H, W, 3) uint8 RGB of any size, seen by the network at `size` (height, width).
+
+    Returns (H, W) uint8 categories: the scores, not the classes, are brought back to the photograph's own size.
+    """
+    height, width = size
+    seen = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as packed.py resizes
+    with torch.inference_mode():
+        images = normalise(torch.from_numpy(np.array(seen))[None].to(compute.device))
+        full = resize(scores(model, images, compute), image.shape[:2])
+        return full.argmax(1)[0].to(torch.uint8).cpu().numpy()
+
+
+def scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
+    """images: (B, 3, H, W) normalised. Returns (B, C, h, w) float32 scores at the network's own resolution."""
     with compute.autocast():
         outputs = model(images)
-    return resize(model.scores(outputs), images.shape[-2:])
+    return model.scores(outputs)
 
 
 def resize(scores: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

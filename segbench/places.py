@@ -15,12 +15,12 @@ DATASET_VARIABLE = "CITYSCAPES_DATASET"  # the ecosystem's name for the root tha
 
 def storage() -> Path:
     """What is kept. Made on first use; raises UserError where it cannot be."""
-    return _writable(Path(os.environ.get("SEGBENCH_STORAGE") or "storage"), "SEGBENCH_STORAGE")
+    return writable(Path(os.environ.get("SEGBENCH_STORAGE") or "storage"), "SEGBENCH_STORAGE")
 
 
 def reports() -> Path:
     """What is read. Made on first use; raises UserError where it cannot be."""
-    return _writable(Path(os.environ.get("SEGBENCH_REPORTS") or "reports"), "SEGBENCH_REPORTS")
+    return writable(Path(os.environ.get("SEGBENCH_REPORTS") or "reports"), "SEGBENCH_REPORTS")
 
 
 def studies_database() -> Path:
@@ -42,6 +42,21 @@ def cache() -> Path:
 def model_folder(study: str, seed: int) -> Path:
     """Where a promoted model lies, whether or not it is there yet."""
     return storage() / "models" / study / f"seed{seed}"
+
+
+def writable(path: Path, source: str) -> Path:
+    """The folder `path`, made if need be. Raises UserError, naming the `source` of the path, where it cannot be."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, but a folder is needed there; move it, or point {source} to another folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {path} ({error.strerror}); point {source} to a folder you can write to"
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write into {path}; point {source} to a folder you can write to")
+    return path
 
 
 def protocol_folder(name_or_path: str) -> Path:
@@ -85,17 +100,3 @@ def _studies_roots() -> list[Path]:
     package = Path(__file__).parent
     shipped = [root for root in (package.parent / "studies", package / "studies") if root.is_dir()]
     return [Path("studies"), *shipped]
-
-
-def _writable(path: Path, variable: str) -> Path:
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, but a folder is needed there; move it, or set {variable} to another folder")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make {path} ({error.strerror}); set {variable} to a folder you can write to"
-        ) from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write into {path}; set {variable} to a folder you can write to")
-    return path

@@ -11,7 +11,7 @@ import torch
 from segbench.architectures.segmenter import Segmenter
 from segbench.compute import Compute
 from segbench.data.batches import normalise
-from segbench.inference import predict, resize
+from segbench.inference import predict, resize, scores
 from segbench.records import SpeedCard
 
 _SECONDS_PER_PART = 1.0
@@ -30,18 +30,11 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
         torch.cuda.reset_peak_memory_stats(device)
     with torch.inference_mode():
         images = normalise(raw)
-        with compute.autocast():
-            outputs = model(images)
-        scores = model.scores(outputs)
-
-        def forward() -> None:
-            with compute.autocast():
-                model.scores(model(images))
-
+        own = scores(model, images, compute)
         parts: dict[str, Callable[[], object]] = {
-            "forward": forward,
+            "forward": lambda: scores(model, images, compute),
             "preprocess": lambda: normalise(raw),
-            "postprocess": lambda: resize(scores, size).argmax(1).to(torch.uint8),
+            "postprocess": lambda: resize(own, size).argmax(1).to(torch.uint8),
             "inference": lambda: predict(model, raw, compute),
         }
         rates = {f"{name}_images_per_second": batch_size / _median(call, device) for name, call in parts.items()}

@@ -129,44 +129,111 @@ def build(classes: int, weights: Weights, size: str = "small") -> Segmenter:
     ensure_importable()
     from transformers import Mask2FormerForUniversalSegmentation
 
-    with _quiet():
-        if weights.kind == "random":
+    with _quiet(bars=weights.kind == "pretrained"):
+        if weights.path is None:
+            if weights.kind == "pretrained":
+                return Mask2Former(_published(classes, size))
             return Mask2Former(Mask2FormerForUniversalSegmentation(_config(classes, size)))
-        if weights.kind == "pretrained":
-            return Mask2Former(_load(PRETRAINED, _published(), classes, size))
         if weights.kind == "folder":
-            return Mask2Former(_load(str(weights.path), {"local_files_only": True}, classes, size))
-        assert weights.path is not None
-        source = {"config": _config(classes, size), "state_dict": read_state_dict(weights.path)}
-        return Mask2Former(_load(str(weights.path), source, classes, size))
+            return Mask2Former(_from_folder(str(weights.path), classes, size))
+        state = read_state_dict(weights.path)
+        return Mask2Former(_load(str(weights.path), _config(classes, size), size, state))
 
 
 def _config(classes: int, size: str) -> Any:
     from transformers import Mask2FormerConfig, SwinConfig
 
-    head, backbone = _SIZES[size]
+    network, backbone = _SIZES[size]
     stages = ["stage1", "stage2", "stage3", "stage4"]
     swin = SwinConfig(**backbone, drop_path_rate=_DROP_PATH[size], out_features=stages)
-    return Mask2FormerConfig(**head, backbone_config=swin, num_labels=classes)
+    return Mask2FormerConfig(**network, backbone_config=swin, num_labels=classes)
 
 
-def _load(name: str, source: dict[str, Any], classes: int, size: str) -> Any:
+def _published(classes: int, size: str) -> Any:
+    """From the hub, or from its local cache where the hub does not answer at once."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:  # transformers itself would try for half a minute
+        get_hf_file_metadata(hf_hub_url(PRETRAINED, "config.json"), timeout=_SECONDS_TO_ANSWER)
+    except Exception as silence:  # httpx's, ssl's and the hub's own errors share no narrower class
+        try:
+            return _from_folder(PRETRAINED, classes, size)
+        except UserError:
+            raise UserError(
+                f"{PRETRAINED} is not in the local cache and cannot be downloaded ({_brief(silence)}): {LOCAL_WAYS}"
+            ) from silence
+    return _from_folder(PRETRAINED, classes, size, local=False)
+
+
+def _from_folder(name: str, classes: int, size: str, local: bool = True) -> Any:
+    """`name` is a save_pretrained folder or a name on the hub. Its config must be that of `size`, which alone is
+    remembered of a model; what only training sees, such as stochastic depth, is the folder's.
+    """
+    from transformers import Mask2FormerConfig
+
+    try:
+        config = Mask2FormerConfig.from_pretrained(name, local_files_only=local, num_labels=classes)
+    except Exception as error:  # as in _load
+        raise UserError(f"{name} cannot be loaded ({_brief(error)}): {LOCAL_WAYS}") from error
+    for part, wanted in zip((config, config.backbone_config), _SIZES[size], strict=True):
+        for key, value in wanted.items():
+            found = getattr(part, key, None)
+            if (tuple(found) if isinstance(found, list) else found) != value:
+                raise UserError(f"{name} is no mask2former of size '{size}': its {key} is {found}, not {value}")
+    return _load(name, config, size, local=local)
+
+
+def _load(name: str, config: Any, size: str, state: Mapping[str, Tensor] | None = None, local: bool = True) -> Any:
     """transformers' loader, which also knows the tensor names of its older versions, made strict.
 
-    `source` is {"config", "state_dict"}, or what to pass on when `name` is a folder's or a published name.
-    Raises UserError where nothing can be read, and where what is read is not the architecture of `size`.
+    Reads the folder or hub name `name`, or takes `state`. Raises UserError for what is unreadable or does not fit `size`.
     """
     from transformers import Mask2FormerForUniversalSegmentation
 
     try:
         network, report = Mask2FormerForUniversalSegmentation.from_pretrained(
-            None if "state_dict" in source else name,
-            **({} if "config" in source else {"num_labels": classes}),
-            **source,
+            name if state is None else None,
+            config=config,
+            state_dict=state and dict(state),
+            local_files_only=local,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             dtype=torch.float32,
         )
     except Exception as error:  # json's, safetensors', pickle's, the hub's and torch's errors share no narrower class
         raise UserError(f"{name} cannot be loaded ({_brief(error)}): {LOCAL_WAYS}") from error
+    wrong = _unforgiven({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    extra = _unforgiven(report["unexpected_keys"])
+    if wrong or extra:
+        raise UserError(
+            f"{name} does not fit mask2former of size '{size}': {len(wrong)} tensors missing or of another shape, "
+            f"{len(extra)} unknown, such as '{(wrong or extra)[0]}'"
+        )
     return network
+
+
+def _unforgiven(keys: Iterable[str]) -> list[str]:
+    """What differs beyond the number of classes and what transformers computes or ignores: old files hold such tensors."""
+    return sorted(k for k in keys if not k.startswith(_HEADS + _UNUSED) and not k.endswith("relative_position_index"))
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet(bars: bool) -> Iterator[None]:
+    """Holds back transformers' report of a new class head, which is what we ask for; and progress bars, unless `bars`."""
+    from transformers.utils import logging
+
+    verbosity, bars_before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars_before:
+            logging.enable_progress_bar()

@@ -1,0 +1,41 @@
+# make            lists the targets
+# make demo       the whole experiment on drawn streets, from nothing
+# make test       the tests
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SEGBENCH := $(PYTHON) -m segbench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+demo: $(VENV)/installed  ## both architectures through search, promotion and report, on drawn streets (about 3 minutes)
+	$(SEGBENCH).search --protocol demo
+	$(SEGBENCH).promote --protocol demo
+	$(SEGBENCH).report --protocol demo
+
+test: $(VENV)/developer  ## the tests (under 5 minutes)
+	$(PYTHON) -m pytest
+
+check: $(VENV)/developer  ## linter, formatter and type checker
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+clean:  ## remove the virtual environment and what tools left behind; storage/ and reports/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segbench needs Python 3.11 or newer; this is " + sys.version)'
+	python3 -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/developer: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/installed $@

@@ -1,0 +1,43 @@
+"""segbench: which segmentation architecture for street scenes? Search, promote, report.
+
+    python -m segbench.search  [ARCHITECTURE]   search hyperparameters, one independent study per architecture
+    python -m segbench.promote [ARCHITECTURE]   train each best trial fully
+    python -m segbench.report                   compare them on one HTML page
+    python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
+
+    python -m segbench.prepare                  verify and pack a dataset (search does it by itself)
+    python -m segbench.streets --out DIR        draw a dataset of synthetic streets
+
+Each knows --help. Without a dataset everything runs on drawn streets; CITYSCAPES_DATASET=DIR runs it on Cityscapes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from segbench import terminal
+from segbench.errors import UserError
+
+COMMANDS = ("search", "promote", "report", "predict", "prepare", "streets")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`segbench search …` is `python -m segbench.search …`."""
+    given = sys.argv[1:] if argv is None else argv
+    if not given or given[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if given[0] not in COMMANDS:
+        raise UserError(f"no command '{given[0]}'; there are: {', '.join(COMMANDS)}")
+    name = "segbench.report.__main__" if given[0] == "report" else f"segbench.{given[0]}"
+    return int(importlib.import_module(name).main(given[1:]))
+
+
+def entry() -> int:
+    """The console script."""
+    return terminal.run(main)
+
+
+if __name__ == "__main__":
+    raise SystemExit(entry())
