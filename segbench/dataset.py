@@ -39,15 +39,15 @@ def _root(protocol: Protocol, data: str | None) -> Path:
     if protocol.data.streets is not None:
         if data:
             raise UserError(
-                f"protocol '{protocol.name}' draws its own streets ([data.streets]), so --data {data} would not be used; "
+                f"protocol '{protocol.name}' draws its own streets ([data.streets]) and would not use --data {data}; "
                 "drop --data, or choose another protocol with --protocol"
             )
         return _drawn(protocol.data.streets)
     root = places.dataset(data)
     if root is None:
         raise UserError(
-            f"protocol '{protocol.name}' needs a dataset: give --data DIR or set {places.DATASET_VARIABLE} to the folder "
-            "that holds leftImg8bit/ and gtFine/; or use --protocol demo, which draws its own"
+            f"protocol '{protocol.name}' needs a dataset: give --data DIR or set {places.DATASET_VARIABLE} to the "
+            "folder that holds leftImg8bit/ and gtFine/; or use --protocol demo, which draws its own"
         )
     return root
 

@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Wrong input or a missing thing. Commands print it as one line and exit with code 2; it never shows a traceback."""
+    """Wrong input or a missing thing. Commands print it as one line, without a traceback, and exit with code 2."""

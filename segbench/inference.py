@@ -21,9 +21,7 @@ def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
         return resize(own, images.shape[1:3]).argmax(1).to(torch.uint8)
 
 
-def segment(
-    model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], compute: Compute
-) -> NDArray[np.uint8]:
+def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], compute: Compute) -> NDArray[np.uint8]:
     """One photograph, (H, W, 3) uint8 RGB of any size, seen by the network at `size` (height, width).
 
     Returns (H, W) uint8 categories: the scores, not the classes, are brought back to the photograph's own size.

@@ -100,7 +100,7 @@ def _cost(class_logits: Tensor, mask_logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _assign(cost: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
-    """cost: (L, B, Q, C) float32, infinite for absent classes. Returns (3, M): rows, images, classes; and all targets."""
+    """cost: (L, B, Q, C) float32, infinite for absent classes. Gives (3, M) rows, images, classes; and the targets."""
     layers, images, queries, _ = cost.shape
     present = [np.flatnonzero(np.isfinite(cost[0, image, 0])) for image in range(images)]
     found = [np.empty((3, 0), np.int64)]
@@ -120,7 +120,7 @@ def _class_term(class_logits: Tensor, matches: Matches) -> Tensor:
     wanted.scatter_(0, matches.rows, matches.classes)
     weight = torch.ones(no_object + 1, device=logits.device)
     weight[no_object] = _NO_OBJECT
-    # Every layer has as many matches, hence the same sum of weights: the mean over all is the mean of the layers' means.
+    # Each layer has as many matches, hence the same sum of weights: the mean over all is the mean of the layers' means.
     return _CLASS * len(class_logits) * F.cross_entropy(logits, wanted, weight)
 
 
@@ -135,7 +135,7 @@ def _mask_terms(logits: Tensor, wanted: Tensor, targets: int) -> tuple[Tensor, T
 
 
 def _weight(logits: Tensor) -> Tensor:
-    """logits: (M, N). Returns (M, N) weights that sum to 1 over each mask, heavier where the logits are least certain."""
+    """logits: (M, N). Returns (M, N) weights that sum to 1 over each mask and favour its least certain pixels."""
     matches, pixels = logits.shape
     if not matches:
         return logits

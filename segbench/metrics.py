@@ -56,7 +56,8 @@ def jaccard(confusion: Counts) -> Ratios:
     """(…, C, C) to (…, C): intersection over union, TP / (TP + FP + FN); NaN where a class occurs nowhere."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
     union = confusion.sum(-1) + confusion.sum(-2) - hits
-    return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+    ratios: Ratios = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+    return ratios
 
 
 def official_iou(raw_confusion: Counts) -> Ratios:
@@ -94,7 +95,8 @@ def _per_category(raw_pixels: Counts) -> Counts:
 def _sum_rows(raw_confusion: Counts, counted: NDArray[np.bool_]) -> Counts:
     selector = np.zeros((len(CATEGORIES), len(LABELS)), np.int64)
     selector[_CATEGORY_OF_ROW[counted], np.flatnonzero(counted)] = 1
-    return selector @ raw_confusion.astype(np.int64)
+    summed: Counts = selector @ raw_confusion.astype(np.int64)
+    return summed
 
 
 def _optional(values: Ratios) -> tuple[float | None, ...]:

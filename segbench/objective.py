@@ -17,7 +17,7 @@ from segbench.data.packed import Dataset
 from segbench.data.subset import Subset
 from segbench.labels import CATEGORIES
 from segbench.protocol import Architecture, Search
-from segbench.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
+from segbench.records import EpochRecord, Hyperparameters, WeightsOrigin
 from segbench.training import State
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def begin(
 
 
 def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
-    """Trains one configuration and returns its best epoch's miou. Every epoch goes to the trial, to an MLflow run of its
-    own and to `show`. Raises TrialPruned where the pruner says so, TrialFailed where it diverges or memory runs out.
+    """Trains one configuration and returns its best epoch's miou. Every epoch goes to the trial, to an MLflow run of
+    its own and to `show`. Raises TrialPruned where the pruner says so, TrialFailed where training cannot go on.
     """
     slot = trials.slot_of(trial)
     params = trials.suggest(trial, job.architecture.space)
@@ -76,7 +76,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
         # Every trial starts from the same weights and sees the same batches: only the hyperparameters differ.
         seed = job.search.seed
         state, origin = begin(job.architecture, Hyperparameters.from_params(params), seed, job.compute)
-        trial.set_user_attr("weights", to_json(origin))
+        trials.remember_weights(trial, origin)
         for record in epochs(state, job.images, job.search.epochs, seed):
             records.append(record)
             trials.report(trial, records)

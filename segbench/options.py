@@ -30,6 +30,7 @@ def add_protocol(made: argparse.ArgumentParser) -> None:
 
 
 def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, with the common ones obeyed."""
     arguments = made.parse_args(argv)
     terminal.configure(arguments)
     return arguments

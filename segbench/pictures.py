@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segbench.errors import UserError
 from segbench.labels import COLOURS, TYPICAL_ID
@@ -36,7 +36,7 @@ def read(path: Path) -> NDArray[np.uint8]:
                         "Scale it down first"
                     )
                 return _rgb(ImageOps.exif_transpose(file))
-    except (Image.DecompressionBombError, Image.UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = str(error).replace(str(path), "it").splitlines()[0]
         raise UserError(f"{path} cannot be read as an image ({reason})") from error
 

@@ -24,18 +24,22 @@ def reports() -> Path:
 
 
 def studies_database() -> Path:
+    """Optuna's."""
     return storage() / "studies.db"
 
 
 def tracking_database() -> Path:
+    """MLflow's."""
     return storage() / "mlflow.db"
 
 
 def artifacts() -> Path:
+    """What the two databases point to."""
     return storage() / "artifacts"
 
 
 def cache() -> Path:
+    """What can be made again: packed datasets and drawn streets."""
     return storage() / "cache"
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Segments photographs."""
     parser = terminal.parser(__doc__)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG, JPEG, or whatever Pillow reads")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pictures go")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Verifies and packs a dataset, and shows what is in it."""
     parser = terminal.parser(__doc__)
     options.add_protocol(parser)
     arguments = options.parse(parser, argv)

@@ -48,6 +48,7 @@ _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlfl
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Promotes the best trial of each architecture."""
     arguments = options.parse(options.parser(__doc__), argv)
     protocol, chosen = options.read(arguments)
 
@@ -105,8 +106,8 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture) ->
     architecture = dataclasses.replace(architecture, weights=study.architecture["weights"])
     if fingerprint(protocol, architecture) != study.fingerprint:
         raise UserError(
-            f"the TOML files of '{protocol.name}' have changed since study '{study.name}' was searched; undo the change, "
-            "or copy the folder under a new name and search there"
+            f"the TOML files of '{protocol.name}' have changed since study '{study.name}' was searched; undo the "
+            "change, or copy the folder under a new name and search there"
         )
     finished = sum(t.state not in ("waiting", "running") and not t.baseline for t in study.trials)
     if finished < protocol.search.trials:
@@ -122,8 +123,8 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
 
     if data.fingerprint != plan.study.data_fingerprint:
         raise UserError(
-            f"study '{plan.study.name}' was searched on another dataset (fingerprint {plan.study.data_fingerprint}, now "
-            f"{data.fingerprint}); give the same with --data, or search again under a copied protocol"
+            f"study '{plan.study.name}' was searched on another dataset (fingerprint {plan.study.data_fingerprint}, "
+            f"now {data.fingerprint}); give the same with --data, or search again under a copied protocol"
         )
     chosen = subset.draw_final(data, plan.protocol.final)
     folder = places.model_folder(plan.study.name, seed)

@@ -177,7 +177,7 @@ def to_json(record: Any) -> Any:
 
 
 def from_json(kind: type[Record], data: Any) -> Record:
-    """The record that `to_json` made `data` from. Raises TypeError or KeyError where a field is missing or of another type."""
+    """The record that `to_json` made `data` from. Raises KeyError or TypeError where a field is missing or wrong."""
     return typing.cast(Record, _decode(kind, data))
 
 

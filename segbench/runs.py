@@ -132,8 +132,11 @@ def _experiment(mlflow: MlflowClient, name: str) -> str:
     location = None if os.environ.get("MLFLOW_TRACKING_URI") else (places.artifacts() / "mlflow").resolve().as_uri()
     try:
         return str(mlflow.create_experiment(name, artifact_location=location))
-    except MlflowException:  # another process was first
-        return str(mlflow.get_experiment_by_name(name).experiment_id)
+    except MlflowException:
+        found = mlflow.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)  # another process was first
 
 
 def _flat(record: EpochRecord) -> dict[str, float]:

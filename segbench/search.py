@@ -9,8 +9,6 @@ Stop it with Ctrl-C and run it again: it goes on until exactly `trials` slots ar
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from typing import TYPE_CHECKING
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Searches each architecture in turn."""
     arguments = _arguments(argv)
     protocol, chosen = options.read(arguments)
     protocol = _overridden(protocol, arguments)

@@ -22,7 +22,7 @@ class Stopwatch:
     def part(self, name: str) -> Iterator[None]:
         """Counts what happens inside as `name`."""
         if self._cuda:
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             begin.record()
             yield
             end.record()

@@ -19,6 +19,7 @@ SMALLEST = 32  # pixels; less holds no street
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Draws a dataset into a new folder. `argv`: its arguments, by default the command line's."""
     parser = terminal.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
     parser.add_argument("--train", type=int, default=300, metavar="N", help="scenes to train on (default: 300)")

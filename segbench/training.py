@@ -115,7 +115,8 @@ def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
     lr, weight_decay = chosen.lr, chosen.weight_decay
     if chosen.optimizer == "sgd":
         return SGD(parameters, lr, momentum=_MOMENTUM, weight_decay=weight_decay, fused=True)
-    return {"adam": Adam, "adamw": AdamW}[chosen.optimizer](parameters, lr, weight_decay=weight_decay, fused=True)
+    kind: type[Optimizer] = {"adam": Adam, "adamw": AdamW}[chosen.optimizer]
+    return kind(parameters, lr, weight_decay=weight_decay, fused=True)
 
 
 def _require_finite(train_loss: float, evaluation: Evaluation, epoch: int) -> None:

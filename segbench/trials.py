@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from filelock import FileLock
@@ -59,8 +59,8 @@ def open_storage(database: Path) -> RDBStorage:
 
 
 def _make_transactions_atomic(engine: Engine) -> None:
-    """SQLite as several processes need it. Stock, two of them can claim the same queued trial: a transaction there takes
-    the write lock only at its first write, after both have read "waiting"."""
+    """SQLite as several processes need it. Stock, two of them can claim the same queued trial: a transaction there
+    takes the write lock only at its first write, after both have read "waiting"."""
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, record: Any) -> None:
@@ -96,9 +96,9 @@ def open_study(
         if known.get(key, value) != value:
             what = "protocol or space" if key == "fingerprint" else "dataset"
             raise UserError(
-                f"study '{study.study_name}' was made with another {what} (fingerprint {known[key]}, now {value}), so its "
-                "trials would not be comparable: undo the change, or copy the protocol folder under a new name and give "
-                "--protocol NEW, or set SEGBENCH_STORAGE to another folder"
+                f"study '{study.study_name}' was made with another {what} (fingerprint {known[key]}, now {value}), so "
+                "its trials would not be comparable: undo the change, or copy the protocol folder under a new name and "
+                "give --protocol NEW, or set SEGBENCH_STORAGE to another folder"
             )
     description = {"protocol": to_json(protocol), "architecture": to_json(architecture), "subset": subset}
     for key, content in {**identity, **description}.items():
@@ -111,14 +111,15 @@ def open_study(
 
 
 def study_name(protocol: Protocol, architecture: Architecture) -> str:
+    """`<protocol>-<architecture>`."""
     return f"{protocol.name}-{architecture.name}"
 
 
 def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[str, Scalar] | None) -> None:
     """Queues every slot that is neither waiting, running nor ended, and mends trials whose process is gone.
 
-    With the random sampler a slot's parameters come from (seed, slot) alone: the plan is the same whatever the number of
-    runs, the order or the crashes. Other samplers choose when the trial starts.
+    With the random sampler a slot's parameters come from (seed, slot) alone: the plan is the same whatever the number
+    of runs, the order or the crashes. Other samplers choose when the trial starts.
     """
     _mend(study)
     taken = {slot_of(t) for t in study.get_trials(deepcopy=False) if _holds_its_slot(t)}
@@ -149,6 +150,13 @@ def report(trial: optuna.Trial, epochs: list[EpochRecord]) -> None:
     """Keeps all epochs so far, and reports the last to the pruner."""
     trial.set_user_attr("epochs", to_json(epochs))
     trial.report(epochs[-1].miou, epochs[-1].epoch)
+
+
+def remember_weights(trial: optuna.Trial, origin: WeightsOrigin) -> None:
+    """Keeps where the trial started from; the study tells it of its first trial, since all start from the same."""
+    trial.set_user_attr("weights", to_json(origin))
+    if "weights" not in trial.study.user_attrs:
+        trial.study.set_user_attr("weights", to_json(origin))
 
 
 def slot_of(trial: FrozenTrial | optuna.Trial) -> int:
@@ -192,13 +200,12 @@ def names(storage: RDBStorage) -> list[str]:
 def best(study: StudyRecord) -> TrialRecord | None:
     """The finished trial with the highest miou; of equals the first slot. The baseline is no candidate."""
     finished = [t for t in study.trials if t.state == "complete" and t.value is not None and not t.baseline]
-    return max(finished, key=lambda t: (t.value, -t.slot), default=None)
+    return max(finished, key=lambda t: (t.value or 0.0, -t.slot), default=None)
 
 
 def _suggest(trial: optuna.Trial, name: str, values: Range | Choice) -> Scalar:
     if isinstance(values, Choice):
-        chosen: Scalar = trial.suggest_categorical(name, values.values)
-        return chosen
+        return cast(Scalar, trial.suggest_categorical(name, values.values))
     if values.integer:
         return trial.suggest_int(name, int(values.low), int(values.high))
     return trial.suggest_float(name, values.low, values.high, log=values.log)
@@ -229,9 +236,10 @@ def _write_note(study: optuna.Study, protocol: Protocol, architecture: Architect
     banner = f"> **{DRAWN}**\n\n" if protocol.drawn else ""
     save_note(
         study,
-        f"{banner}## {architecture.title}\n\n{protocol.title}: {protocol.search.trials} slots of {protocol.search.epochs} "
-        f"epochs, {subset}. Initial weights: {architecture.weights}. A trial's value is its best epoch's mIoU over the "
-        f"8 categories.\n\nGo on: `python -m segbench.search {architecture.name} --protocol {protocol.name}`, then "
+        f"{banner}## {architecture.title}\n\n{protocol.title}: {protocol.search.trials} slots of "
+        f"{protocol.search.epochs} epochs, {subset}. Initial weights: {architecture.weights}. A trial's value is its "
+        f"best epoch's mIoU over the 8 categories.\n\n"
+        f"Go on: `python -m segbench.search {architecture.name} --protocol {protocol.name}`, then "
         f"`python -m segbench.promote {architecture.name} --protocol {protocol.name}`.",
     )
 
@@ -273,8 +281,9 @@ def _around(value: Scalar, distribution: BaseDistribution) -> BaseDistribution:
         return distribution
     if isinstance(distribution, CategoricalDistribution):
         return CategoricalDistribution((*distribution.choices, value))
-    assert isinstance(distribution, (FloatDistribution, IntDistribution)) and not isinstance(value, str)
-    return FloatDistribution(min(distribution.low, value), max(distribution.high, value), log=distribution.log)
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    low, high = min(distribution.low, float(value)), max(distribution.high, float(value))
+    return FloatDistribution(low, high, log=distribution.log)
 
 
 def _sampler(search: Search) -> optuna.samplers.BaseSampler:

@@ -24,7 +24,8 @@ def scenes() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def test_same_arguments_same_scene() -> None:
     (image, labels), (again, labels_again) = (streets.draw(3, 5, 64, 128) for _ in range(2))
-    assert np.array_equal(image, again) and np.array_equal(labels, labels_again)
+    assert np.array_equal(image, again)
+    assert np.array_equal(labels, labels_again)
 
 
 @pytest.mark.parametrize(("seed", "city"), [(4, 5), (3, 6)])
@@ -53,7 +54,8 @@ def test_raw_ids_are_diverse_and_valid(scenes: list[tuple[np.ndarray, np.ndarray
 @given(st.integers(32, 110), st.integers(32, 220), st.integers(0, 2**40), st.integers(0, 1000))
 def test_any_size(height: int, width: int, seed: int, city: int) -> None:
     image, labels = streets.draw(seed, city, height, width)
-    assert image.shape == (height, width, 3) and labels.shape == (height, width)
+    assert image.shape == (height, width, 3)
+    assert labels.shape == (height, width)
     assert image.dtype == labels.dtype == np.uint8
     assert labels.max() <= 33
 
@@ -86,7 +88,8 @@ def test_write_lays_out_cityscapes_folders(tmp_path: Path) -> None:
             with Image.open(image) as picture, Image.open(labels) as marked:
                 assert (picture.mode, marked.mode) == ("RGB", "L")
                 assert picture.size == marked.size == (64, 32)
-    assert len(cities["train"]) >= 6 and not cities["train"] & cities["val"]
+    assert len(cities["train"]) >= 6
+    assert not cities["train"] & cities["val"]
     assert not list(tmp_path.rglob("*.tmp"))
 
 

@@ -1,7 +1,8 @@
 """DeepLabV3: a dilated ResNet, atrous spatial pyramid pooling, a per-pixel classifier (Chen et al., arXiv 1706.05587).
 
-`size = "resnet50"` is torchvision's deeplabv3_resnet50, the note's model (which the note calls DeepLabV3+; it has no
-low-level decoder, so it is V3). `size = "tiny"` is the same design with one narrow bottleneck a stage, for small studies.
+`size = "resnet50"` is torchvision's deeplabv3_resnet50, the note's model (the note calls it DeepLabV3+; it has no
+low-level decoder, so it is V3). `size = "tiny"` is the same design with one narrow bottleneck a stage, for small
+studies.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ class Outputs(NamedTuple):
 class DeepLab(Segmenter):
     smallest_batch = 2  # the pyramid's global pooling leaves one value per channel and image for BatchNorm
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
+        """network: torchvision's DeepLabV3, or another with its parts `backbone`, `classifier` and `aux_classifier`."""
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Outputs:
-        features = self.network.backbone(images)  # type: ignore[operator]
-        main = self.network.classifier(features["out"])  # type: ignore[operator]
-        aux = self.network.aux_classifier(features["aux"]) if self.network.aux_classifier else None  # type: ignore[operator]
+        features = self.network.backbone(images)
+        main = self.network.classifier(features["out"])
+        aux = self.network.aux_classifier(features["aux"]) if self.network.aux_classifier else None
         return Outputs(main, aux)
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
@@ -63,7 +65,7 @@ def build(classes: int, weights: Weights, size: str = "resnet50", aux_loss: bool
     (torchvision's own builder refuses aux_loss=False with COCO weights).
     """
     if size == "resnet50":
-        network = _resnet50(classes, weights)
+        network: Any = _resnet50(classes, weights)
     elif size == "tiny":
         if weights.kind == "pretrained":
             raise UserError(f"there are no published weights for deeplab at size 'tiny': {LOCAL_WAYS}")
@@ -79,7 +81,7 @@ def build(classes: int, weights: Weights, size: str = "resnet50", aux_loss: bool
     return DeepLab(network)
 
 
-def _resnet50(classes: int, weights: Weights) -> nn.Module:
+def _resnet50(classes: int, weights: Weights) -> Any:
     ensure_importable()
     from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights, deeplabv3_resnet50
 
@@ -105,7 +107,7 @@ class _Tiny(nn.Module):
         from torchvision.models.segmentation.deeplabv3 import ASPP
         from torchvision.models.segmentation.fcn import FCNHead
 
-        def stage(inputs: int, planes: int, stride: int = 1, dilation: int = 1) -> nn.Module:
+        def stage(inputs: int, planes: int, stride: int = 1, dilation: int = 1) -> Any:
             outputs = planes * Bottleneck.expansion
             shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
             return Bottleneck(inputs, planes, stride, shortcut, dilation=dilation)

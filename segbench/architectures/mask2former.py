@@ -1,12 +1,13 @@
-"""Mask2Former: a Swin backbone, a deformable-attention pixel decoder, masked attention (Cheng et al., arXiv 2112.01527).
+"""Mask2Former: Swin backbone, deformable-attention pixel decoder, masked attention (Cheng et al., arXiv 2112.01527).
 
 `size = "small"` is the note's model, transformers' port of Mask2Former-Swin-Small. `size = "tiny"` is the same design
-with 1.1 M parameters, for small studies. The loss is ours (`segbench/matching.py`): transformers' own asks the host once
-per image and decoder layer.
+with 1.1 M parameters, for small studies. The loss is ours (`segbench/matching.py`): transformers' own asks the host
+once per image and decoder layer.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
@@ -22,7 +23,7 @@ from segbench.errors import UserError
 
 PRETRAINED = "facebook/mask2former-swin-small-coco-panoptic"
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
-_UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built by transformers, never called; old files lack it
+_UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built but never called; older files lack it
 _SECONDS_TO_ANSWER = 5  # of the hub, before we say that it cannot be reached
 _FAINTEST = 1e-6  # score of a class that no query claims at a pixel: bounds the negative log-likelihood
 
@@ -85,9 +86,10 @@ class Mask2Former(Segmenter):
     def forward(self, images: Tensor) -> Outputs:
         """images: (B, 3, H, W), any H and W. The network is called inside its own loss, which we replace."""
         found = self.network.model(pixel_values=images, output_hidden_states=True, return_dict=True)
-        first = -1 if self._only_last else 0
-        states = torch.stack(found.transformer_decoder_intermediate_states[first:])  # (L, Q, B, hidden)
-        return Outputs(self.network.class_predictor(states.transpose(1, 2)), torch.stack(found.masks_queries_logits[first:]))
+        wanted = slice(-1 if self._only_last else 0, None)
+        states = torch.stack(found.transformer_decoder_intermediate_states[wanted])  # (L, Q, B, hidden)
+        masks = torch.stack(found.masks_queries_logits[wanted])
+        return Outputs(self.network.class_predictor(states.transpose(1, 2)), masks)
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
         """Class, mask and dice terms of the set prediction loss, weighted 2, 5, 5 and summed over decoder layers."""
@@ -95,7 +97,7 @@ class Mask2Former(Segmenter):
         return {"class": classes, "mask": masks, "dice": dice}
 
     def scores(self, outputs: Outputs) -> Tensor:
-        """(B, C, h, w), 0..Q: each query's class probabilities times its mask, summed over queries (MaskFormer, 3.4)."""
+        """(B, C, h, w), 0..Q: class probability times mask, summed over queries (MaskFormer, arXiv 2107.06278, 3.4)."""
         classes = outputs.classes[-1].float().softmax(-1)[..., :-1]
         return torch.einsum("bqc,bqhw->bchw", classes, outputs.masks[-1].float().sigmoid())
 
@@ -123,17 +125,14 @@ class Mask2Former(Segmenter):
 def build(classes: int, weights: Weights, size: str = "small") -> Segmenter:
     """Published weights exist for "small". A file or folder must hold weights of `size`, for any number of classes."""
     if size not in _SIZES:
-        raise UserError(f"mask2former has no size '{size}'; it has: {', '.join(_SIZES)}. Mend [model] in mask2former.toml")
+        raise UserError(f"mask2former has no size '{size}'; it has: small, tiny. Mend [model] in mask2former.toml")
     if weights.kind == "pretrained" and size != "small":
         raise UserError(f"there are no published weights for mask2former at size '{size}': {LOCAL_WAYS}")
-    ensure_importable()
-    from transformers import Mask2FormerForUniversalSegmentation
-
     with _quiet(bars=weights.kind == "pretrained"):
         if weights.path is None:
             if weights.kind == "pretrained":
                 return Mask2Former(_published(classes, size))
-            return Mask2Former(Mask2FormerForUniversalSegmentation(_config(classes, size)))
+            return Mask2Former(_transformers().Mask2FormerForUniversalSegmentation(_config(classes, size)))
         if weights.kind == "folder":
             return Mask2Former(_from_folder(str(weights.path), classes, size))
         state = read_state_dict(weights.path)
@@ -141,12 +140,10 @@ def build(classes: int, weights: Weights, size: str = "small") -> Segmenter:
 
 
 def _config(classes: int, size: str) -> Any:
-    from transformers import Mask2FormerConfig, SwinConfig
-
     network, backbone = _SIZES[size]
     stages = ["stage1", "stage2", "stage3", "stage4"]
-    swin = SwinConfig(**backbone, drop_path_rate=_DROP_PATH[size], out_features=stages)
-    return Mask2FormerConfig(**network, backbone_config=swin, num_labels=classes)
+    swin = _transformers().SwinConfig(**backbone, drop_path_rate=_DROP_PATH[size], out_features=stages)
+    return _transformers().Mask2FormerConfig(**network, backbone_config=swin, num_labels=classes)
 
 
 def _published(classes: int, size: str) -> Any:
@@ -169,10 +166,8 @@ def _from_folder(name: str, classes: int, size: str, local: bool = True) -> Any:
     """`name` is a save_pretrained folder or a name on the hub. Its config must be that of `size`, which alone is
     remembered of a model; what only training sees, such as stochastic depth, is the folder's.
     """
-    from transformers import Mask2FormerConfig
-
     try:
-        config = Mask2FormerConfig.from_pretrained(name, local_files_only=local, num_labels=classes)
+        config = _transformers().Mask2FormerConfig.from_pretrained(name, local_files_only=local, num_labels=classes)
     except Exception as error:  # as in _load
         raise UserError(f"{name} cannot be loaded ({_brief(error)}): {LOCAL_WAYS}") from error
     for part, wanted in zip((config, config.backbone_config), _SIZES[size], strict=True):
@@ -186,12 +181,10 @@ def _from_folder(name: str, classes: int, size: str, local: bool = True) -> Any:
 def _load(name: str, config: Any, size: str, state: Mapping[str, Tensor] | None = None, local: bool = True) -> Any:
     """transformers' loader, which also knows the tensor names of its older versions, made strict.
 
-    Reads the folder or hub name `name`, or takes `state`. Raises UserError for what is unreadable or does not fit `size`.
+    Reads the folder or hub name `name`, or takes `state`. Raises UserError for what cannot be read or does not fit.
     """
-    from transformers import Mask2FormerForUniversalSegmentation
-
     try:
-        network, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+        network, report = _transformers().Mask2FormerForUniversalSegmentation.from_pretrained(
             name if state is None else None,
             config=config,
             state_dict=state and dict(state),
@@ -213,8 +206,14 @@ def _load(name: str, config: Any, size: str, state: Mapping[str, Tensor] | None 
 
 
 def _unforgiven(keys: Iterable[str]) -> list[str]:
-    """What differs beyond the number of classes and what transformers computes or ignores: old files hold such tensors."""
+    """What differs beyond the number of classes, and beyond what transformers computes itself or never uses."""
     return sorted(k for k in keys if not k.startswith(_HEADS + _UNUSED) and not k.endswith("relative_position_index"))
+
+
+def _transformers() -> Any:
+    """Imported here alone: it takes seconds, and needs torchvision. Untyped, as its annotations lag behind its code."""
+    ensure_importable()
+    return importlib.import_module("transformers")
 
 
 def _brief(error: Exception) -> str:
@@ -224,9 +223,8 @@ def _brief(error: Exception) -> str:
 
 @contextmanager
 def _quiet(bars: bool) -> Iterator[None]:
-    """Holds back transformers' report of a new class head, which is what we ask for; and progress bars, unless `bars`."""
-    from transformers.utils import logging
-
+    """Holds back transformers' report of a new class head, which we asked for, and progress bars unless `bars`."""
+    logging = _transformers().utils.logging
     verbosity, bars_before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     if not bars:

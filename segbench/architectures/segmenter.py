@@ -15,7 +15,7 @@ class Segmenter(nn.Module):
     """A network with its own loss and its own way to score classes.
 
     Shapes: B images, C classes, H×W pixels; h×w is whatever resolution the network itself works at.
-    `forward` may run under autocast; `losses` and `scores` receive its outputs outside of autocast and compute in float32.
+    `forward` may run under autocast; `losses` and `scores` get its outputs outside of autocast and compute in float32.
     """
 
     smallest_batch: ClassVar[int] = 1  # 2 where BatchNorm sees one value per channel and image
@@ -33,7 +33,7 @@ class Segmenter(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define scores")
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
-        """Log of the class-normalised scores, same shape: what the pixel NLL, comparable between architectures, reads."""
+        """Log of the class-normalised scores, same shape: what the pixel NLL, comparable between models, reads."""
         return torch.log_softmax(scores, dim=1)
 
     def for_inference(self) -> Self:

@@ -18,12 +18,12 @@ _keep: list[torch.library.Library] = []  # a declaration lives as long as its Li
 
 
 def ensure_importable() -> None:
-    """Declares torchvision::nms and ::qnms where torchvision's own library cannot declare them. Harmless to call twice."""
+    """Declares torchvision::nms and ::qnms where torchvision's own library cannot. Harmless to call twice."""
     if _keep or "torchvision" in sys.modules or _own_operators_load():
         return
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
-        library.define(name + _SIGNATURE)
+        library.define(name + _SIGNATURE)  # type: ignore[no-untyped-call]
     _keep.append(library)
 
 
@@ -35,7 +35,7 @@ def _own_operators_load() -> bool:
     if compiled is None or compiled.origin is None:
         return False
     try:
-        torch.ops.load_library(compiled.origin)
+        torch.ops.load_library(compiled.origin)  # type: ignore[no-untyped-call]
     except OSError:
         return False
     return True

@@ -67,7 +67,7 @@ def normalise(images: Tensor) -> Tensor:
 
 def _chunks(order: Tensor, size: int) -> list[Tensor]:
     """Batches of `size`; a last one of a single image joins the one before, since BatchNorm cannot train on one."""
-    chunks = list(order.split(size))
+    chunks = list(torch.split(order, size))
     if size > 1 and len(chunks) > 1 and len(chunks[-1]) == 1:
         chunks[-2:] = [torch.cat(chunks[-2:])]
     return chunks
@@ -78,4 +78,4 @@ def _fits(split: Split, number: int, device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
-    return number * (split.images[0].nbytes + split.labels[0].nbytes) < free // 4
+    return bool(number * (split.images[0].nbytes + split.labels[0].nbytes) < free // 4)

@@ -1,0 +1,59 @@
+"""Make the page that says which architecture wins, at what cost, and how sure that is.
+
+    python -m segbench.report
+    python -m segbench.report --protocol demo --open
+
+It reads the ledgers only (studies, runs, promoted models) and writes one HTML file that opens without a network.
+"""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from pathlib import Path
+
+from segbench import options, places, protocol, terminal
+from segbench.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = terminal.parser(__doc__)
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME|DIR",
+        help="a name under studies/, or a folder; default: cityscapes where a dataset is named, else demo",
+    )
+    parser.add_argument("--out", metavar="FILE", type=Path, help="default: reports/<protocol>.html")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    arguments = options.parse(parser, argv)
+    asked = arguments.protocol or places.default_protocol(None)
+    folder = places.protocol_folder(asked)
+
+    from segbench.report import ledgers, page, sections
+
+    found = ledgers.read(folder, asked)
+    content = page.render(sections.page(found))
+    path = arguments.out or places.reports() / f"{found.protocol.name}.html"
+    _write(path, content)
+    if found.protocol.drawn:
+        terminal.banner(protocol.DRAWN)
+    print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
+    if arguments.open:
+        webbrowser.open(path.resolve().as_uri())
+    terminal.next_command("python -m segbench.predict IMAGE --out DIR")
+    return 0
+
+
+def _write(path: Path, content: str) -> None:
+    """Whole or not at all. Raises UserError where it cannot be written."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(content, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); give another file with --out") from error
+
+
+if __name__ == "__main__":
+    raise SystemExit(terminal.run(main))

@@ -1,0 +1,173 @@
+"""What a page is made of: sections of blocks. They hold plain text; page.html escapes all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+# `kind` tells page.html which macro draws the block.
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plotly figure."""
+
+    id: str
+    figure: Any  # plotly.graph_objects.Figure
+    label: str  # for those who cannot see it
+    height: int  # pixels
+    heading: str = ""  # above it, where a figure block holds several
+    wide: bool = False  # across the whole figure
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Plots side by side under one caption."""
+
+    title: str
+    plots: tuple[Plot, ...]
+    caption: str
+    half: bool = False  # beside the next half one, where there is room
+    kind: str = "figure"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    note: str = ""  # smaller, after the text
+    best: bool = False  # the best of its row
+    swatch: str = ""  # a colour before the text
+    number: bool = False
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The first cell of each row is its header."""
+
+    title: str
+    columns: tuple[Cell, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+    dense: bool = False
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Paragraphs. `tone`: "", "lead", "note" or "warning"."""
+
+    paragraphs: tuple[str, ...]
+    tone: str = ""
+    kind: str = "prose"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside a section."""
+
+    text: str
+    swatch: str = ""
+    note: str = ""
+    kind: str = "heading"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a checklist."""
+
+    held: bool
+    title: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """Conditions that held or did not."""
+
+    title: str
+    items: tuple[Item, ...]
+    caption: str = ""
+    kind: str = "checklist"
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences."""
+
+    items: tuple[str, ...]
+    kind: str = "points"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a scene."""
+
+    source: str  # data URI, empty where the file is gone
+    label: str
+    note: str = ""
+    swatch: str = ""
+    pixels: bool = False  # a mask: enlarge without smoothing
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One validation image, its truth and what each architecture made of it."""
+
+    title: str
+    name: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Scenes under one caption."""
+
+    title: str
+    scenes: tuple[Scene, ...]
+    caption: str
+    kind: str = "gallery"
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The categories' colours."""
+
+    entries: tuple[tuple[str, str, str], ...]  # colour, name, description
+    kind: str = "legend"
+
+
+@dataclass(frozen=True)
+class Glossary:
+    """Terms and what they mean."""
+
+    entries: tuple[tuple[str, str], ...]
+    kind: str = "glossary"
+
+
+Block = Figure | Table | Prose | Heading | Checklist | Points | Gallery | Legend | Glossary
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `short` stands in its contents."""
+
+    id: str
+    title: str
+    short: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole report."""
+
+    title: str
+    kicker: str
+    banner: str  # "" where the images are photographs
+    verdict: tuple[str, ...]  # the first is the headline
+    front: tuple[Block, ...]
+    sections: tuple[Section, ...]
+    footer: str

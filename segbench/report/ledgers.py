@@ -1,0 +1,154 @@
+"""What the ledgers hold about one protocol, side by side. Reads only; whatever is missing is None or empty, and noted."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench import models, places, protocol, runs, trials
+from segbench.errors import UserError
+from segbench.labels import CATEGORIES, LABELS
+from segbench.protocol import Protocol
+from segbench.records import EpochRecord, ModelCard, StudyRecord
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+
+@dataclass(frozen=True)
+class Model:
+    """One promoted model: one seed of one architecture."""
+
+    folder: Path
+    card: ModelCard
+    epochs: tuple[EpochRecord, ...]  # from MLflow; where it lost the run, only the card's best and last epoch
+    confusions: NDArray[np.int64] | None  # (N, 35, 8), one per final validation image; None where the file is unusable
+    names: tuple[str, ...]  # N scenes, in the same order
+
+
+@dataclass(frozen=True)
+class Side:
+    """One architecture of the comparison."""
+
+    name: str
+    title: str
+    index: int  # its place in the protocol, which decides its colour
+    study: StudyRecord | None
+    frozen: tuple[FrozenTrial, ...]  # the study's trials as Optuna keeps them, with their distributions
+    models: tuple[Model, ...]  # in order of seed
+
+    @property
+    def scored(self) -> tuple[Model, ...]:
+        """The models whose per-image confusions are there."""
+        return tuple(m for m in self.models if m.confusions is not None)
+
+    @property
+    def runs(self) -> list[NDArray[np.int64]]:
+        """Their confusions."""
+        return [m.confusions for m in self.models if m.confusions is not None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something the ledgers lack. `key` names its text under [problems]."""
+
+    key: str
+    values: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Ledgers:
+    """All there is about one protocol."""
+
+    protocol: Protocol
+    asked: str  # how the user names the protocol on the command line
+    sides: tuple[Side, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def promoted(self) -> tuple[Side, ...]:
+        return tuple(side for side in self.sides if side.models)
+
+    @property
+    def newest(self) -> str:
+        """When the newest row was written, UTC; the report's own time would make equal reports differ."""
+        ends = [t.datetime_complete for side in self.sides for t in side.frozen if t.datetime_complete]
+        stamps = [end.astimezone(UTC) for end in ends]  # Optuna keeps local time without saying so
+        stamps += [datetime.fromisoformat(m.card.created) for side in self.sides for m in side.models]
+        return max(stamps).strftime("%Y-%m-%d %H:%M UTC") if stamps else "—"
+
+
+def read(folder: Path, asked: str) -> Ledgers:
+    """Raises UserError where no architecture of the protocol has been searched or promoted, and for broken ledgers."""
+    wanted = protocol.load(folder)
+    cards = models.promoted(wanted.name)
+    studies = _studies(wanted.name)
+    names = dict.fromkeys(protocol.architecture_names(folder))
+    names |= dict.fromkeys(name for name, _, _ in studies) | dict.fromkeys(one.card.architecture for one in cards)
+    if not studies and not cards:
+        raise UserError(
+            f"nothing to report: {places.storage()} holds no study of protocol '{wanted.name}'; "
+            f"search first: python -m segbench.search --protocol {asked}"
+        )
+    problems: list[Problem] = []
+    client = runs.client() if cards else None
+    sides = []
+    for index, name in enumerate(sorted(names)):
+        study, frozen = next(((s, f) for n, s, f in studies if n == name), (None, ()))
+        own = [_model(one, client, problems) for one in cards if one.card.architecture == name]
+        own.sort(key=lambda m: m.card.seed)
+        title = study.architecture.get("title") if study else own[-1].card.title if own else None
+        sides.append(Side(name, str(title or name), index, study, frozen, tuple(own)))
+    return Ledgers(wanted, asked, tuple(sides), tuple(problems))
+
+
+def _studies(name: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]]:
+    """(architecture, study, its trials) of every study made under the protocol of this name."""
+    import optuna
+
+    database = places.studies_database()
+    if not database.is_file():
+        return []
+    storage = trials.open_storage(database)
+    found = []
+    for study_name in trials.names(storage):
+        if not study_name.startswith(f"{name}-"):
+            continue
+        study = trials.record(storage, study_name)
+        if study.protocol.get("name") == name and study.trials:
+            frozen = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
+            found.append((str(study.architecture["name"]), study, tuple(frozen)))
+    return found
+
+
+def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
+    card = one.card
+    who = {"model": f"{card.architecture}, seed {card.seed}", "architecture": card.architecture}
+    try:
+        epochs = runs.epochs(client, card.run_id)
+    except (UserError, KeyError, TypeError):  # no such run, or one that was cut short
+        epochs = ()
+    if not epochs:
+        problems.append(Problem("epochs", who))
+        epochs = tuple(dict.fromkeys((card.best, card.last)))
+    confusions, names = _confusions(one.folder / "confusions.npz")
+    if confusions is None:
+        problems.append(Problem("confusions", who))
+    return Model(one.folder, card, epochs, confusions, names)
+
+
+def _confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    try:
+        with np.load(path) as file:
+            confusions, names = file["confusions"].astype(np.int64), tuple(str(n) for n in file["names"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None, ()
+    if confusions.shape != (len(names), len(LABELS), len(CATEGORIES)) or not names:
+        return None, ()
+    return confusions, names

@@ -1,0 +1,47 @@
+// Draws every figure in the colours of the reader's theme, and again when the theme changes.
+"use strict";
+
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// The theme's part of a layout: text, grid and tooltips.
+function themed(layout) {
+  const text = colour("--text"), quiet = colour("--quiet"), grid = colour("--grid");
+  const made = structuredClone(layout);
+  made.font = { family: colour("--sans"), size: 12.5, color: quiet };
+  made.hoverlabel = { ...made.hoverlabel, bgcolor: colour("--panel"), bordercolor: grid, font: { color: text, size: 12.5 } };
+  made.legend = { ...made.legend, font: { color: text, size: 12.5 }, bgcolor: "rgba(0,0,0,0)" };
+  for (const key of Object.keys(made)) {
+    if (/^[xy]axis\d*$/.test(key)) {
+      made[key] = { gridcolor: grid, linecolor: grid, tickcolor: grid, ...made[key] };
+    }
+  }
+  return made;
+}
+
+function themedTrace(trace) {
+  const made = structuredClone(trace);
+  if (made.meta && made.meta.scale === "sequential") {
+    made.colorscale = [[0, colour("--scale-0")], [0.5, colour("--scale-1")], [1, colour("--scale-2")]];
+  }
+  if (made.type === "bar") {
+    made.textfont = { color: colour("--text") };
+    if (made.error_y) made.error_y.color = colour("--quiet");
+  }
+  return made;
+}
+
+function draw() {
+  for (const source of document.querySelectorAll("script[data-for]")) {
+    const { data, layout } = JSON.parse(source.textContent);
+    const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
+    Plotly.react(source.dataset.for, data.map(themedTrace), themed(layout), config);
+  }
+}
+
+draw();
+dark.addEventListener("change", draw);
+// Paper has its own width and is always light.
+const fit = () => document.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.Plots.resize(chart));
+window.addEventListener("beforeprint", fit);
+window.addEventListener("afterprint", fit);

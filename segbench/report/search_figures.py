@@ -1,0 +1,171 @@
+"""The searches' figures: rows in, plotly out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from segbench import trials
+from segbench.records import StudyRecord, TrialRecord
+from segbench.report import searches
+from segbench.report.texts import text
+from segbench.report.theme import GREY, colour, figure, safe, symbol
+
+HISTORY, PARALLEL = 290, 340
+_MARGIN = {"l": 48, "r": 12, "t": 40, "b": 44}
+
+
+def history(study: StudyRecord, index: int) -> go.Figure:
+    """A trial's value by slot, and the best so far."""
+    steps = searches.history(study)
+    done = [s for s in steps if s.trial.value is not None]
+    known = [s for s in steps if s.best is not None]
+    traces = [
+        go.Scatter(
+            x=[s.trial.slot for s in known],
+            y=[s.best for s in known],
+            mode="lines",
+            line={"shape": "hv", "color": colour(index), "width": 2},
+            name=text("figures.best_so_far"),
+            hovertemplate="%{y:.4f}",
+        ),
+        go.Scatter(
+            x=[s.trial.slot for s in done],
+            y=[s.trial.value for s in done],
+            mode="markers",
+            marker={"symbol": symbol(index), "size": 10, "color": colour(index)},
+            name=text("figures.trial"),
+            text=[described(s.trial) for s in done],
+            hovertemplate="%{y:.4f}<br>%{text}",
+        ),
+    ]
+    base = next((t for t in study.trials if t.baseline and t.value is not None), None)
+    if base and steps:
+        ends = [steps[0].trial.slot - 0.4, steps[-1].trial.slot + 0.4]
+        traces.append(_dashed(ends, [base.value, base.value], text("figures.baseline")))
+    x = {"title": text("figures.slot"), "dtick": max(1, round(len(steps) / 12)), "tick0": 0}
+    return figure(
+        traces, HISTORY, xaxis=x, yaxis={"title": "mIoU"}, hovermode="closest", showlegend=True, margin=_MARGIN
+    )
+
+
+def learning(study: StudyRecord, index: int) -> go.Figure:
+    """mIoU by epoch of every trial; the best one in colour."""
+    best = trials.best(study)
+    shown = [t for t in study.trials if t.epochs]
+    traces = [_curve(t, GREY, 1.4, 0.55) for t in shown if t != best and not t.baseline]
+    traces += [_dashed([e.epoch for e in t.epochs], [e.miou for e in t.epochs], _title(t)) for t in shown if t.baseline]
+    if best:
+        traces.append(_curve(best, colour(index), 3, 1.0))
+    x = {"title": text("figures.epoch"), "dtick": 1}
+    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU"}, hovermode="closest", margin={**_MARGIN, "t": 12})
+
+
+def parallel(study: StudyRecord, index: int) -> go.Figure:
+    """Each trial a line across the searched hyperparameters to its mIoU; the better, the stronger its colour."""
+    shown = searches.valued(study)
+    axes = searches.axes(study, shown)
+    values = [t.value or 0.0 for t in shown]
+    low, high = min(values), max(values)
+    score = searches.Axis("mIoU", f"{low:.3f}", f"{high:.3f}", (), tuple(_between(v, low, high) for v in values))
+    traces = []
+    for place, trial in enumerate(shown):
+        rank = (place + 1) / len(shown)
+        points = [axis.positions[place] for axis in (*axes, score)]
+        top = place == len(shown) - 1
+        traces.append(
+            go.Scatter(
+                x=list(range(len(points))),
+                y=points,
+                mode="lines+markers",
+                line={"color": colour(index) if rank > 0.5 else GREY, "width": 3 if top else 1.6},
+                marker={"size": 5},
+                opacity=0.25 + 0.75 * rank,
+                name=safe(_title(trial)),
+                text=[described(trial)] * len(points),
+                hovertemplate="%{text}",
+            )
+        )
+    made = figure(traces, PARALLEL, hovermode="closest", margin={"l": 36, "r": 36, "t": 34, "b": 54})
+    _rule(made, [*axes, score])
+    return made
+
+
+def importance(shares: Sequence[tuple[str, float]], index: int) -> go.Figure:
+    """One bar per hyperparameter."""
+    trace = go.Bar(
+        x=[share for _, share in shares],
+        y=[safe(name) for name, _ in shares],
+        orientation="h",
+        marker={"color": colour(index)},
+        text=[f"{share * 100:.0f} %" for _, share in shares],
+        textposition="outside",
+        cliponaxis=False,
+        hovertemplate="%{y}: %{text}<extra></extra>",
+    )
+    y = {"autorange": "reversed", "type": "category", "ticksuffix": " "}
+    x = {"range": [0, 1.12], "tickformat": ".0%", "nticks": 5}
+    height = 44 * len(shares) + 60
+    return figure([trace], height, xaxis=x, yaxis=y, bargap=0.4, margin={"l": 12, "r": 24, "t": 8, "b": 36})
+
+
+def described(trial: TrialRecord) -> str:
+    """A trial's hyperparameters, one a line, for a tooltip."""
+    lines = [f"{_title(trial)}: mIoU {trial.value:.4f}" if trial.value is not None else _title(trial)]
+    return "<br>".join(safe(one) for one in [*lines, *(f"{k} {searches.short(v)}" for k, v in trial.params.items())])
+
+
+def _title(trial: TrialRecord) -> str:
+    return text("figures.baseline") if trial.baseline else text("figures.trial_number", slot=trial.slot)
+
+
+def _curve(trial: TrialRecord, tint: str, width: float, opacity: float) -> Any:
+    return go.Scatter(
+        x=[e.epoch for e in trial.epochs],
+        y=[e.miou for e in trial.epochs],
+        mode="lines+markers",
+        line={"color": tint, "width": width, "dash": "dot" if trial.state == "pruned" else "solid"},
+        marker={"size": 5},
+        opacity=opacity,
+        name=safe(_title(trial)),
+        text=[described(trial)] * len(trial.epochs),
+        hovertemplate="%{y:.4f}<br>%{text}<extra></extra>",
+    )
+
+
+def _dashed(x: list[Any], y: list[Any], name: str) -> Any:
+    style = {"color": GREY, "dash": "dash", "width": 1.5}
+    return go.Scatter(x=x, y=y, mode="lines", line=style, name=safe(name), hovertemplate="%{y:.4f}")
+
+
+def _between(value: float, low: float, high: float) -> float:
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def _rule(made: go.Figure, axes: Sequence[searches.Axis]) -> None:
+    """Draws the vertical axes of parallel coordinates, their names above, their ends below and above."""
+    last = len(axes) - 1
+    for x, axis in enumerate(axes):
+        made.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
+        anchor = "left" if x == 0 else "right" if x == last else "center"
+        for y, words, side in ((1, axis.high, "bottom"), (0, axis.low, "top")):
+            note = {"x": x, "y": y, "yanchor": side, "xanchor": anchor, "showarrow": False}
+            made.add_annotation(text=safe(words), yshift=3 if y else -3, font={"size": 11}, **note)
+        made.add_annotation(
+            text=f"<b>{safe(axis.name)}</b>", x=x, y=0, yshift=-24, yanchor="top", xanchor=anchor, showarrow=False
+        )
+        for y, words in axis.ticks:
+            made.add_annotation(
+                text=safe(words),
+                x=x,
+                y=y,
+                xshift=6 if x < last else -6,
+                yshift=8 if y < 1 else 10,
+                xanchor="left",
+                showarrow=False,
+                font={"size": 11},
+            )
+    made.update_xaxes(visible=False, range=[-0.08, last + 0.08])
+    made.update_yaxes(visible=False, range=[-0.02, 1.06])

@@ -1,0 +1,193 @@
+"""Numbers in sentences: the verdict, what is missing, the conclusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from segbench import trials
+from segbench.labels import CATEGORIES
+from segbench.report import searches
+from segbench.report.checks import Check
+from segbench.report.ledgers import Ledgers
+from segbench.report.tables import Duel, Summary, ranked
+from segbench.report.texts import listed, number, points, score, text
+
+SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
+
+
+def verdict(rows: Sequence[Summary], duels: Sequence[Duel], checks: Sequence[Check]) -> list[str]:
+    """The headline first, then what it rests on and what it does not cover."""
+    if not rows:
+        return [text("verdict.none")]
+    order = ranked(rows)
+    if len(rows) == 1:
+        card = order[0].side.models[0].card
+        found = [_say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)]
+    elif duels:
+        found = [*_decided(duels[0]), _cost(duels[0].first, duels[0].second), _seeds(duels[0]), *_others(duels[1:])]
+    else:
+        first, second = order[:2]
+        gap = points(first.miou.estimate - second.miou.estimate)
+        values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
+        found = [_say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")]
+        found.append(_cost(first, second))
+    failed = [text(f"checks.{check.key}").lower() for check in checks if not check.held]
+    if failed:
+        found.append(text("verdict.unfair", list=", ".join(failed)))
+    for row in rows:
+        if row.miou.estimate <= row.majority_miou:
+            found.append(text("verdict.majority", title=row.side.title, majority=score(row.majority_miou)))
+    if all(model.card.weights.kind == "random" for row in rows for model in row.side.models):
+        found.append(text("verdict.random"))
+    return found
+
+
+def missing(ledgers: Ledgers) -> list[str]:
+    """What has not been run or is lost, each with the command that mends it."""
+    found = []
+    for side in ledgers.sides:
+        values = {"title": side.title, "name": side.name, "asked": ledgers.asked}
+        wanted = len(ledgers.protocol.final.seeds)
+        if side.study is None:
+            if not side.models:
+                found.append(text("status.not_searched", **values))
+        else:
+            used = searches.budget(side.study)
+            if used.ended < used.asked:
+                found.append(text("status.searching", ended=used.ended, trials=used.asked, **values))
+            best = trials.best(side.study)
+            if best is None and used.ended >= used.asked:
+                found.append(text("status.no_trial", **values))
+            elif best and not side.models:
+                found.append(text("status.not_promoted", best=score(best.value), **values))
+        if 0 < len(side.models) < wanted:
+            found.append(text("status.seeds_left", done=len(side.models), asked_seeds=wanted, **values))
+    return found + [text(f"problems.{one.key}", **one.values) for one in ledgers.problems]
+
+
+def by_category(duel: Duel) -> str:
+    """On which categories the first is better, worse or not distinguishable, by their paired intervals."""
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
+    for name, delta in zip(CATEGORIES, duel.iou, strict=True):
+        groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
+    parts = [text(f"classes.{group}", list=listed(names)) for group, names in groups.items() if names]
+    return f"{duel.first.side.title} against {duel.second.side.title}: {'; '.join(parts)}."
+
+
+def conclusion(rows: Sequence[Summary], duels: Sequence[Duel]) -> list[str]:
+    """What the numbers amount to, one sentence each; the last says where it holds."""
+    if not rows:
+        return [text("conclusion.none")]
+    if not duels:
+        best = ranked(rows)[0]
+        return (
+            [_say("conclusion.single", first=best, a=score(best.miou.estimate), majority=score(best.majority_miou))]
+            if len(rows) == 1
+            else [text("verdict.no_interval_detail")]
+        )
+    duel = duels[0]
+    a, b = duel.first, duel.second
+    card = a.side.models[0].card
+    found = [_quality(duel), text("conclusion.categories", sentence=by_category(duel)), _calibration(a, b)]
+    fast, slow = sorted((a, b), key=lambda row: -row.inference_images_per_second)
+    found.append(_compared("inference", fast, slow, lambda row: row.inference_images_per_second, "fast"))
+    quick, long = sorted((a, b), key=lambda row: row.seconds_per_epoch)
+    found.append(_compared("training", quick, long, lambda row: row.seconds_per_epoch, "fast"))
+    small, large = sorted((a, b), key=lambda row: row.parameters)
+    if small.parameters < large.parameters:
+        found.append(_compared("memory", small, large, lambda row: row.parameters / 1e6, "small"))
+    found.append(_advice(duel, fast, quick))
+    size = f"{card.size[0]}×{card.size[1]}"
+    return [*found, text("conclusion.scope", size=size, epochs=card.epochs)]
+
+
+def _decided(duel: Duel) -> list[str]:
+    clear = "clear" if duel.miou.excludes_zero else "unclear"
+    values = {
+        "a": score(duel.first.miou.estimate),
+        "b": score(duel.second.miou.estimate),
+        "delta": points(duel.miou.estimate),
+    }
+    ends = {"low": points(duel.miou.low), "high": points(duel.miou.high)}
+    return [
+        _say(f"verdict.{clear}", first=duel.first, second=duel.second, **values),
+        text(f"verdict.{clear}_detail", images=duel.images, **ends),
+    ]
+
+
+def _cost(first: Summary, second: Summary) -> str:
+    return _say(
+        "verdict.cost",
+        first=first,
+        ips_a=number(first.inference_images_per_second),
+        ips_b=number(second.inference_images_per_second),
+        ips_ratio=number(first.inference_images_per_second / second.inference_images_per_second, 2),
+        s_a=number(first.seconds_per_epoch),
+        s_b=number(second.seconds_per_epoch),
+        s_ratio=number(first.seconds_per_epoch / second.seconds_per_epoch, 2),
+    )
+
+
+def _seeds(duel: Duel) -> str:
+    if duel.seeds > 1:
+        return text("verdict.several_seeds", seeds=duel.seeds)
+    tie = duel.miou.excludes_zero and abs(duel.miou.estimate) < SEED_NOISE
+    return text("verdict.one_seed") + (" " + text("verdict.within_noise") if tie else "")
+
+
+def _others(duels: Sequence[Duel]) -> list[str]:
+    if not duels:
+        return []
+    parts = [
+        text(
+            "verdict.other",
+            delta=points(duel.miou.estimate),
+            title=duel.second.side.title,
+            low=points(duel.miou.low),
+            high=points(duel.miou.high),
+        )
+        for duel in duels
+    ]
+    return [text("verdict.others", list=listed(parts))]
+
+
+def _quality(duel: Duel) -> str:
+    return _say(
+        "conclusion.quality" if duel.miou.excludes_zero else "conclusion.quality_tie",
+        first=duel.first,
+        second=duel.second,
+        delta=points(duel.miou.estimate),
+        low=points(duel.miou.low),
+        high=points(duel.miou.high),
+        official=points(duel.miou_official.estimate),
+        accuracy=points(duel.pixel_accuracy.estimate),
+    )
+
+
+def _calibration(a: Summary, b: Summary) -> str:
+    low, high = sorted((a, b), key=lambda row: row.val_nll)
+    values = {"a": number(low.val_nll), "b": number(high.val_nll)}
+    if values["a"] == values["b"]:
+        return text("conclusion.calibration_tie", **values)
+    return text("conclusion.calibration", lower=low.side.title, **values)
+
+
+def _compared(key: str, ahead: Summary, behind: Summary, value: object, role: str) -> str:
+    assert callable(value)
+    a, b = value(ahead), value(behind)
+    ratio = number(max(a, b) / min(a, b), 2)
+    return text(f"conclusion.{key}", a=number(a), b=number(b), ratio=ratio, **{role: ahead.side.title})
+
+
+def _advice(duel: Duel, fast: Summary, quick: Summary) -> str:
+    if not duel.miou.excludes_zero:
+        return text("conclusion.tie_choose", fast=fast.side.title)
+    slower = [("cost_inference", fast), ("cost_training", quick)]
+    costs = [text(f"conclusion.{key}") for key, ahead in slower if ahead is not duel.first]
+    key = "trade" if costs else "dominates"
+    return _say(f"conclusion.{key}", first=duel.first, second=duel.second, costs=listed(costs))
+
+
+def _say(key: str, first: Summary, second: Summary | None = None, **values: object) -> str:
+    other = {"second": second.side.title} if second else {}
+    return text(key, first=first.side.title, **other, **values)

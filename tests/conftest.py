@@ -1,0 +1,98 @@
+"""What tests share: drawn scenes, a protocol folder, a storage with its databases made once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from segbench.data import streets
+
+SIZE = (32, 64)
+PROTOCOL = """
+title = "Test streets"
+[data]
+size = [32, 64]
+[search]
+trials = 2
+epochs = 2
+train_images = 16
+val_images = 4
+[final]
+epochs = 2
+"""
+ARCHITECTURE = """
+title = "{name} (tiny)"
+batch_size = 8
+weights = "random"
+[model]
+size = "tiny"
+[space]
+lr = {{ log_uniform = [1e-4, 1e-2] }}
+weight_decay = {{ log_uniform = [1e-6, 1e-3] }}
+optimizer = {optimizer}
+{extra}
+[baseline]
+lr = 1.5e-4
+weight_decay = 1e-8
+optimizer = "adamw"
+{extra_baseline}
+"""
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset in Cityscapes folders: 24 + 8 scenes. Do not change it; copy it."""
+    root = tmp_path_factory.mktemp("drawn") / "streets"
+    streets.write(root, 24, 8, *SIZE, seed=0)
+    return root
+
+
+@pytest.fixture
+def dataset(drawn: Path, tmp_path: Path) -> Path:
+    """A copy of the drawn dataset that a test may damage."""
+    return Path(shutil.copytree(drawn, tmp_path / "dataset"))
+
+
+@pytest.fixture
+def protocol(tmp_path: Path) -> Path:
+    """A protocol folder named `small` with both architectures at their tiny size."""
+    return write_protocol(tmp_path / "small")
+
+
+def write_protocol(folder: Path, protocol: str = PROTOCOL) -> Path:
+    folder.mkdir()
+    (folder / "protocol.toml").write_text(protocol)
+    deeplab = {"optimizer": '{ choice = ["adam", "adamw", "sgd"] }', "extra": "aux_loss = { choice = [true, false] }"}
+    texts = {
+        "deeplab": ARCHITECTURE.format(name="deeplab", **deeplab, extra_baseline="aux_loss = true"),
+        "mask2former": ARCHITECTURE.format(name="mask2former", optimizer='"adamw"', extra="", extra_baseline=""),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.toml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage whose MLflow database has its tables: making them takes seconds, copying them does not."""
+    folder = tmp_path_factory.mktemp("databases")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGBENCH_STORAGE", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        from segbench import runs
+
+        runs.client()
+    return folder
+
+
+@pytest.fixture
+def storage(made_databases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A storage of one's own, which the environment names; reports lie beside it."""
+    folder = Path(shutil.copytree(made_databases, tmp_path / "storage"))
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(folder))
+    monkeypatch.setenv("SEGBENCH_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder

@@ -1,0 +1,168 @@
+"""One contract for every architecture in the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from segbench import architectures, checkpoint
+from segbench.architectures.segmenter import Segmenter
+from segbench.errors import UserError
+
+SIZES = [(32, 64), (96, 96), (72, 100)]
+TINY = {"size": "tiny"}
+
+
+@pytest.fixture(params=architectures.names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def build(name: str, seed: int = 0, weights: str = "random") -> Segmenter:
+    return architectures.create(name, 8, weights, TINY, seed)[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_trains_and_scores(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = build(name)
+    images, labels = torch.randn(2, 3, *size), torch.randint(0, 8, (2, *size))
+    model.train()
+    terms = model.losses(model(images), labels)
+    assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
+    sum(terms.values()).backward()
+    trained = [p for p in model.parameters() if p.grad is not None]
+    assert len(trained) > 0.9 * len(list(model.parameters()))
+    model.eval()
+    with torch.inference_mode():
+        outputs = model(images)
+        scores = model.scores(outputs)
+        assert all(torch.isfinite(term) for term in model.losses(outputs, labels).values())
+    assert scores.shape[:2] == (2, 8)
+    assert scores.dtype == torch.float32
+    probabilities = model.log_probabilities(scores).exp().sum(1)
+    torch.testing.assert_close(probabilities, torch.ones_like(probabilities))
+
+
+def test_learns_one_batch_by_heart(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(name).train()
+    labels = torch.zeros(2, 32, 64, dtype=torch.long)
+    labels[:, 16:] = 1
+    labels[1, :, 32:] = 5
+    images = torch.nn.functional.one_hot(labels, 8)[..., [0, 1, 5]].permute(0, 3, 1, 2).float()
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(40):
+        loss = sum(model.losses(model(images), labels).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+    scores = torch.nn.functional.interpolate(model.scores(model(images)), (32, 64), mode="bilinear")
+    assert (scores.argmax(1) == labels).float().mean() > 0.8
+
+
+def test_inference_scores_equal_evaluation_scores(name: str) -> None:
+    model = build(name).eval()
+    images = torch.randn(2, 3, 32, 64)
+    with torch.inference_mode():
+        before = model.scores(model(images))
+        after = model.for_inference().scores(model(images))
+    torch.testing.assert_close(before, after)
+
+
+def test_seed_decides_the_weights(name: str) -> None:
+    state = torch.random.get_rng_state()
+    origins = [architectures.create(name, 8, "random", TINY, seed)[1] for seed in (0, 0, 1)]
+    assert torch.equal(state, torch.random.get_rng_state())  # the caller's generator is left alone
+    assert origins[0] == origins[1]
+    assert origins[0].sha256 != origins[2].sha256
+
+
+def test_checkpoint_round_trip(name: str, tmp_path: Path) -> None:
+    model, other = build(name, 0), build(name, 1)
+    checkpoint.save(model, tmp_path / "weights.safetensors")
+    checkpoint.load(other, tmp_path / "weights.safetensors")
+    for ours, theirs in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
+    (tmp_path / "weights.safetensors").write_bytes(b"broken")
+    with pytest.raises(UserError, match="damaged or belongs to another model"):
+        checkpoint.load(other, tmp_path / "weights.safetensors")
+
+
+def test_local_state_dict(name: str, tmp_path: Path) -> None:
+    source = build(name, 1)
+    for path in (tmp_path / "w.safetensors", tmp_path / "w.pth"):
+        state = {k: v.contiguous() for k, v in source.state_dict().items()}
+        save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+        loaded, origin = architectures.create(name, 8, str(path), TINY, seed=0)
+        assert all(torch.equal(v, source.state_dict()[k]) for k, v in loaded.state_dict().items())
+        assert (origin.kind, origin.name) == ("file", path.name)
+
+
+def test_unusable_weights(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no weights at"):
+        build(name, weights=str(tmp_path / "missing.pth"))
+    (tmp_path / "text.pth").write_text("not weights")
+    with pytest.raises(UserError, match="not a readable state dict"):
+        build(name, weights=str(tmp_path / "text.pth"))
+    torch.save({"some.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match="does not fit"):
+        build(name, weights=str(tmp_path / "other.pth"))
+
+
+def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return open, (str(tmp_path / "sprung"), "w")  # type: ignore[return-value]
+
+    torch.save({"weight": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(UserError, match="not a readable state dict"):
+        build("deeplab", weights=str(tmp_path / "trap.pth"))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UserError, match="no architecture 'unet'"):
+        architectures.create("unet", 8, "random", {}, 0)
+    with pytest.raises(UserError, match="deeplab has no option 'aux_los'; it has: size, aux_loss"):
+        architectures.create("deeplab", 8, "random", {"aux_los": True}, 0)
+
+
+def test_deeplab_arms_start_from_the_same_weights() -> None:
+    with_aux = architectures.create("deeplab", 8, "random", {**TINY, "aux_loss": True}, 0)[0].state_dict()
+    without = architectures.create("deeplab", 8, "random", {**TINY, "aux_loss": False}, 0)[0].state_dict()
+    assert len(without) < len(with_aux)
+    assert all(torch.equal(value, with_aux[key]) for key, value in without.items())
+
+
+def test_deeplab_resnet50_is_torchvisions() -> None:
+    from segbench.architectures.torchvision_ops import ensure_importable
+
+    ensure_importable()
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
+    reference = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=8, aux_loss=True).eval()
+    model = architectures.create("deeplab", 8, "random", {"size": "resnet50"}, 0)[0].eval()
+    reference.load_state_dict({k.removeprefix("network."): v for k, v in model.state_dict().items()})
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        ours = torch.nn.functional.interpolate(model.scores(model(images)), (64, 64), mode="bilinear")
+        torch.testing.assert_close(ours, reference(images)["out"], rtol=1e-3, atol=1e-4)
+
+
+def test_published_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", _no_network)
+    with pytest.raises(UserError, match=r"COCO_WITH_VOC_LABELS_V1 cannot be downloaded .* use --weights random"):
+        architectures.create("deeplab", 8, "pretrained", {}, 0)
+
+
+def _no_network(*_: object, **__: object) -> None:
+    raise OSError("no network in tests")

@@ -1,0 +1,115 @@
+"""The bootstrap: what it computes, that its intervals cover, that pairing cancels what is common."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from segbench import metrics, statistics
+from segbench.labels import CATEGORIES, LABELS
+
+ROAD, SKY = 7, 23  # rows of LABELS: categories 1 and 5
+Counts = NDArray[np.int64]
+
+
+def random_confusions(images: int, seed: int) -> Counts:
+    return np.random.default_rng(seed).integers(0, 40, (images, len(LABELS), len(CATEGORIES)))
+
+
+def right_pixels(right: NDArray[np.int64], of: int) -> Counts:
+    """One image per entry: road pixels, so many right, the others taken for sky."""
+    made = np.zeros((len(right), len(LABELS), len(CATEGORIES)), np.int64)
+    made[:, ROAD, 1], made[:, ROAD, 5] = right, of - right
+    return made
+
+
+def test_statistics_are_the_metrics() -> None:
+    total = random_confusions(5, 0).sum(0)
+    wanted = metrics.scores(total)
+    assert statistics.miou(total) == pytest.approx(wanted.miou)
+    assert statistics.miou_official(total) == pytest.approx(wanted.miou_official)
+    assert statistics.pixel_accuracy(total) == pytest.approx(wanted.pixel_accuracy)
+    assert statistics.iou(total).tolist() == pytest.approx(list(wanted.iou))
+
+
+def test_a_batch_of_confusions_is_scored_one_by_one() -> None:
+    batch = random_confusions(4, 1)
+    batch[2] = 0  # an image without any pixel has no score
+    assert np.isnan(statistics.miou(batch)[2])
+    assert statistics.miou(batch)[[0, 1, 3]].tolist() == [metrics.scores(one).miou for one in batch[[0, 1, 3]]]
+
+
+def test_resampling_is_drawing_images_with_replacement() -> None:
+    confusions = random_confusions(6, 2)
+    times = statistics.draws(6, resamples=50, seed=3)
+    assert (times.sum(1) == 6).all()
+    wanted = [np.repeat(confusions, row, axis=0).sum(0) for row in times]
+    assert np.array_equal(statistics.resample(confusions, times), wanted)
+
+
+def test_same_draws_each_time() -> None:
+    runs = [random_confusions(20, 4)]
+    assert statistics.interval(runs, statistics.miou) == statistics.interval(runs, statistics.miou)
+    assert not np.array_equal(statistics.draws(20, seed=0), statistics.draws(20, seed=1))
+
+
+def test_identical_models_do_not_differ() -> None:
+    runs = [random_confusions(30, 5)]
+    assert statistics.difference(runs, runs, statistics.miou) == [statistics.Interval(0, 0, 0)]
+    assert not statistics.Interval(0, 0, 0).excludes_zero
+
+
+def test_standard_error_is_the_closed_form() -> None:
+    """Of equally large images, pixel accuracy is the mean of the images' accuracies, whose interval is known."""
+    right = np.random.default_rng(6).integers(300, 1000, 400)
+    found = statistics.interval([right_pixels(right, 1000)], statistics.pixel_accuracy)[0]
+    share = right / 1000
+    error = share.std() / np.sqrt(len(share))
+    assert found.estimate == pytest.approx(share.mean())
+    assert (found.low, found.high) == pytest.approx(
+        (share.mean() - 1.96 * error, share.mean() + 1.96 * error), abs=0.003
+    )
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(7)
+    hits = 0
+    for _ in range(200):
+        right = generator.binomial(100, generator.beta(8, 2, size=80))
+        found = statistics.interval([right_pixels(right, 100)], statistics.pixel_accuracy)[0]
+        hits += found.low <= 0.8 <= found.high
+    assert 0.90 <= hits / 200 <= 0.985  # 95 %, within what 200 repetitions can tell
+
+
+def test_pairing_cancels_hard_images() -> None:
+    generator = np.random.default_rng(8)
+    hardness = generator.integers(200, 900, 100)
+    better, worse = right_pixels(hardness + 20, 1000), right_pixels(hardness, 1000)
+    paired = statistics.difference([better], [worse], statistics.pixel_accuracy)[0]
+    alone = statistics.interval([better], statistics.pixel_accuracy)[0]
+    assert paired.estimate == pytest.approx(0.02)
+    assert paired.excludes_zero
+    assert paired.high - paired.low < 1e-9 < alone.high - alone.low
+
+
+def test_seeds_are_averaged() -> None:
+    one, two = right_pixels(np.full(10, 600), 1000), right_pixels(np.full(10, 800), 1000)
+    found = statistics.interval([one, two], statistics.pixel_accuracy)[0]
+    assert found.estimate == pytest.approx(0.7)
+
+
+def test_one_interval_per_category_and_none_where_it_is_absent() -> None:
+    confusions = right_pixels(np.arange(100, 200), 1000)
+    confusions[0, SKY, 5] = 50
+    found = statistics.interval([confusions], statistics.iou)
+    assert len(found) == len(CATEGORIES)
+    assert found[1].low < found[1].estimate < found[1].high
+    assert np.isnan(found[2]).all()
+
+
+def test_five_hundred_images_take_no_time() -> None:
+    import time
+
+    runs = [random_confusions(500, 9)]
+    started = time.perf_counter()
+    statistics.difference(runs, runs, statistics.miou)
+    assert time.perf_counter() - started < 5
