@@ -16,7 +16,7 @@ from segbench.data.batches import Batches
 from segbench.data.packed import Dataset
 from segbench.data.subset import Subset
 from segbench.labels import CATEGORIES
-from segbench.protocol import Architecture, Search
+from segbench.protocol import Architecture, Choice, Search
 from segbench.records import EpochRecord, Hyperparameters, WeightsOrigin
 from segbench.training import State
 
@@ -60,6 +60,14 @@ def begin(
     options = {**architecture.model, **hyperparameters.model}
     model, origin = architectures.create(architecture.name, len(CATEGORIES), architecture.weights, options, seed)
     return training.begin(model, hyperparameters, compute), origin
+
+
+def rehearse(architecture: Architecture, images: Images, compute: Compute) -> None:
+    """Builds the model once, so that weights, options and batch sizes that cannot work are known before a study is
+    made for them. Raises UserError."""
+    any_of = {name: v.values[0] if isinstance(v, Choice) else v.low for name, v in architecture.space.items()}
+    state, _ = begin(architecture, Hyperparameters.from_params(any_of), 0, compute)
+    training.require_batches(state.model, images.train)
 
 
 def objective(trial: optuna.Trial, job: Job, show: Show) -> float:

@@ -32,8 +32,8 @@ def read(path: Path) -> NDArray[np.uint8]:
                 width, height = file.size
                 if width * height > LARGEST_MEGAPIXELS * 1e6:
                     raise UserError(
-                        f"{path} has {height}x{width} pixels; at most {LARGEST_MEGAPIXELS} megapixels can be segmented. "
-                        "Scale it down first"
+                        f"{path} has {height}x{width} pixels; at most {LARGEST_MEGAPIXELS} megapixels can be "
+                        "segmented. Scale it down first"
                     )
                 return _rgb(ImageOps.exif_transpose(file))
     except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

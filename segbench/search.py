@@ -66,6 +66,8 @@ def _search(protocol: Protocol, architecture: Architecture, data: Dataset, devic
 
     chosen = subset.draw_search(data, protocol.search)
     subset.draw_final(data, protocol.final)  # too few images for the promotion are better known now
+    images = objective.Images.of(data, chosen, architecture.batch_size, device)
+    objective.rehearse(architecture, images, device)
     storage = trials.open_storage(places.studies_database())
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
     trials.plan(study, architecture.space, protocol.search, architecture.baseline if baseline else None)
@@ -74,7 +76,6 @@ def _search(protocol: Protocol, architecture: Architecture, data: Dataset, devic
     terminal.say(f"\n{architecture.title}: study {study.study_name}, {left} of {len(record.trials)} trials to run")
     terminal.say(f"{chosen.words}; {device.words}; initial weights: {architecture.weights}")
     if left:
-        images = objective.Images.of(data, chosen, architecture.batch_size, device)
         mlflow = runs.client()
         parent = runs.study_run(mlflow, protocol.name, study.study_name, {"architecture": architecture.name})
         study.set_user_attr("run_id", parent)

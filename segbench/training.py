@@ -50,14 +50,19 @@ def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -
     Data order, dropout and sampling in epoch e depend on (seed, e) alone; global generators are left as they were.
     Raises Diverged at the end of the first epoch with a non-finite loss, UserError for batches BatchNorm cannot use.
     """
-    smallest = min(train.batch_size, train.images)
-    if smallest < state.model.smallest_batch:
-        raise UserError(
-            f"{type(state.model).__name__} normalises over the batch and needs batch_size and train_images of at least "
-            f"{state.model.smallest_batch}, not {smallest}; raise batch_size in the architecture's TOML"
-        )
+    require_batches(state.model, train)
     while state.epoch < epochs:
         yield _epoch(state, train, val, seed)
+
+
+def require_batches(model: Segmenter, train: Batches) -> None:
+    """Raises UserError where the batches are too small for the model's BatchNorm."""
+    smallest = min(train.batch_size, train.images)
+    if smallest < model.smallest_batch:
+        raise UserError(
+            f"{type(model).__name__} normalises over the batch and needs batch_size and train_images of at least "
+            f"{model.smallest_batch}, not {smallest}; raise batch_size in the architecture's TOML"
+        )
 
 
 def _epoch(state: State, train: Batches, val: Batches, seed: int) -> EpochRecord:
@@ -115,7 +120,7 @@ def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
     lr, weight_decay = chosen.lr, chosen.weight_decay
     if chosen.optimizer == "sgd":
         return SGD(parameters, lr, momentum=_MOMENTUM, weight_decay=weight_decay, fused=True)
-    kind: type[Optimizer] = {"adam": Adam, "adamw": AdamW}[chosen.optimizer]
+    kind = AdamW if chosen.optimizer == "adamw" else Adam
     return kind(parameters, lr, weight_decay=weight_decay, fused=True)
 
 

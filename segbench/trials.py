@@ -49,12 +49,14 @@ def open_storage(database: Path) -> RDBStorage:
     try:
         with FileLock(database.with_suffix(".lock")):  # two first uses at once would make the tables twice
             storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _SECONDS_TO_WAIT_FOR_A_LOCK}})
+            _make_transactions_atomic(storage.engine)
+            with storage.engine.begin():
+                pass  # takes the write lock: a read-only database is better known now
     except (SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error)
         raise UserError(f"{database} cannot be used as an Optuna database ({reason}); {advice}") from error
     except RuntimeError as error:  # Optuna's word for a schema it does not know
         raise UserError(f"{database} was made by another version of Optuna: {error} Or {advice}") from error
-    _make_transactions_atomic(storage.engine)
     return storage
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
-import pytest
+# Before torch is imported: models this small gain nothing from a second thread, and lose much where cores are shared.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from segbench.data import streets
+import pytest  # noqa: E402
+
+from segbench.data import streets  # noqa: E402
 
 SIZE = (32, 64)
 PROTOCOL = """

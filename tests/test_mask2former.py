@@ -164,7 +164,7 @@ def test_unknown_labels_are_no_target() -> None:
     classes, masks = predictions(2, 2, 10, (4, 4))
     found = matching.loss(classes, masks, torch.full((2, 16, 16), 255))
     sum(found).backward()
-    assert float(found.masks) == float(found.dice) == 0 < float(found.classes)
+    assert found.masks.item() == found.dice.item() == 0 < found.classes.item()
     assert masks.grad is not None
     assert not masks.grad.any()
 
@@ -175,7 +175,7 @@ def test_perfect_masks_cost_nothing() -> None:
     classes = torch.cat([30 * torch.eye(C, C + 1), 30 * torch.eye(C + 1)[-1:]])[None, None]
     masks = torch.cat([60 * targets[0] - 30, torch.full((1, 1, C), -30.0)])[None, None]
     order = torch.tensor([3, 8, 1, 0, 7, 2, 5, 4, 6])
-    assert float(sum(matching.loss(classes[:, :, order], masks[:, :, order], labels))) == pytest.approx(0, abs=1e-5)
+    assert sum(matching.loss(classes[:, :, order], masks[:, :, order], labels)).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_shares_are_means_over_what_a_cell_covers() -> None:

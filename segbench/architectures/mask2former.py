@@ -24,6 +24,7 @@ from segbench.errors import UserError
 PRETRAINED = "facebook/mask2former-swin-small-coco-panoptic"
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
 _UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built but never called; older files lack it
+_OTHER_SIZE = "Use weights of that size, or set size under [model] in mask2former.toml"
 _SECONDS_TO_ANSWER = 5  # of the hub, before we say that it cannot be reached
 _FAINTEST = 1e-6  # score of a class that no query claims at a pixel: bounds the negative log-likelihood
 
@@ -84,7 +85,7 @@ class Mask2Former(Segmenter):
         self._only_last = False
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: (B, 3, H, W), any H and W. The network is called inside its own loss, which we replace."""
+        """images: (B, 3, H, W), any H and W. Stays below transformers' own forward, which goes on to its own loss."""
         found = self.network.model(pixel_values=images, output_hidden_states=True, return_dict=True)
         wanted = slice(-1 if self._only_last else 0, None)
         states = torch.stack(found.transformer_decoder_intermediate_states[wanted])  # (L, Q, B, hidden)
@@ -174,7 +175,9 @@ def _from_folder(name: str, classes: int, size: str, local: bool = True) -> Any:
         for key, value in wanted.items():
             found = getattr(part, key, None)
             if (tuple(found) if isinstance(found, list) else found) != value:
-                raise UserError(f"{name} is no mask2former of size '{size}': its {key} is {found}, not {value}")
+                raise UserError(
+                    f"{name} is no mask2former of size '{size}': its {key} is {found}, not {value}. {_OTHER_SIZE}"
+                )
     return _load(name, config, size, local=local)
 
 
@@ -200,7 +203,7 @@ def _load(name: str, config: Any, size: str, state: Mapping[str, Tensor] | None 
     if wrong or extra:
         raise UserError(
             f"{name} does not fit mask2former of size '{size}': {len(wrong)} tensors missing or of another shape, "
-            f"{len(extra)} unknown, such as '{(wrong or extra)[0]}'"
+            f"{len(extra)} unknown, such as '{(wrong or extra)[0]}'. {_OTHER_SIZE}"
         )
     return network
 
