@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SEGBENCH := $(PYTHON) -m segbench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -23,6 +23,9 @@ check: $(VENV)/developer  ## linter, formatter and type checker
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+
+bench: $(VENV)/developer  ## ours against what a user would write instead, in turn (under 15 minutes)
+	$(PYTHON) -m benchmarks.bench
 
 clean:  ## remove the virtual environment and what tools left behind; storage/ and reports/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -30,7 +30,8 @@ class Promoted(NamedTuple):
 
 def promoted(protocol: str | None = None) -> list[Promoted]:
     """All promoted models, or one protocol's, in order of study and seed."""
-    cards = sorted((places.storage() / "models").glob("*/seed*/card.json"))
+    study = "*" if protocol is None else f"{protocol}-*"  # another protocol's broken card is not asked
+    cards = sorted((places.storage() / "models").glob(f"{study}/seed*/card.json"))
     found = [Promoted(path.parent, read_card(path)) for path in cards]
     return [one for one in found if protocol is None or one.card.protocol == protocol]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from segbench import places, protocol, terminal
@@ -15,17 +16,22 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = terminal.parser(description)
     made.add_argument("architecture", nargs="*", help="which of the protocol's architectures; default: all of them")
     add_protocol(made)
+    add_data(made)
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
     return made
 
 
 def add_protocol(made: argparse.ArgumentParser) -> None:
-    """--protocol and --data."""
+    """--protocol."""
     made.add_argument(
         "--protocol",
         metavar="NAME|DIR",
         help="a name under studies/, or a folder; default: cityscapes where a dataset is named, else demo",
     )
+
+
+def add_data(made: argparse.ArgumentParser) -> None:
+    """--data."""
     made.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${places.DATASET_VARIABLE}")
 
 
@@ -47,11 +53,16 @@ def read(arguments: argparse.Namespace) -> tuple[Protocol, list[Architecture]]:
 
 def folder_of(arguments: argparse.Namespace) -> Path:
     """The protocol folder meant."""
-    return places.protocol_folder(arguments.protocol or places.default_protocol(arguments.data))
+    return places.protocol_folder(arguments.protocol or places.default_protocol(getattr(arguments, "data", None)))
 
 
-def again(arguments: argparse.Namespace, architectures: bool = True) -> str:
+def again(arguments: argparse.Namespace) -> str:
     """The same choice as text, for the next command to type."""
-    given = {"--protocol": arguments.protocol, "--data": arguments.data}
-    names = getattr(arguments, "architecture", []) if architectures else []
-    return "".join(f" {name}" for name in names) + "".join(f" {k} {v}" for k, v in given.items() if v)
+    names = "".join(f" {name}" for name in getattr(arguments, "architecture", []))
+    data = f" --data {shlex.quote(arguments.data)}" if arguments.data else ""
+    return f"{names}{protocol_again(arguments)}{data}"
+
+
+def protocol_again(arguments: argparse.Namespace) -> str:
+    """The same protocol as text, for a next command that needs no dataset and so could not guess it."""
+    return f" --protocol {shlex.quote(arguments.protocol or places.default_protocol(arguments.data))}"

@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Verifies and packs a dataset, and shows what is in it."""
     parser = terminal.parser(__doc__)
     options.add_protocol(parser)
+    options.add_data(parser)
     arguments = options.parse(parser, argv)
     chosen = protocol.load(options.folder_of(arguments))
 

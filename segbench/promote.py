@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         for seed in protocol.final.seeds:
             _promote(plan, data, seed, device)
     _table(protocol)
-    terminal.next_command("python -m segbench.report" + options.again(arguments, architectures=False))
+    terminal.next_command("python -m segbench.report" + options.protocol_again(arguments))
     return 0
 
 

@@ -15,7 +15,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,13 @@ class Architecture:
         if self.baseline:
             odd = set(self.baseline) ^ set(self.space)
             _require(not odd, f"[baseline] and [space] must name the same things, but differ in {sorted(odd)}")
+            for name, value in self.baseline.items():
+                values = self.space[name]
+                if isinstance(values, Choice):
+                    _choice(f"[baseline] {name}", value, values.values)
+                else:
+                    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                    _require(number, f"[baseline] {name} must be a number, not {value!r}")
 
 
 def load(folder: Path) -> Protocol:
@@ -286,5 +293,5 @@ def _require(truth: bool, rule: str) -> None:
         raise ValueError(rule)
 
 
-def _choice(name: str, value: Any, known: tuple[str, ...]) -> None:
-    _require(value in known, f"{name} must be one of {', '.join(known)}, not {value!r}")
+def _choice(name: str, value: Any, known: Sequence[Scalar]) -> None:
+    _require(value in known, f"{name} must be one of {', '.join(map(str, known))}, not {value!r}")

@@ -1,17 +1,18 @@
 """How far a score on a few hundred images can be trusted: the bootstrap over images. NumPy only.
 
 B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, Chapman & Hall 1993: resampling (ch. 6), paired data
-(ch. 8), percentile intervals (ch. 13). Images are drawn with replacement, their raw confusions are summed, and the score
-is computed of each sum, as a score of all pixels together must be. Two models are compared on the *same* draws: what
-makes an image hard for both cancels out.
+(ch. 8), percentile intervals (ch. 13). Images are drawn with replacement, their raw confusions are summed, and the
+score is computed of each sum, as a score of all pixels together must be. Two models are compared on the *same* draws:
+what makes an image hard for both cancels out.
 
 What it does not cover: another seed, another training, and that neighbouring frames of one drive resemble each other.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from segbench import metrics
 
 Values = NDArray[np.float64]
-Counts = NDArray[np.integer[Any]]
+Counts = NDArray[np.int64]
 Statistic = Callable[[Counts], Values]  # (…, 35, 8) raw confusions to (…) or (…, 8) scores
 
 RESAMPLES = 2000
@@ -61,14 +62,17 @@ def iou(raw_confusion: Counts) -> Values:
     return metrics.jaccard(metrics.category_confusion(raw_confusion))
 
 
+@functools.lru_cache(maxsize=4)
 def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.int64]:
     """(resamples, images): how often each image enters each resample. The same arguments give the same draws."""
     generator = np.random.default_rng(seed)
-    return generator.multinomial(images, np.full(images, 1 / images), size=resamples)
+    times = generator.multinomial(images, np.full(images, 1 / images), size=resamples)
+    times.setflags(write=False)  # it is kept for the next call
+    return times
 
 
 def resample(confusions: Counts, times: NDArray[np.int64]) -> Counts:
-    """confusions: (N, 35, 8), times: (R, N) as `draws` makes it. Returns (R, 35, 8): each resample's summed confusion."""
+    """confusions: (N, 35, 8), times: (R, N) as `draws` makes it. Returns (R, 35, 8): each resample's sum."""
     flat = confusions.reshape(len(confusions), -1).astype(np.float64)  # exact: counts stay far below 2**53
     sums = times.astype(np.float64) @ flat
     return np.rint(sums).astype(np.int64).reshape(len(times), *confusions.shape[1:])
@@ -89,14 +93,14 @@ def difference(
 
 
 def _estimate(runs: Sequence[Counts], statistic: Statistic) -> Values:
-    return np.mean([np.atleast_1d(statistic(run.sum(0))) for run in runs], axis=0)
+    return np.asarray(np.mean([np.atleast_1d(statistic(run.sum(0))) for run in runs], axis=0))
 
 
 def _resampled(runs: Sequence[Counts], statistic: Statistic) -> Values:
     """(R, 1) or (R, 8)."""
     times = draws(len(runs[0]))
     values = [statistic(resample(run, times)) for run in runs]
-    return np.mean([v if v.ndim > 1 else v[:, None] for v in values], axis=0)
+    return np.asarray(np.mean([v if v.ndim > 1 else v[:, None] for v in values], axis=0))
 
 
 def _intervals(estimates: Values, values: Values, level: float) -> list[Interval]:
@@ -113,4 +117,4 @@ def _mean(per_category: Values) -> Values:
     defined = np.isfinite(per_category)
     total = np.where(defined, per_category, 0.0).sum(-1)
     count = defined.sum(-1)
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0))

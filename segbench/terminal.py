@@ -32,7 +32,7 @@ def run(main: Callable[[], int]) -> int:
         print(f"segbench: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("segbench: stopped. Nothing finished is lost: the same command goes on from here", file=sys.stderr)
+        print("segbench: stopped. Type the same command again to go on", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader, such as `head`, has seen enough

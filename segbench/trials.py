@@ -107,7 +107,9 @@ def open_study(
         if known.get(key) != content:
             study.set_user_attr(key, content)
     if not known:
-        study.set_metric_names(["mIoU"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(["mIoU"])
         _write_note(study, protocol, architecture, subset)
     return study
 
@@ -279,10 +281,9 @@ def _distribution(values: Range | Choice) -> BaseDistribution:
 
 
 def _around(value: Scalar, distribution: BaseDistribution) -> BaseDistribution:
-    if distribution._contains(distribution.to_internal_repr(value)):
-        return distribution
+    """The distribution, widened where it is a range that lacks `value`."""
     if isinstance(distribution, CategoricalDistribution):
-        return CategoricalDistribution((*distribution.choices, value))
+        return distribution
     assert isinstance(distribution, (FloatDistribution, IntDistribution))
     low, high = min(distribution.low, float(value)), max(distribution.high, float(value))
     return FloatDistribution(low, high, log=distribution.log)

@@ -9,9 +9,9 @@ from pathlib import Path
 # Before torch is imported: models this small gain nothing from a second thread, and lose much where cores are shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
+import pytest
 
-from segbench.data import streets  # noqa: E402
+from segbench.data import streets
 
 SIZE = (32, 64)
 PROTOCOL = """

@@ -17,12 +17,9 @@ from segbench.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command. Raises UserError where there is nothing to report."""
     parser = terminal.parser(__doc__)
-    parser.add_argument(
-        "--protocol",
-        metavar="NAME|DIR",
-        help="a name under studies/, or a folder; default: cityscapes where a dataset is named, else demo",
-    )
+    options.add_protocol(parser)
     parser.add_argument("--out", metavar="FILE", type=Path, help="default: reports/<protocol>.html")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     arguments = options.parse(parser, argv)

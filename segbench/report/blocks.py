@@ -9,6 +9,15 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Key:
+    """One entry of a plot's legend."""
+
+    text: str
+    colour: str
+    shape: str = "box"  # "box", "line" or "dash"
+
+
+@dataclass(frozen=True)
 class Plot:
     """One plotly figure."""
 
@@ -18,6 +27,7 @@ class Plot:
     height: int  # pixels
     heading: str = ""  # above it, where a figure block holds several
     wide: bool = False  # across the whole figure
+    keys: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 
 def _best(sides: Sequence[Side]) -> Check:
-    """Whether what was promoted is what the search found best, under the same fingerprint: it may have gone on since."""
+    """Whether what was promoted is what the search finds best now, under the same fingerprint: it may have gone on."""
     found, held = [], True
     for side in sides:
         slots = ", ".join(str(slot) for slot in dict.fromkeys(model.card.slot for model in side.models))

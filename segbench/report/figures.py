@@ -16,15 +16,15 @@ from segbench.report.texts import text
 from segbench.report.theme import GREY, PART_COLOURS, SEQUENTIAL, colour, figure, line, safe, symbol
 
 EPOCHS = 260  # heights, in pixels
-_BAR, _AROUND = 52, 96  # of one bar; of what stands above and below them
+_BAR = 62
 CONFUSION = 400
+IMAGE_PARTS = ("preprocess", "inference_forward", "postprocess")  # of an inference
 
 
 def curves(
     sides: Sequence[Side],
     value: Callable[[EpochRecord], float],
     baselines: Sequence[float | None] = (),
-    share: bool = True,
 ) -> go.Figure:
     """One line per side and seed over the epochs. `baselines`: horizontal dashed lines, equal ones once."""
     traces: list[Any] = []
@@ -41,8 +41,6 @@ def curves(
                     line=line(side.index),
                     marker={"symbol": symbol(side.index), "size": 7, "color": colour(side.index)},
                     mode="lines+markers",
-                    legendgroup=side.name,
-                    showlegend=model is side.models[0],
                     hovertemplate="%{y:.4f}",
                 )
             )
@@ -59,17 +57,8 @@ def curves(
             )
         )
     x = {"title": text("figures.epoch"), "range": [0.7, last + 0.3], "tick0": 1, "dtick": max(1, round(last / 10))}
-    top = 40 if share else 12
     y = {"rangemode": "tozero"}
-    return figure(
-        traces,
-        EPOCHS + top,
-        xaxis=x,
-        yaxis=y,
-        hovermode="x",
-        showlegend=share,
-        margin={"l": 48, "r": 12, "t": top, "b": 44},
-    )
+    return figure(traces, EPOCHS, xaxis=x, yaxis=y, hovermode="x", margin={"l": 48, "r": 12, "t": 12, "b": 44})
 
 
 def bars(rows: Sequence[Summary], value: Callable[[Summary], float], written: Callable[[float], str]) -> go.Figure:
@@ -77,17 +66,19 @@ def bars(rows: Sequence[Summary], value: Callable[[Summary], float], written: Ca
     values = [value(row) for row in rows]
     trace = go.Bar(
         x=values,
-        y=[_tick(row.side) for row in rows],
+        y=list(range(len(rows))),
         orientation="h",
         marker={"color": [colour(row.side.index) for row in rows]},
         text=[written(v) for v in values],
         textposition="outside",
         cliponaxis=False,
-        hovertemplate="%{y}: %{text}<extra></extra>",
+        hovertext=[safe(row.side.title) for row in rows],
+        hovertemplate="%{hovertext}: %{text}<extra></extra>",
     )
     x = {"range": [0, max(values) * 1.18], "visible": False}
-    height = _BAR * len(rows) + 16
-    return figure([trace], height, xaxis=x, yaxis=_names_axis(), bargap=0.4, margin={**_bar_margin(8), "b": 8})
+    return _named(
+        figure([trace], _BAR * len(rows) + 16, xaxis=x, bargap=0.6, margin={"l": 0, "r": 30, "t": 8, "b": 8}), rows
+    )
 
 
 def stacked(
@@ -97,27 +88,19 @@ def stacked(
     traces = [
         go.Bar(
             x=[parts(row)[i] for row in rows],
-            y=[_tick(row.side) for row in rows],
+            y=list(range(len(rows))),
             orientation="h",
             name=text(f"parts.{name}"),
             marker={"color": PART_COLOURS[i]},
-            hovertemplate="%{y}: %{x:.3~g} " + unit + "<extra>%{fullData.name}</extra>",
+            hovertext=[safe(row.side.title) for row in rows],
+            hovertemplate="%{hovertext}: %{x:.3~g} " + unit + "<extra>%{fullData.name}</extra>",
         )
         for i, name in enumerate(names)
     ]
-    height = _BAR * len(rows) + _AROUND
-    legend = {"orientation": "h", "x": 0, "y": 1.04, "yanchor": "bottom", "xanchor": "left", "traceorder": "normal"}
-    return figure(
-        traces,
-        height,
-        barmode="stack",
-        bargap=0.4,
-        showlegend=True,
-        legend=legend,
-        xaxis={"title": unit, "rangemode": "tozero", "nticks": 5},
-        yaxis=_names_axis(),
-        margin=_bar_margin(36),
-    )
+    x = {"title": unit, "rangemode": "tozero", "nticks": 6}
+    height = _BAR * len(rows) + 56
+    margin = {"l": 0, "r": 12, "t": 8, "b": 48}
+    return _named(figure(traces, height, barmode="stack", bargap=0.6, xaxis=x, margin=margin), rows)
 
 
 def epoch_parts(rows: Sequence[Summary]) -> go.Figure:
@@ -127,8 +110,7 @@ def epoch_parts(rows: Sequence[Summary]) -> go.Figure:
 
 def image_parts(rows: Sequence[Summary]) -> go.Figure:
     """Milliseconds per image, split."""
-    names = ("preprocess", "inference_forward", "postprocess")
-    return stacked(rows, lambda row: row.milliseconds_per_image, names, text("figures.milliseconds"))
+    return stacked(rows, lambda row: row.milliseconds_per_image, IMAGE_PARTS, text("figures.milliseconds"))
 
 
 def class_bars(found: Sequence[tuple[Side, Sequence[ClassRow]]]) -> go.Figure:
@@ -157,14 +139,13 @@ def class_bars(found: Sequence[tuple[Side, Sequence[ClassRow]]]) -> go.Figure:
     y = {"range": [0, 1], "title": "IoU"}
     return figure(
         traces,
-        380,
+        360,
         barmode="group",
         bargap=0.3,
-        showlegend=True,
         yaxis=y,
         xaxis={"showgrid": False},
         hovermode="x",
-        margin={"l": 48, "r": 12, "t": 40, "b": 48},
+        margin={"l": 48, "r": 12, "t": 12, "b": 48},
     )
 
 
@@ -190,16 +171,12 @@ def confusion(shares: Any) -> go.Figure:
     return figure([trace], CONFUSION, xaxis=x, yaxis=y, margin={"l": 56, "r": 8, "t": 8, "b": 56})
 
 
-def _tick(side: Side) -> str:
-    return safe(side.title)
-
-
-def _names_axis() -> dict[str, Any]:
-    return {"autorange": "reversed", "ticklabelposition": "outside", "type": "category", "ticksuffix": " ", "showgrid": False}
-
-
-def _bar_margin(top: int) -> dict[str, int]:
-    return {"l": 12, "r": 30, "t": top, "b": 40}
+def _named(made: go.Figure, rows: Sequence[Summary]) -> go.Figure:
+    """Writes each architecture's name above its bar: beside it, a long one would leave a phone no room for bars."""
+    for i, row in enumerate(rows):
+        where = {"x": 0, "xref": "paper", "xanchor": "left", "y": i, "yshift": 24}
+        made.add_annotation(text=safe(row.side.title), showarrow=False, **where)
+    return made.update_yaxes(visible=False, range=[len(rows) - 0.5, -0.62])
 
 
 def _finite(value: float) -> float | None:

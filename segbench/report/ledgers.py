@@ -1,7 +1,8 @@
-"""What the ledgers hold about one protocol, side by side. Reads only; whatever is missing is None or empty, and noted."""
+"""What the ledgers hold about one protocol, side by side. Reads only; what is missing is None or empty, and noted."""
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,7 +98,7 @@ def read(folder: Path, asked: str) -> Ledgers:
             f"search first: python -m segbench.search --protocol {asked}"
         )
     problems: list[Problem] = []
-    client = runs.client() if cards else None
+    client = runs.client() if cards and _tracked() else None
     sides = []
     for index, name in enumerate(sorted(names)):
         study, frozen = next(((s, f) for n, s, f in studies if n == name), (None, ()))
@@ -127,11 +128,16 @@ def _studies(name: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]
     return found
 
 
+def _tracked() -> bool:
+    """Whether MLflow's database is there: asking for it would make an empty one."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or places.tracking_database().is_file()
+
+
 def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
     card = one.card
     who = {"model": f"{card.architecture}, seed {card.seed}", "architecture": card.architecture}
     try:
-        epochs = runs.epochs(client, card.run_id)
+        epochs = runs.epochs(client, card.run_id) if client else ()
     except (UserError, KeyError, TypeError):  # no such run, or one that was cut short
         epochs = ()
     if not epochs:

@@ -10,7 +10,8 @@ function themed(layout) {
   const made = structuredClone(layout);
   made.font = { family: colour("--sans"), size: 12.5, color: quiet };
   made.hoverlabel = { ...made.hoverlabel, bgcolor: colour("--panel"), bordercolor: grid, font: { color: text, size: 12.5 } };
-  made.legend = { ...made.legend, font: { color: text, size: 12.5 }, bgcolor: "rgba(0,0,0,0)" };
+  // A word that stands on lines gets the page's colour behind it.
+  for (const note of made.annotations ?? []) if (note.name === "over-lines") note.bgcolor = colour("--paper");
   for (const key of Object.keys(made)) {
     if (/^[xy]axis\d*$/.test(key)) {
       made[key] = { gridcolor: grid, linecolor: grid, tickcolor: grid, ...made[key] };
@@ -23,6 +24,7 @@ function themedTrace(trace) {
   const made = structuredClone(trace);
   if (made.meta && made.meta.scale === "sequential") {
     made.colorscale = [[0, colour("--scale-0")], [0.5, colour("--scale-1")], [1, colour("--scale-2")]];
+    made.textfont = { color: colour("--text"), size: 12 }; // the scale never gets so strong that this is hard to read
   }
   if (made.type === "bar") {
     made.textfont = { color: colour("--text") };

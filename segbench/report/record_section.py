@@ -44,11 +44,17 @@ def _provenance(sides: list[Side]) -> Table:
     facts: list[tuple[str, Callable[[Side], str]]] = [
         ("study", lambda s: s.study.name if s.study else MISSING),
         ("fingerprint", lambda s: s.study.fingerprint if s.study else _cards(s, lambda c: c.fingerprint)),
-        ("data_fingerprint", lambda s: s.study.data_fingerprint if s.study else _cards(s, lambda c: c.data_fingerprint)),
+        (
+            "data_fingerprint",
+            lambda s: s.study.data_fingerprint if s.study else _cards(s, lambda c: c.data_fingerprint),
+        ),
         ("subset", lambda s: s.study.subset if s.study else MISSING),
         ("images", lambda s: _cards(s, _images)),
         ("size", lambda s: _cards(s, lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
-        ("weights", lambda s: _cards(s, lambda c: text("record.weights_cell", kind=c.weights.kind, name=c.weights.name))),
+        (
+            "weights",
+            lambda s: _cards(s, lambda c: text("record.weights_cell", kind=c.weights.kind, name=c.weights.name)),
+        ),
         ("sha", lambda s: _cards(s, lambda c: c.weights.sha256[:16] + "…")),
         ("seeds", lambda s: ", ".join(str(m.card.seed) for m in s.models) or MISSING),
         ("device", lambda s: _cards(s, lambda c: c.device) if s.models else _trial_devices(s)),

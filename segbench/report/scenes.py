@@ -67,8 +67,8 @@ def scenes(ledgers: Ledgers) -> Scenes:
 
 
 def choose(scores: dict[str, dict[str, float]]) -> list[Chosen]:
-    """From architecture → scene → mIoU: the scenes with the best, the median and the worst mean over architectures, then
-    the one on which two architectures differ most. No scene twice: the next in line steps in. Equal ones by name."""
+    """From architecture → scene → mIoU: the scenes with the best, the median and the worst mean over architectures,
+    then the one on which two architectures differ most. No scene twice: the next in line steps in. Ties go by name."""
     if not scores:
         return []
     common = sorted(set.intersection(*(set(one) for one in scores.values())))

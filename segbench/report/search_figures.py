@@ -13,8 +13,8 @@ from segbench.report import searches
 from segbench.report.texts import text
 from segbench.report.theme import GREY, colour, figure, safe, symbol
 
-HISTORY, PARALLEL = 290, 340
-_MARGIN = {"l": 48, "r": 12, "t": 40, "b": 44}
+HISTORY, PARALLEL = 280, 340
+_MARGIN = {"l": 52, "r": 12, "t": 12, "b": 44}
 
 
 def history(study: StudyRecord, index: int) -> go.Figure:
@@ -46,9 +46,7 @@ def history(study: StudyRecord, index: int) -> go.Figure:
         ends = [steps[0].trial.slot - 0.4, steps[-1].trial.slot + 0.4]
         traces.append(_dashed(ends, [base.value, base.value], text("figures.baseline")))
     x = {"title": text("figures.slot"), "dtick": max(1, round(len(steps) / 12)), "tick0": 0}
-    return figure(
-        traces, HISTORY, xaxis=x, yaxis={"title": "mIoU"}, hovermode="closest", showlegend=True, margin=_MARGIN
-    )
+    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU"}, hovermode="closest", margin=_MARGIN)
 
 
 def learning(study: StudyRecord, index: int) -> go.Figure:
@@ -60,7 +58,7 @@ def learning(study: StudyRecord, index: int) -> go.Figure:
     if best:
         traces.append(_curve(best, colour(index), 3, 1.0))
     x = {"title": text("figures.epoch"), "dtick": 1}
-    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU"}, hovermode="closest", margin={**_MARGIN, "t": 12})
+    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU"}, hovermode="closest", margin=_MARGIN)
 
 
 def parallel(study: StudyRecord, index: int) -> go.Figure:
@@ -70,22 +68,23 @@ def parallel(study: StudyRecord, index: int) -> go.Figure:
     values = [t.value or 0.0 for t in shown]
     low, high = min(values), max(values)
     score = searches.Axis("mIoU", f"{low:.3f}", f"{high:.3f}", (), tuple(_between(v, low, high) for v in values))
+    best = trials.best(study)
     traces = []
     for place, trial in enumerate(shown):
         rank = (place + 1) / len(shown)
+        strong = {"color": colour(index) if rank > 0.5 else GREY, "width": 3 if trial == best else 1.6}
         points = [axis.positions[place] for axis in (*axes, score)]
-        top = place == len(shown) - 1
         traces.append(
             go.Scatter(
                 x=list(range(len(points))),
                 y=points,
                 mode="lines+markers",
-                line={"color": colour(index) if rank > 0.5 else GREY, "width": 3 if top else 1.6},
+                line={"color": GREY, "dash": "dash", "width": 1.6} if trial.baseline else strong,
                 marker={"size": 5},
-                opacity=0.25 + 0.75 * rank,
+                opacity=1.0 if trial.baseline else 0.25 + 0.75 * rank,
                 name=safe(_title(trial)),
                 text=[described(trial)] * len(points),
-                hovertemplate="%{text}",
+                hovertemplate="%{text}<extra></extra>",
             )
         )
     made = figure(traces, PARALLEL, hovermode="closest", margin={"l": 36, "r": 36, "t": 34, "b": 54})
@@ -145,27 +144,21 @@ def _between(value: float, low: float, high: float) -> float:
 
 
 def _rule(made: go.Figure, axes: Sequence[searches.Axis]) -> None:
-    """Draws the vertical axes of parallel coordinates, their names above, their ends below and above."""
+    """Draws the vertical axes of parallel coordinates, their names below, their ends and choices beside."""
     last = len(axes) - 1
     for x, axis in enumerate(axes):
-        made.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
         anchor = "left" if x == 0 else "right" if x == last else "center"
-        for y, words, side in ((1, axis.high, "bottom"), (0, axis.low, "top")):
-            note = {"x": x, "y": y, "yanchor": side, "xanchor": anchor, "showarrow": False}
-            made.add_annotation(text=safe(words), yshift=3 if y else -3, font={"size": 11}, **note)
-        made.add_annotation(
-            text=f"<b>{safe(axis.name)}</b>", x=x, y=0, yshift=-24, yanchor="top", xanchor=anchor, showarrow=False
-        )
+        made.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
+        _write(made, axis.high, x, 1.0, anchor, yanchor="bottom", yshift=3)
+        _write(made, axis.low, x, 0.0, anchor, yanchor="top", yshift=-3)
+        _write(made, f"<b>{safe(axis.name)}</b>", x, 0.0, anchor, yanchor="top", yshift=-24, font={"size": 12.5})
         for y, words in axis.ticks:
-            made.add_annotation(
-                text=safe(words),
-                x=x,
-                y=y,
-                xshift=6 if x < last else -6,
-                yshift=8 if y < 1 else 10,
-                xanchor="left",
-                showarrow=False,
-                font={"size": 11},
-            )
+            _write(made, safe(words), x, y, "left", xshift=6, name="over-lines")
     made.update_xaxes(visible=False, range=[-0.08, last + 0.08])
     made.update_yaxes(visible=False, range=[-0.02, 1.06])
+
+
+def _write(made: go.Figure, words: str, x: int, y: float, anchor: str, **style: Any) -> None:
+    made.add_annotation(
+        **{"text": words, "x": x, "y": y, "xanchor": anchor, "showarrow": False, "font": {"size": 11}, **style}
+    )

@@ -1,13 +1,13 @@
-"""The section of the searches: for each architecture history, learning curves, parallel coordinates, importance, trials."""
+"""The section of the searches: per architecture history, learning curves, parallel coordinates, importance, trials."""
 
 from __future__ import annotations
 
 from segbench.records import StudyRecord, TrialRecord
 from segbench.report import search_figures, searches
-from segbench.report.blocks import Block, Cell, Figure, Heading, Plot, Prose, Section, Table
+from segbench.report.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table
 from segbench.report.ledgers import Ledgers, Side
 from segbench.report.texts import score, text
-from segbench.report.theme import colour
+from segbench.report.theme import GREY, colour
 from segbench.terminal import duration
 
 _PROMOTED, _BASELINE = "◆", "○"
@@ -56,9 +56,13 @@ def _history(side: Side, study: StudyRecord) -> Figure:
     height = search_figures.HISTORY
     left, right = text("searches.history_left"), text("searches.history_right")
     without = ", ".join(f"{_title(t)} ({t.state})" for t in study.trials if t.value is None)
+    values, curves = search_figures.history(study, side.index), search_figures.learning(study, side.index)
+    tint = colour(side.index)
+    own = (Key(text("figures.trial"), tint), Key(text("figures.best_so_far"), tint, "line"))
+    dashed = _baseline_key(study)
     plots = (
-        Plot(f"history-{side.index}", search_figures.history(study, side.index), left, height, left),
-        Plot(f"learning-{side.index}", search_figures.learning(study, side.index), right, height, right),
+        Plot(f"history-{side.index}", values, left, height, left, keys=(*own, *dashed)),
+        Plot(f"learning-{side.index}", curves, right, height, right, keys=_keys(side, study)),
     )
     words = text("searches.without", list=without) if without else ""
     caption = text("searches.history_caption", without=" " + words if words else "")
@@ -70,7 +74,14 @@ def _parallel(side: Side, study: StudyRecord) -> Block:
         return Prose((text("searches.parallel_few"),), tone="note")
     drawn = search_figures.parallel(study, side.index)
     title = text("searches.parallel")
-    plot = Plot(f"parallel-{side.index}", drawn, f"{title}, {side.title}", search_figures.PARALLEL, wide=True)
+    plot = Plot(
+        f"parallel-{side.index}",
+        drawn,
+        f"{title}, {side.title}",
+        search_figures.PARALLEL,
+        wide=True,
+        keys=_keys(side, study),
+    )
     return Figure(title, (plot,), text("searches.parallel_caption"))
 
 
@@ -117,6 +128,15 @@ def _row(trial: TrialRecord, names: list[str], promoted: bool, best: float | Non
         Cell(f"{trial.seconds:.1f}" if trial.seconds else "", number=True),
         Cell(f"{trial.state}: {trial.reason}" if trial.reason else trial.state),
     )
+
+
+def _keys(side: Side, study: StudyRecord) -> tuple[Key, ...]:
+    best, others = text("figures.best_trial"), text("figures.other_trials")
+    return (Key(best, colour(side.index), "line"), Key(others, GREY, "line"), *_baseline_key(study))
+
+
+def _baseline_key(study: StudyRecord) -> tuple[Key, ...]:
+    return (Key(text("figures.baseline"), GREY, "dash"),) if any(t.baseline for t in study.trials) else ()
 
 
 def _title(trial: TrialRecord) -> str:

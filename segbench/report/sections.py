@@ -18,6 +18,7 @@ from segbench.report.blocks import (
     Gallery,
     Glossary,
     Item,
+    Key,
     Legend,
     Page,
     Picture,
@@ -28,11 +29,11 @@ from segbench.report.blocks import (
     Section,
     Table,
 )
-from segbench.report.ledgers import Ledgers
+from segbench.report.ledgers import Ledgers, Side
 from segbench.report.summary import summary_table
 from segbench.report.tables import Duel, Summary
 from segbench.report.texts import glossary, number, percent, score, score_interval, text
-from segbench.report.theme import colour
+from segbench.report.theme import GREY, PART_COLOURS, colour
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,12 @@ def comparisons(numbers: Numbers) -> Section:
     if not numbers.rows:
         blocks: tuple[Block, ...] = (Prose((text("comparisons.nothing"),), tone="note"),)
     else:
-        blocks = (Prose((text("comparisons.lead"),), tone="lead"), *_losses(numbers), *_qualities(numbers), *_costs(numbers))
+        blocks = (
+            Prose((text("comparisons.lead"),), tone="lead"),
+            *_losses(numbers),
+            *_qualities(numbers),
+            *_costs(numbers),
+        )
     return Section("comparisons", text("comparisons.title"), text("comparisons.short"), blocks)
 
 
@@ -111,7 +117,7 @@ def categories(numbers: Numbers) -> Section:
     bars = figures.class_bars(found)
     blocks = (
         *([Prose(lead, tone="lead")] if lead else []),
-        _one("class-bars", bars, text("classes.bars"), text("classes.bars_caption")),
+        _one("class-bars", bars, text("classes.bars"), text("classes.bars_caption"), _side_keys(numbers, "box")),
         _class_table(found),
         Figure(text("classes.confusion"), tuple(plots), text("classes.confusion_caption")),
     )
@@ -121,9 +127,7 @@ def categories(numbers: Numbers) -> Section:
 def examples(numbers: Numbers) -> Section:
     """Validation images, their truth and the masks."""
     found = scenes.scenes(numbers.ledgers)
-    legend = Legend(
-        tuple((f"rgb{c}", n, d) for c, n, d in zip(COLOURS, CATEGORIES, DESCRIPTIONS, strict=True))
-    )
+    legend = Legend(tuple((f"rgb{c}", n, d) for c, n, d in zip(COLOURS, CATEGORIES, DESCRIPTIONS, strict=True)))
     if found.missing:
         reason = text(f"scenes.{found.missing}", asked=numbers.ledgers.asked)
         blocks: tuple[Block, ...] = (Prose((reason,), tone="note"),)
@@ -153,7 +157,10 @@ def _losses(numbers: Numbers) -> tuple[Block, ...]:
     train = tuple(_own(numbers, "train-loss", lambda e: e.train_loss))
     nll_heading = text("comparisons.nll")
     nll = figures.curves(numbers.ledgers.promoted, lambda e: e.val_nll)
-    val = (*_own(numbers, "val-loss", lambda e: e.val_loss), _plot("val-nll", nll, nll_heading, wide=len(numbers.rows) % 2 == 0))
+    val = (
+        *_own(numbers, "val-loss", lambda e: e.val_loss),
+        _plot("val-nll", nll, nll_heading, len(numbers.rows) % 2 == 0, _side_keys(numbers)),
+    )
     return (
         Figure(text("comparisons.train_loss"), train, text("comparisons.train_loss_caption")),
         Figure(text("comparisons.val_loss"), val, text("comparisons.val_loss_caption")),
@@ -164,7 +171,7 @@ def _own(numbers: Numbers, name: str, value: Callable[[EpochRecord], float]) -> 
     """One plot per architecture, each with its own axis."""
     made = []
     for row in numbers.rows:
-        drawn = figures.curves([row.side], value, share=False)
+        drawn = figures.curves([row.side], value)
         made.append(_plot(f"{name}-{row.side.index}", drawn, row.side.title))
     return made
 
@@ -173,9 +180,10 @@ def _qualities(numbers: Numbers) -> tuple[Block, ...]:
     sides = numbers.ledgers.promoted
     accuracy = figures.curves(sides, lambda e: e.pixel_accuracy, [tables.majority_accuracy(s) for s in sides])
     miou = figures.curves(sides, lambda e: e.miou, [row.majority_miou for row in numbers.rows])
+    keys = (*_side_keys(numbers), Key(text("figures.majority"), GREY, "dash"))
     return (
-        _one("accuracy", accuracy, text("comparisons.accuracy"), text("comparisons.accuracy_caption"), half=True),
-        _one("miou", miou, text("comparisons.miou"), text("comparisons.miou_caption"), half=True),
+        _one("accuracy", accuracy, text("comparisons.accuracy"), text("comparisons.accuracy_caption"), keys, half=True),
+        _one("miou", miou, text("comparisons.miou"), text("comparisons.miou_caption"), keys, half=True),
     )
 
 
@@ -183,22 +191,31 @@ def _costs(numbers: Numbers) -> tuple[Block, ...]:
     rows = numbers.rows
     devices = ", ".join(dict.fromkeys(m.card.device for row in rows for m in row.side.models))
     speed = figures.bars(rows, lambda row: row.inference_images_per_second, number)
+    parts = figures.image_parts(rows)
     both = (
         _plot("inference", speed, text("comparisons.speed_total"), wide=True),
-        _plot("inference-parts", figures.image_parts(rows), text("comparisons.speed_parts"), wide=True),
+        _plot("inference-parts", parts, text("comparisons.speed_parts"), True, _part_keys(figures.IMAGE_PARTS)),
     )
     epoch = figures.epoch_parts(rows)
     return (
         Figure(text("comparisons.speed"), both, text("comparisons.speed_caption", device=devices)),
-        _one("epoch-seconds", epoch, text("comparisons.epoch"), text("comparisons.epoch_caption")),
+        _one(
+            "epoch-seconds",
+            epoch,
+            text("comparisons.epoch"),
+            text("comparisons.epoch_caption"),
+            _part_keys(tables.PARTS),
+        ),
     )
 
 
-def _class_table(found: list[tuple[tables.Side, list[tables.ClassRow]]]) -> Table:
+def _class_table(found: list[tuple[Side, list[tables.ClassRow]]]) -> Table:
     columns = [Cell(text("classes.category")), Cell(text("classes.share"), number=True)]
     for side, _ in found:
         columns.append(Cell(side.title, text("classes.iou"), swatch=colour(side.index), number=True))
-        columns.append(Cell(text("classes.official"), number=True, tip=f"{side.title}, {text('summary.miou_official')}"))
+        columns.append(
+            Cell(text("classes.official"), number=True, tip=f"{side.title}, {text('summary.miou_official')}")
+        )
     rows = []
     for i, name in enumerate(CATEGORIES):
         cells = [Cell(name, swatch=f"rgb{COLOURS[i]}"), Cell(percent(found[0][1][i].share), number=True)]
@@ -233,11 +250,19 @@ def _found(check: checks.Check) -> str:
     return text("checks.same", found=check.found[0][1]) if alike else "; ".join(each)
 
 
-def _one(name: str, drawn: object, title: str, caption: str, half: bool = False) -> Figure:
+def _one(name: str, drawn: object, title: str, caption: str, keys: tuple[Key, ...] = (), half: bool = False) -> Figure:
     """A figure block of one plot."""
-    return Figure(title, (dataclasses.replace(_plot(name, drawn, title, wide=True), heading=""),), caption, half)
+    return Figure(title, (dataclasses.replace(_plot(name, drawn, title, True, keys), heading=""),), caption, half)
 
 
-def _plot(name: str, drawn: object, heading: str, wide: bool = False) -> Plot:
+def _plot(name: str, drawn: object, heading: str, wide: bool = False, keys: tuple[Key, ...] = ()) -> Plot:
     height = int(drawn.layout.height)  # type: ignore[attr-defined]
-    return Plot(name, drawn, heading, height, heading, wide)
+    return Plot(name, drawn, heading, height, heading, wide, keys)
+
+
+def _side_keys(numbers: Numbers, shape: str = "line") -> tuple[Key, ...]:
+    return tuple(Key(row.side.title, colour(row.side.index), shape) for row in numbers.rows)
+
+
+def _part_keys(parts: tuple[str, ...]) -> tuple[Key, ...]:
+    return tuple(Key(text(f"parts.{part}"), tint) for part, tint in zip(parts, PART_COLOURS, strict=False))

@@ -17,14 +17,16 @@ _HIGHER, _LOWER = 1, -1  # which is better
 
 
 def summary_table(rows: Sequence[Summary], duels: Sequence[Duel]) -> Table:
-    """With two architectures a last column says how they differ: in points, or as a ratio of the first to the second."""
+    """With two architectures a last column says how they differ: in points, or as the ratio of first to second."""
     pair = (rows[0], rows[1]) if len(rows) == 2 else None
     duel = duels[0] if pair and duels else None
     memory = "memory_gpu" if all(row.on_gpu for row in rows) else "memory_cpu"
     made = [
-        _scores("miou", rows, lambda row: row.miou, duel and _signed(duel, duel.miou, rows)),
-        _scores("miou_official", rows, lambda row: row.miou_official, duel and _signed(duel, duel.miou_official, rows)),
-        _scores("pixel_accuracy", rows, lambda row: row.pixel_accuracy, duel and _signed(duel, duel.pixel_accuracy, rows)),
+        _scores("miou", rows, lambda row: row.miou, _signed(duel, lambda d: d.miou, rows)),
+        _scores("miou_official", rows, lambda row: row.miou_official, _signed(duel, lambda d: d.miou_official, rows)),
+        _scores(
+            "pixel_accuracy", rows, lambda row: row.pixel_accuracy, _signed(duel, lambda d: d.pixel_accuracy, rows)
+        ),
         _line("val_nll", rows, lambda row: row.val_nll, _LOWER),
         _line("last_miou", rows, lambda row: row.last_miou, _HIGHER, score, ratio=False),
         _line("majority", rows, lambda row: row.majority_miou, 0, score, ratio=False),
@@ -76,7 +78,11 @@ def _line(
     last = ""
     if len(values) == 2 and better:
         quotient = values[0] / values[1] if values[1] else math.nan
-        last = text("summary.ratio", ratio=number(quotient)) if ratio else f"{_plus(values[0] - values[1])} {text('words.points')}"
+        last = (
+            text("summary.ratio", ratio=number(quotient))
+            if ratio
+            else f"{_plus(values[0] - values[1])} {text('words.points')}"
+        )
     return [Cell(text(f"summary.{key}")), *cells, Cell(last, number=True)]
 
 
@@ -104,8 +110,11 @@ def _best(values: Sequence[float], better: int) -> int | None:
     return [v * better for v in values].index(max(known))
 
 
-def _signed(duel: Duel, difference: Interval, rows: Sequence[Summary]) -> Interval:
+def _signed(duel: Duel | None, which: Callable[[Duel], Interval], rows: Sequence[Summary]) -> Interval | None:
     """The duel's difference as first column minus second."""
+    if duel is None:
+        return None
+    difference = which(duel)
     if duel.first is rows[0]:
         return difference
     return Interval(-difference.estimate, -difference.high, -difference.low)

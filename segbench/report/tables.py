@@ -101,12 +101,12 @@ def classes(side: Side) -> list[ClassRow]:
 
 
 def confusion(side: Side) -> NDArray[np.float64] | None:
-    """(8, 8): of the pixels of each true category (row), which share was predicted as what; NaN in a row without any."""
+    """(8, 8): of the pixels of each true category (row), which share was predicted as what; NaN where there is none."""
     if not side.runs:
         return None
     counts = metrics.category_confusion(np.sum([run.sum(0) for run in side.runs], axis=0))
     totals = counts.sum(1, keepdims=True)
-    return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+    return np.asarray(np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0))
 
 
 def majority_accuracy(side: Side) -> float | None:

@@ -57,7 +57,7 @@ def number(value: float, digits: int = 3) -> str:
 
 def percent(value: float) -> str:
     """76 %."""
-    return MISSING if math.isnan(value) else f"{value * 100:.0f} %"
+    return MISSING if math.isnan(value) else f"{value * 100:.0f}\u00a0%"
 
 
 def listed(parts: list[str]) -> str:

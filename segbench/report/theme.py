@@ -48,9 +48,8 @@ def figure(traces: list[Any], height: int, **layout: Any) -> go.Figure:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "dragmode": False,
-        "showlegend": False,
+        "showlegend": False,  # page.html writes legends, which wrap on a phone
         "hoverlabel": {"align": "left"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
     }
     made.update_layout({**common, **layout})
     made.update_xaxes(fixedrange=True, automargin=True, zeroline=False)

@@ -24,7 +24,13 @@ def verdict(rows: Sequence[Summary], duels: Sequence[Duel], checks: Sequence[Che
         card = order[0].side.models[0].card
         found = [_say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)]
     elif duels:
-        found = [*_decided(duels[0]), _cost(duels[0].first, duels[0].second), _seeds(duels[0]), *_others(duels[1:])]
+        found = [
+            *_decided(duels[0]),
+            *_opposite(duels[0]),
+            _cost(duels[0].first, duels[0].second),
+            _seeds(duels[0]),
+            *_others(duels[1:]),
+        ]
     else:
         first, second = order[:2]
         gap = points(first.miou.estimate - second.miou.estimate)
@@ -62,7 +68,7 @@ def missing(ledgers: Ledgers) -> list[str]:
                 found.append(text("status.not_promoted", best=score(best.value), **values))
         if 0 < len(side.models) < wanted:
             found.append(text("status.seeds_left", done=len(side.models), asked_seeds=wanted, **values))
-    return found + [text(f"problems.{one.key}", **one.values) for one in ledgers.problems]
+    return found + [text(f"problems.{one.key}", asked=ledgers.asked, **one.values) for one in ledgers.problems]
 
 
 def by_category(duel: Duel) -> str:
@@ -101,8 +107,18 @@ def conclusion(rows: Sequence[Summary], duels: Sequence[Duel]) -> list[str]:
     return [*found, text("conclusion.scope", size=size, epochs=card.epochs)]
 
 
+def decided(duel: Duel) -> bool:
+    """Whether the gap is more than the choice of images explains and, with one seed, than a seed may change."""
+    return duel.miou.excludes_zero and (duel.seeds > 1 or duel.miou.estimate >= SEED_NOISE)
+
+
+def contradicted(duel: Duel) -> bool:
+    """Whether the official mIoU puts the other one first, and not by chance in the choice of images."""
+    return duel.miou_official.high < 0
+
+
 def _decided(duel: Duel) -> list[str]:
-    clear = "clear" if duel.miou.excludes_zero else "unclear"
+    key = "clear" if decided(duel) else "close" if duel.miou.excludes_zero else "unclear"
     values = {
         "a": score(duel.first.miou.estimate),
         "b": score(duel.second.miou.estimate),
@@ -110,9 +126,17 @@ def _decided(duel: Duel) -> list[str]:
     }
     ends = {"low": points(duel.miou.low), "high": points(duel.miou.high)}
     return [
-        _say(f"verdict.{clear}", first=duel.first, second=duel.second, **values),
-        text(f"verdict.{clear}_detail", images=duel.images, **ends),
+        _say(f"verdict.{key}", first=duel.first, second=duel.second, **values),
+        text(f"verdict.{key}_detail", images=duel.images, **ends),
     ]
+
+
+def _opposite(duel: Duel) -> list[str]:
+    if not contradicted(duel):
+        return []
+    official = duel.miou_official
+    values = {"delta": points(-official.estimate), "low": points(-official.high), "high": points(-official.low)}
+    return [_say("verdict.opposite", first=duel.first, second=duel.second, **values)]
 
 
 def _cost(first: Summary, second: Summary) -> str:
@@ -131,8 +155,7 @@ def _cost(first: Summary, second: Summary) -> str:
 def _seeds(duel: Duel) -> str:
     if duel.seeds > 1:
         return text("verdict.several_seeds", seeds=duel.seeds)
-    tie = duel.miou.excludes_zero and abs(duel.miou.estimate) < SEED_NOISE
-    return text("verdict.one_seed") + (" " + text("verdict.within_noise") if tie else "")
+    return text("verdict.one_seed")
 
 
 def _others(duels: Sequence[Duel]) -> list[str]:
@@ -152,14 +175,17 @@ def _others(duels: Sequence[Duel]) -> list[str]:
 
 
 def _quality(duel: Duel) -> str:
+    opposite = contradicted(duel)
+    key = "quality_opposite" if opposite else "quality" if duel.miou.excludes_zero else "quality_tie"
+    official = duel.miou_official.estimate
     return _say(
-        "conclusion.quality" if duel.miou.excludes_zero else "conclusion.quality_tie",
+        f"conclusion.{key}",
         first=duel.first,
         second=duel.second,
         delta=points(duel.miou.estimate),
         low=points(duel.miou.low),
         high=points(duel.miou.high),
-        official=points(duel.miou_official.estimate),
+        official=points(-official if opposite else official),
         accuracy=points(duel.pixel_accuracy.estimate),
     )
 
@@ -176,11 +202,15 @@ def _compared(key: str, ahead: Summary, behind: Summary, value: object, role: st
     assert callable(value)
     a, b = value(ahead), value(behind)
     ratio = number(max(a, b) / min(a, b), 2)
+    if ratio == number(1.0, 2) and role == "fast":
+        return text(f"conclusion.{key}_tie", a=number(a))
     return text(f"conclusion.{key}", a=number(a), b=number(b), ratio=ratio, **{role: ahead.side.title})
 
 
 def _advice(duel: Duel, fast: Summary, quick: Summary) -> str:
-    if not duel.miou.excludes_zero:
+    if contradicted(duel):
+        return text("conclusion.opposite_choose", fast=fast.side.title)
+    if not decided(duel):
         return text("conclusion.tie_choose", fast=fast.side.title)
     slower = [("cost_inference", fast), ("cost_training", quick)]
     costs = [text(f"conclusion.{key}") for key, ahead in slower if ahead is not duel.first]

@@ -1,0 +1,340 @@
+"""Ours against what a user would write instead, in turn in one process, several times.
+
+    make bench                                      all rows, under 15 minutes on 2 cores
+    python -m benchmarks.bench --only deeplab       the rows whose name contains a word
+
+Every row runs ours and its peer (see peers.py) alternately and reports the median of the paired ratios with its range.
+Seconds on a shared machine drift; the ratio of neighbours drifts less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks import peers
+from segbench import architectures, compute, evaluation, matching, places, terminal, training
+from segbench.architectures.segmenter import Segmenter
+from segbench.compute import Compute
+from segbench.data import packed, streets, subset
+from segbench.data.batches import Batches
+from segbench.errors import UserError
+from segbench.inference import predict
+from segbench.protocol import Search
+from segbench.records import Hyperparameters
+
+PHOTOGRAPH = (1024, 2048)  # height, width of a Cityscapes image
+SIZE = (256, 256)
+TRAIN, VAL = 24, 4  # the protocol's 300/50 in small
+HYPERPARAMETERS = Hyperparameters(1e-4, 1e-4, "adamw", {})
+
+
+class Case(NamedTuple):
+    """One row: two ways to do the same work."""
+
+    name: str
+    peer: str
+    units: float  # images in one call, or 1
+    unit: str
+    target: float  # the ratio wanted on a 2-core CPU with AVX512-BF16; 0 where none was set
+    ours: Callable[[], object]
+    theirs: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    peer: str
+    unit: str
+    ours: float  # units per second, median
+    theirs: float
+    ratio: float  # median of the paired ratios
+    least: float
+    most: float
+    target: float
+    pairs: int
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="WORD", help="the rows whose name contains WORD")
+    parser.add_argument("--pairs", type=int, default=3, metavar="N", help="how often each row runs both sides")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args(argv)
+    device = compute.choose(arguments.device)
+    print(f"{device.words}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}", flush=True)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for make in CASES:
+            if arguments.only in make.__name__.replace("_", " "):
+                for case in make(device, Path(folder)):
+                    rows.append(_measure(case, arguments.pairs, device))
+                    _print(rows[-1])
+    if not rows:
+        raise UserError(f"no row contains '{arguments.only}'; there are: {', '.join(m.__name__ for m in CASES)}")
+    _table(rows)
+    path = places.reports() / "bench.json"
+    content = {"device": device.words, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
+    path.write_text(json.dumps(content, indent=1))
+    print(f"\n{path}")
+    return 0
+
+
+def _measure(case: Case, pairs: int, device: Compute) -> Row:
+    case.ours()
+    case.theirs()
+    seconds = [(_seconds(case.ours, device), _seconds(case.theirs, device)) for _ in range(pairs)]
+    ratios = [theirs / ours for ours, theirs in seconds]
+    ours, theirs = (case.units / statistics.median(side) for side in zip(*seconds, strict=True))
+    return Row(
+        case.name,
+        case.peer,
+        case.unit,
+        ours,
+        theirs,
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+        case.target,
+        pairs,
+    )
+
+
+def _seconds(call: Callable[[], object], device: Compute) -> float:
+    if device.device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    call()
+    if device.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _photographs(folder: Path) -> Path:
+    """Drawn scenes of Cityscapes' own size, as PNGs: what a decoder has to do with them is what Cityscapes asks."""
+    root = folder / "photographs"
+    if not root.exists():
+        streets.write(root, TRAIN, VAL, *PHOTOGRAPH, seed=0)
+    return root
+
+
+def data(device: Compute, folder: Path) -> Iterator[Case]:
+    root = _photographs(folder)
+    dataset = packed.prepare(root, SIZE, folder / "cache")
+    ours = Batches(dataset.train, np.arange(TRAIN), 8, device.device)
+    for peer, workers in (("(a) PIL per item", 0), ("(b) DataLoader, 2 workers", 2)):
+        theirs = peers.Photographs(root, "train", SIZE)
+        yield Case(
+            "data", peer, TRAIN, "images/s", 100 if workers == 0 else 0,
+            lambda: list(ours.shuffled(0, 0)),
+            lambda theirs=theirs, workers=workers: list(peers.loader(theirs, 8, workers)),
+        )  # fmt: skip
+
+
+def packing(device: Compute, folder: Path) -> Iterator[Case]:
+    root = _photographs(folder)
+    number = iter(range(10**6))
+    theirs = [peers.Photographs(root, split, SIZE) for split in ("train", "val")]
+    yield Case(
+        "packing", "(a) PIL per item", TRAIN + VAL, "images/s", 0,
+        lambda: packed.prepare(root, SIZE, folder / f"cache-{next(number)}"),
+        lambda: [split[index] for split in theirs for index in range(len(split))],
+    )  # fmt: skip
+
+
+def _inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of drawn streets, normalised, and its categories."""
+    from segbench.data.batches import normalise
+
+    drawn = [streets.draw(seed, seed, *SIZE) for seed in range(batch)]
+    images = normalise(torch.from_numpy(np.stack([image for image, _ in drawn])))
+    labels = torch.from_numpy(peers.TO_CATEGORY[np.stack([ids for _, ids in drawn])]).long()
+    return images, labels
+
+
+def _our_step(name: str, device: Compute, batch: int) -> Callable[[], object]:
+    images, labels = (tensor.to(device.device) for tensor in _inputs(batch))
+    options = {"aux_loss": True} if name == "deeplab" else {}
+    model, _ = architectures.create(name, peers.CLASSES, "random", options, 0)
+    state = training.begin(model, HYPERPARAMETERS, device)
+    model.train()
+
+    def step() -> None:
+        with device.autocast():
+            outputs = model(images)
+        loss = torch.stack(list(model.losses(outputs, labels).values())).sum()
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+
+    return step
+
+
+def train_deeplab(device: Compute, folder: Path) -> Iterator[Case]:
+    images, labels = (tensor.to(device.device) for tensor in _inputs(4))
+    model = peers.deeplab().to(device.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    plain = images.contiguous()
+    yield Case(
+        "train step, DeepLabV3-ResNet50", "(a) float32, channels first", 4, "images/s", 2.5,
+        _our_step("deeplab", device, 4), lambda: peers.deeplab_step(model, optimizer, plain, labels),
+    )  # fmt: skip
+
+
+def train_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
+    images, labels = (tensor.to(device.device) for tensor in _inputs(4))
+    model, _ = peers.mask2former()
+    model.to(device.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    plain = images.contiguous()
+    yield Case(
+        "train step, Mask2Former-Swin-Small", "(a, c) transformers' forward, float32", 4, "images/s", 2.0,
+        _our_step("mask2former", device, 4), lambda: peers.mask2former_step(model, optimizer, plain, labels),
+    )  # fmt: skip
+
+
+def inference_deeplab(device: Compute, folder: Path) -> Iterator[Case]:
+    yield _inference("deeplab", device, "(a) float32, channels first", peers.deeplab().to(device.device).eval())
+
+
+def inference_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
+    model, processor = peers.mask2former()
+    model.to(device.device).eval()
+    yield _inference("mask2former", device, "(a) transformers' forward and processor, float32", model, processor)
+
+
+def _inference(name: str, device: Compute, peer: str, theirs: torch.nn.Module, processor: object = None) -> Case:
+    drawn = torch.from_numpy(np.stack([streets.draw(seed, seed, *SIZE)[0] for seed in range(4)])).to(device.device)
+    ours: Segmenter = architectures.create(name, peers.CLASSES, "random", {}, 0)[0].to(device.device).for_inference()
+    plain = _inputs(4)[0].contiguous().to(device.device)
+
+    @torch.inference_mode()
+    def call() -> object:
+        if processor is None:
+            return peers.deeplab_predict(theirs, plain)
+        return peers.mask2former_predict(theirs, processor, plain)
+
+    return Case(f"inference, {name}", peer, 4, "images/s", 2.5, lambda: predict(ours, drawn, device), call)
+
+
+def loss_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
+    """Full-size outputs: 10 predictions of 100 queries, mask maps of 64×64, batch 8."""
+    model, _ = peers.mask2former()
+    generator = torch.Generator().manual_seed(0)
+    layers, batch, queries = 10, 8, 100
+    classes = torch.randn(layers, batch, queries, peers.CLASSES + 1, generator=generator).to(device.device)
+    masks = torch.randn(layers, batch, queries, 64, 64, generator=generator).to(device.device)
+    labels = _inputs(batch)[1].to(device.device)
+    for tensor in (classes, masks):
+        tensor.requires_grad_()
+
+    def ours() -> None:
+        torch.stack(list(matching.loss(classes, masks, labels))).sum().backward()
+
+    def theirs() -> None:
+        targets, present = peers.mask2former_labels(labels)
+        auxiliary = [
+            {"class_queries_logits": c, "masks_queries_logits": m}
+            for c, m in zip(classes[:-1], masks[:-1], strict=True)
+        ]
+        terms = model.get_loss_dict(masks[-1], classes[-1], targets, present, auxiliary)
+        model.get_loss(terms).backward()
+
+    yield Case("loss alone, Mask2Former", "(c) transformers' loss", 1, "calls/s", 3.0, ours, theirs)
+
+
+def metrics_alone(device: Compute, folder: Path) -> Iterator[Case]:
+    generator = np.random.default_rng(0)
+    raw = torch.from_numpy(generator.integers(0, 34, (50, *SIZE)).astype(np.uint8))
+    predicted = torch.from_numpy(generator.integers(0, 8, (50, *SIZE)))
+    labels = torch.from_numpy(peers.TO_CATEGORY).long()[raw.int()]
+    yield Case(
+        "metrics alone", "NumPy, image by image", 50, "images/s", 0,
+        lambda: evaluation._count(raw, predicted), lambda: peers.confusion(predicted, labels),
+    )  # fmt: skip
+
+
+def trial_deeplab(device: Compute, folder: Path) -> Iterator[Case]:
+    """One epoch on 24 images, scored on 4: the protocol's 300/50 in small, the peer decoding PNGs as the note does."""
+    yield _trial("deeplab", 2.5, device, folder)
+
+
+def trial_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
+    yield _trial("mask2former", 2.0, device, folder)
+
+
+def _trial(name: str, target: float, device: Compute, folder: Path) -> Case:
+    root = _photographs(folder)
+    dataset = packed.prepare(root, SIZE, folder / "cache")
+    chosen = subset.draw_search(dataset, Search(1, 1, TRAIN, VAL, select_on="val"))
+
+    def ours() -> None:
+        model, _ = architectures.create(name, peers.CLASSES, "random", {}, 0)
+        train, val = (
+            Batches(s, i, 4, device.device) for s, i in ((dataset.train, chosen.train), (dataset.val, chosen.val))
+        )
+        list(training.fit(training.begin(model, HYPERPARAMETERS, device), train, val, epochs=1, seed=0))
+
+    def theirs() -> None:
+        train, val = (peers.loader(peers.Photographs(root, split, SIZE), 4, 0) for split in ("train", "val"))
+        model, processor = (peers.deeplab(), None) if name == "deeplab" else peers.mask2former()
+        model.to(device.device).train()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+        step = peers.deeplab_step if name == "deeplab" else peers.mask2former_step
+        for images, labels in train:
+            step(model, optimizer, images.to(device.device), labels.to(device.device))
+        model.eval()
+        with torch.inference_mode():
+            for images, labels in val:
+                images = images.to(device.device)
+                found = (
+                    peers.deeplab_predict(model, images)
+                    if processor is None
+                    else torch.stack(peers.mask2former_predict(model, processor, images))
+                )
+                peers.confusion(found.cpu(), labels)
+
+    return Case(f"one trial, {name}", "(a) PNGs decoded each epoch, float32", TRAIN, "images/s", target, ours, theirs)
+
+
+CASES: tuple[Callable[[Compute, Path], Iterator[Case]], ...] = (
+    data,
+    packing,
+    metrics_alone,
+    loss_mask2former,
+    inference_deeplab,
+    inference_mask2former,
+    train_deeplab,
+    train_mask2former,
+    trial_deeplab,
+    trial_mask2former,
+)
+
+
+def _print(row: Row) -> None:
+    print(f"{row.name} against {row.peer}: {row.ratio:.2f}x", flush=True)
+
+
+def _table(rows: list[Row]) -> None:
+    columns = ["row", "peer", "unit", "ours", "peer's", "ratio", "range", "target"]
+    cells = [
+        [r.name, r.peer, r.unit, f"{r.ours:.2f}", f"{r.theirs:.2f}", f"{r.ratio:.2f}", f"{r.least:.2f}–{r.most:.2f}",
+         f"≥ {r.target:g} {'✓' if r.ratio >= r.target else '✗'}" if r.target else ""]
+        for r in rows
+    ]  # fmt: skip
+    terminal.table("ours : peer, medians of paired runs", columns, cells, right={3, 4, 5, 6})
+
+
+if __name__ == "__main__":
+    raise SystemExit(terminal.run(main))

@@ -1,0 +1,120 @@
+"""What a user would write instead of segbench, plainly: the note's pipeline and the libraries' own recipes.
+
+(a) the note's: PIL decodes and resizes each item at each epoch, float32, the model code the note prints, and Hugging
+    Face's image processor for Mask2Former;
+(b) torchvision's reference style for DeepLab: the same data set under DataLoader workers, float32, channels first;
+(c) Hugging Face's own Mask2Former forward with mask and class labels, under DataLoader workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from segbench.architectures.torchvision_ops import ensure_importable
+from segbench.data import scenes
+from segbench.labels import CATEGORIES, CATEGORY_OF_RAW
+
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+TO_CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)
+CLASSES = len(CATEGORIES)
+
+
+class Photographs(Dataset[tuple[Tensor, Tensor]]):
+    """Decodes, resizes, remaps and normalises one pair at a time, as the note does."""
+
+    def __init__(self, root: Path, split: str, size: tuple[int, int], number: int | None = None) -> None:
+        self.scenes = scenes.find(root, split)[0][:number]
+        self.width_height = size[::-1]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        scene = self.scenes[index]
+        image = Image.open(scene.image).convert("RGB").resize(self.width_height, Image.Resampling.BILINEAR)
+        ids = Image.open(scene.labels).resize(self.width_height, Image.Resampling.NEAREST)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        pixels = (pixels - MEAN[:, None, None]) / STD[:, None, None]
+        return pixels, torch.from_numpy(TO_CATEGORY[np.array(ids)]).long()
+
+
+def loader(data: Photographs, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    return DataLoader(data, batch_size, shuffle=True, num_workers=workers, drop_last=True)
+
+
+def deeplab() -> nn.Module:
+    """The note's build_model, without its download."""
+    ensure_importable()
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
+    model: nn.Module = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=True)
+    return model
+
+
+def deeplab_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
+    outputs = model(images)
+    loss = F.cross_entropy(outputs["out"], labels) + 0.5 * F.cross_entropy(outputs["aux"], labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    loss.item()  # what a training log prints
+
+
+def deeplab_predict(model: nn.Module, images: Tensor) -> Tensor:
+    return model(images)["out"].argmax(1)
+
+
+def mask2former() -> tuple[nn.Module, Any]:
+    """The note's model and processor, without their download: the same configuration from random weights."""
+    from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
+
+    from segbench.architectures.mask2former import _config
+
+    model = Mask2FormerForUniversalSegmentation(_config(CLASSES, "small"))
+    return model, Mask2FormerImageProcessor(do_resize=False, do_rescale=False, do_normalize=False)
+
+
+def mask2former_labels(labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """mask_labels and class_labels as the image processor makes them: one binary mask per class present."""
+    present = [torch.unique(one) for one in labels]
+    masks = [(one[None] == classes[:, None, None]).float() for one, classes in zip(labels, present, strict=True)]
+    return masks, present
+
+
+def mask2former_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
+    masks, classes = mask2former_labels(labels)
+    loss = model(pixel_values=images, mask_labels=masks, class_labels=classes).loss
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    loss.item()
+
+
+def mask2former_predict(model: nn.Module, processor: Any, images: Tensor) -> list[Tensor]:
+    outputs = model(pixel_values=images)
+    sizes = [tuple(images.shape[-2:])] * len(images)
+    maps: list[Tensor] = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
+    return maps
+
+
+def confusion(predicted: Tensor, labels: Tensor) -> np.ndarray:
+    """Image by image in NumPy, as most scripts do."""
+    total = np.zeros((CLASSES, CLASSES), np.int64)
+    for one, truth in zip(predicted.numpy(), labels.numpy(), strict=True):
+        for actual in range(CLASSES):
+            for guess in range(CLASSES):
+                total[actual, guess] += int(((truth == actual) & (one == guess)).sum())
+    return total
+
+
+def epoch(batches: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    yield from batches
