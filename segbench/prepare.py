@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     data = dataset.ready(chosen, arguments.data)
     height, width = data.size
     for name, split in (("train", data.train), ("val", data.val)):
-        terminal.say(f"{name}: {len(split)} scenes of {len(set(split.cities))} cities, packed at {height}x{width}")
+        cities = sorted(set(split.cities))
+        where = cities[0] if len(cities) == 1 else f"{len(cities)} cities"
+        terminal.say(f"{name}: {len(split)} scenes of {where}, packed at {height}x{width}")
         for scene in split.void_only:
             terminal.say(f"note: {scene} is labelled void everywhere")
     _histogram(data)

@@ -9,7 +9,6 @@ Every epoch goes to MLflow; the model, its card, its masks and its per-image con
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import time
 from datetime import UTC, datetime
@@ -280,13 +279,14 @@ def _put_in_place(partial: Path, folder: Path) -> None:
 
 
 def _table(protocol: Protocol) -> None:
-    columns = ["model", "seed", "mIoU", "official", "pixel accuracy", "majority mIoU", "images/s", "s/epoch", "folder"]
+    columns = ["model", "seed", "mIoU", "official", "pixel accuracy", "majority mIoU", "images/s", "s/epoch"]
     rows = []
-    for folder, card in models.promoted(protocol.name):
+    for _, card in models.promoted(protocol.name):
         numbers = [card.best.miou, card.best.miou_official, card.best.pixel_accuracy, card.majority_miou]
         costs = [f"{card.speed.inference_images_per_second:.1f}", f"{card.best.seconds.total:.1f}"]
-        rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs, os.path.relpath(folder)])
+        rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs])
     terminal.table(f"promoted models of {protocol.name}", columns, rows, right=set(range(1, 8)))
+    terminal.say(f"weights, cards and masks: {places.storage() / 'models'}")
 
 
 if __name__ == "__main__":

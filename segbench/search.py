@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from segbench import options, places, terminal
 from segbench import protocol as protocols
+from segbench.errors import UserError
 from segbench.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
 from segbench.records import EpochRecord, StudyRecord, TrialRecord
 
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, arguments.data)
+    if arguments.baseline and (bare := [one.name for one in chosen if not one.baseline]):
+        raise UserError(f"--baseline: {bare[0]}.toml of '{protocol.name}' has no table [baseline]; write one there")
     for architecture in chosen:
         _search(protocol, architecture, data, device, arguments.baseline)
     terminal.next_command(f"python -m segbench.promote{options.again(arguments)}")

@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     terminal.say(f"{out}: {counts}, {height}x{width} pixels")
     where = f"CITYSCAPES_DATASET={shlex.quote(str(out.resolve()))}"
     terminal.next_command(f"{where} python -m segbench.prepare")
-    terminal.say(f"then:  {where} python -m segbench.search")
+    terminal.say(f"then:  {where} python -m segbench.search --protocol COPY")
+    terminal.say("       where COPY is a copy of studies/cityscapes that asks no more images than these")
     return 0
 
 

@@ -90,7 +90,10 @@ def console() -> Console:
 
 @contextlib.contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """A progress bar with the time left on a terminal; elsewhere a line every few seconds and at the end."""
+    """A progress bar with the time left on a terminal; elsewhere a line every few seconds and at the end.
+
+    What takes less than a second says nothing there.
+    """
     if _quiet:
         yield lambda text="": None
     elif sys.stdout.isatty():
@@ -131,7 +134,8 @@ def _plain(label: str, total: int, done: int) -> Iterator[Advance]:
         nonlocal count, shown
         count += 1
         now = time.monotonic()
-        if count < total and now - shown < _SECONDS_BETWEEN_PLAIN_LINES:
+        last_of_a_long_one = count >= total and now - started > 1
+        if not last_of_a_long_one and now - shown < _SECONDS_BETWEEN_PLAIN_LINES:
             return
         shown = now
         left = (now - started) / (count - done) * (total - count)
