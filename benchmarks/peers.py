@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,7 @@ def deeplab_predict(model: nn.Module, images: Tensor) -> Tensor:
 
 def mask2former() -> tuple[nn.Module, Any]:
     """The note's model and processor, without their download: the same configuration from random weights."""
+    ensure_importable()
     from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
     from segbench.architectures.mask2former import _config
@@ -114,7 +114,3 @@ def confusion(predicted: Tensor, labels: Tensor) -> np.ndarray:
             for guess in range(CLASSES):
                 total[actual, guess] += int(((truth == actual) & (one == guess)).sum())
     return total
-
-
-def epoch(batches: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    yield from batches

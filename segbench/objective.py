@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import optuna
 import torch
 
-from segbench import architectures, runs, training, trials
+from segbench import architectures, runs, sampling, training, trials
 from segbench.compute import Compute
 from segbench.data import subset
 from segbench.data.batches import Batches
@@ -75,7 +75,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     its own and to `show`. Raises TrialPruned where the pruner says so, TrialFailed where training cannot go on.
     """
     slot = trials.slot_of(trial)
-    params = trials.suggest(trial, job.architecture.space)
+    params = sampling.suggest(trial, job.architecture.space)
     run = runs.nested_run(job.mlflow, job.parent, *_described(job.architecture, trial, slot), params)
     trial.set_user_attr("run_id", run)
     trial.set_user_attr("device", job.compute.words)

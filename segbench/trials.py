@@ -12,18 +12,19 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from segbench import sampling
 from segbench.errors import UserError
-from segbench.protocol import DRAWN, Architecture, Choice, Protocol, Range, Search, Space, fingerprint
+from segbench.protocol import DRAWN, Architecture, Protocol, Search, Space, fingerprint
 from segbench.records import EpochRecord, Scalar, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
 
 BASELINE = -1  # the slot of the known-good configuration that runs beside the plan
@@ -89,8 +90,8 @@ def open_study(
         study_name=study_name(protocol, architecture),
         direction="maximize",
         load_if_exists=True,
-        sampler=_sampler(protocol.search),
-        pruner=_pruner(protocol.search),
+        sampler=sampling.sampler(protocol.search),
+        pruner=sampling.pruner(protocol.search),
     )
     known = study.user_attrs
     identity = {"fingerprint": fingerprint(protocol, architecture), "data_fingerprint": data_fingerprint}
@@ -127,14 +128,14 @@ def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[st
     """
     _mend(study)
     taken = {slot_of(t) for t in study.get_trials(deepcopy=False) if _holds_its_slot(t)}
-    distributions = {name: _distribution(values) for name, values in space.items()}
+    distributions = {name: sampling.distribution(values) for name, values in space.items()}
     for index in range(search.trials):
         if index not in taken:
-            drawn = _draw(distributions, search.seed, index) if search.sampler == "random" else {}
+            drawn = sampling.draw(distributions, search.seed, index) if search.sampler == "random" else {}
             _queue(study, index, drawn, {name: distributions[name] for name in drawn})
     if baseline and BASELINE not in taken:
         # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
-        own: dict[str, BaseDistribution] = {key: _around(value, distributions[key]) for key, value in baseline.items()}
+        own = {name: sampling.around(value, distributions[name]) for name, value in baseline.items()}
         _queue(study, BASELINE, dict(baseline), own)
 
 
@@ -142,12 +143,6 @@ def run(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> None
     """Runs queued slots until none is left. TrialFailed ends its slot; any other exception goes through."""
     while any(t.state == TrialState.WAITING for t in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))):
         study.optimize(lambda trial: _guarded(trial, objective), n_trials=1, catch=(TrialFailed,))
-
-
-def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
-    """The trial's parameters: those of its slot, or what the sampler chooses."""
-    known = trial.params  # a baseline's values may lie outside the space
-    return {name: known[name] if name in known else _suggest(trial, name, values) for name, values in space.items()}
 
 
 def report(trial: optuna.Trial, epochs: list[EpochRecord]) -> None:
@@ -207,14 +202,6 @@ def best(study: StudyRecord) -> TrialRecord | None:
     return max(finished, key=lambda t: (t.value or 0.0, -t.slot), default=None)
 
 
-def _suggest(trial: optuna.Trial, name: str, values: Range | Choice) -> Scalar:
-    if isinstance(values, Choice):
-        return cast(Scalar, trial.suggest_categorical(name, values.values))
-    if values.integer:
-        return trial.suggest_int(name, int(values.low), int(values.high))
-    return trial.suggest_float(name, values.low, values.high, log=values.log)
-
-
 def _guarded(trial: optuna.Trial, objective: Callable[[optuna.Trial], float]) -> float:
     if (
         slot_of(trial) == UNPLANNED
@@ -252,8 +239,18 @@ def _mend(study: optuna.Study) -> None:
     """Fails running trials whose process on this machine is gone, so that their slots are queued again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host, _, pid = trial.user_attrs.get("owner", "").partition(":")
-        if host == os.uname().nodename and not Path(f"/proc/{pid}").exists():
+        if host == os.uname().nodename and not _is_alive(int(pid)):
             study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # asks only
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process
+        return True
+    return True
 
 
 def _queue(
@@ -264,51 +261,6 @@ def _queue(
             state=TrialState.WAITING, params=params, distributions=dict(distributions), user_attrs={"slot": index}
         )
     )
-
-
-def _draw(distributions: Mapping[str, BaseDistribution], seed: int, index: int) -> dict[str, Any]:
-    """One configuration as RandomSampler draws it, decided by (seed, index)."""
-    sampler = optuna.samplers.RandomSampler(seed=(seed * 1_000_003 + index) % 2**32)
-    return optuna.create_study(sampler=sampler).ask(dict(distributions)).params
-
-
-def _distribution(values: Range | Choice) -> BaseDistribution:
-    if isinstance(values, Choice):
-        return CategoricalDistribution(values.values)
-    if values.integer:
-        return IntDistribution(int(values.low), int(values.high))
-    return FloatDistribution(values.low, values.high, log=values.log)
-
-
-def _around(value: Scalar, distribution: BaseDistribution) -> BaseDistribution:
-    """The distribution, widened where it is a range that lacks `value`."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution
-    assert isinstance(distribution, (FloatDistribution, IntDistribution))
-    low, high = min(distribution.low, float(value)), max(distribution.high, float(value))
-    return FloatDistribution(low, high, log=distribution.log)
-
-
-def _sampler(search: Search) -> optuna.samplers.BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if search.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=search.seed)
-        if search.sampler == "qmc":
-            return optuna.samplers.QMCSampler(seed=search.seed, warn_independent_sampling=False)
-        if search.sampler == "gp":
-            return optuna.samplers.GPSampler(seed=search.seed)
-        return optuna.samplers.RandomSampler(seed=search.seed)
-
-
-def _pruner(search: Search) -> optuna.pruners.BasePruner:
-    if search.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)
-    if search.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner()
-    if search.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.epochs)
-    return optuna.pruners.NopPruner()
 
 
 def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:

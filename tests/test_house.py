@@ -20,7 +20,7 @@ FLOORS = (
     ("errors", "labels"),
     ("records", "places", "terminal"),
     ("protocol", "pictures", "metrics"),
-    ("options", "statistics", "data.drawing", "compute", "matching"),
+    ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
     ("data.streets", "data.scenes", "stopwatch", "trials", "runs"),
     ("data.packed",),
     ("data.subset",),
@@ -35,7 +35,7 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training"}
-LEDGERS = {"trials", "runs"}
+LEDGERS = {"trials", "runs", "sampling"}
 
 
 def module_of(path: Path) -> str:

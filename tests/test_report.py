@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 import pytest
 
-from segbench import metrics, models, places, protocol, runs, trials
+from segbench import metrics, models, places, protocol, runs, sampling, trials
 from segbench.data import packed, streets
 from segbench.errors import UserError
 from segbench.labels import CATEGORIES, CATEGORY_OF_RAW
@@ -22,6 +22,7 @@ from segbench.records import EpochRecord, EpochSeconds, Hyperparameters, ModelCa
 from segbench.report import __main__ as command
 from segbench.report import checks, ledgers, page, scenes, searches, sections, tables, words
 from segbench.statistics import Interval
+from tests import browser
 
 HOSTILE = "<script>alert(1)</script> & <b>streets</b>"
 ERRORS = {"alpha": 0.3, "beta": 0.1}  # the share of pixels each fabricated model gets wrong
@@ -59,7 +60,7 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
     trials.plan(study, own.space, asked.search, own.baseline)
 
     def objective(trial: optuna.Trial) -> float:
-        params = trials.suggest(trial, own.space)
+        params = sampling.suggest(trial, own.space)
         trial.set_user_attr("device", "cpu (2 threads), fp32")
         if trials.slot_of(trial) == 3:
             raise trials.TrialFailed("diverged", "loss is nan in epoch 1")
@@ -408,30 +409,9 @@ def test_neither_help_nor_report_imports_torch(here: Path) -> None:
 
 
 def test_page_in_a_browser(here: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or "/usr/bin/chromium"
-    if not Path(chromium).exists():
-        pytest.skip("no chromium here")
+    def look(tab: Any) -> None:
+        assert tab.locator("h1").inner_text() == HOSTILE
+        assert "<i>net</i>" in tab.locator("#inference").text_content()
+
     command.main(["--protocol", str(here / "fab"), "--out", str(here / "page.html")])
-    complaints, requests = [], []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for width, scheme in ((1280, "light"), (390, "dark")):
-            tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            tab.on("console", lambda message: complaints.append(message.text))
-            tab.on("pageerror", lambda error: complaints.append(str(error)))
-            tab.on("request", lambda request: requests.append(request.url))
-            tab.goto((here / "page.html").as_uri())
-            tab.wait_for_function("document.querySelectorAll('.main-svg').length > 0")
-            empty = tab.evaluate(
-                "[...document.querySelectorAll('.chart')].filter(c => !c.querySelector('.point, .scatterlayer .js-line,"
-                " .heatmaplayer image')).map(c => c.id)"
-            )
-            assert empty == []
-            assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            assert tab.locator("h1").inner_text() == HOSTILE
-            assert "<i>net</i>" in tab.locator("#inference").text_content()
-            tab.emulate_media(color_scheme="dark" if scheme == "light" else "light")
-        browser.close()
-    assert complaints == []
-    assert [url[:60] for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    browser.inspect(here / "page.html", look)
