@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,10 @@ def run(main: Callable[[], int]) -> int:
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """An argument parser whose help is a module's docstring and which knows --quiet."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line = re.search(r"python -m segbench\.\w+", description or "")  # the line to type, as the docstring shows it
+    made = argparse.ArgumentParser(
+        prog=line and line[0], description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--quiet", action="store_true", help="print results and errors only")
     return made
 
