@@ -262,7 +262,10 @@ def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen:
     """Whether `folder` holds this very promotion. Another one is replaced once the new one is complete."""
     if not (folder / "card.json").is_file():
         return False
-    card = models.read_card(folder / "card.json")
+    try:
+        card = models.read_card(folder / "card.json")
+    except UserError:
+        return False  # damaged, or of another version: this promotion replaces it
     counts = (card.epochs, card.train_images, card.val_images)
     wanted = (plan.protocol.final.epochs, len(chosen.train), len(chosen.val))
     same_intent = (card.fingerprint, card.data_fingerprint) == (plan.study.fingerprint, plan.study.data_fingerprint)

@@ -127,6 +127,7 @@ def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[st
     of runs, the order or the crashes. Other samplers choose when the trial starts.
     """
     _mend(study)
+    _withdraw(study, search.trials)
     taken = {slot_of(t) for t in study.get_trials(deepcopy=False) if _holds_its_slot(t)}
     distributions = {name: sampling.distribution(values) for name, values in space.items()}
     for index in range(search.trials):
@@ -176,7 +177,7 @@ def record(storage: RDBStorage, name: str) -> StudyRecord:
     latest: dict[int, TrialRecord] = {}
     for trial in study.get_trials(deepcopy=False):
         index = slot_of(trial)
-        if index != UNPLANNED:
+        if index != UNPLANNED and "withdrawn" not in trial.user_attrs:
             latest[index] = _trial_record(name, trial, index)  # a slot's later trials replace its earlier ones
     return StudyRecord(
         name=name,
@@ -240,6 +241,14 @@ def _mend(study: optuna.Study) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host, _, pid = trial.user_attrs.get("owner", "").partition(":")
         if host == os.uname().nodename and not _is_alive(int(pid)):
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def _withdraw(study: optuna.Study, trials: int) -> None:
+    """Takes back queued slots beyond the budget, left by a longer search; the next longer one queues them again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        if slot_of(trial) >= trials:
+            study._storage.set_trial_user_attr(trial._trial_id, "withdrawn", True)
             study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 

@@ -117,6 +117,8 @@ def test_interrupted_search_ends_with_the_same_configurations(
         patch.setattr(objective, "epochs", stop)
         assert call(search, *where) == 130
     assert sorted(t.state for t in study().trials) == ["complete", "failed", "waiting", "waiting"]
+    assert call(search, *where, "--trials", "1") == 0  # one is finished, and so nothing runs
+    assert [t.state for t in study().trials if t.state != "failed"] == ["complete"]
     assert call(search, *where) == 0
     again = study()
     assert [(t.slot, t.params, t.value, t.state) for t in again.trials] == [
