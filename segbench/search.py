@@ -70,8 +70,9 @@ def _search(protocol: Protocol, architecture: Architecture, data: Dataset, devic
     chosen = subset.draw_search(data, protocol.search)
     subset.draw_final(data, protocol.final)  # too few images for the promotion are better known now
     images = objective.Images.of(data, chosen, architecture.batch_size, device)
-    objective.rehearse(architecture, images, device)
     storage = trials.open_storage(places.studies_database())
+    if trials.study_name(protocol, architecture) not in trials.names(storage):
+        objective.rehearse(architecture, images, device)
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
     trials.plan(study, architecture.space, protocol.search, architecture.baseline if baseline else None)
     record = trials.record(storage, study.study_name)

@@ -6,7 +6,6 @@ everything is keyed by the user attribute `slot`, never by the trial's number.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
@@ -204,9 +203,7 @@ def best(study: StudyRecord) -> TrialRecord | None:
 
 
 def _guarded(trial: optuna.Trial, objective: Callable[[optuna.Trial], float]) -> float:
-    if (
-        slot_of(trial) == UNPLANNED
-    ):  # another process took the last queued slot first, and Optuna made a trial of its own
+    if slot_of(trial) == UNPLANNED:  # another process was first to the last slot, so Optuna made a trial of its own
         raise TrialFailed("failed", "no slot was left")
     trial.set_user_attr("owner", f"{os.uname().nodename}:{os.getpid()}")
     try:
@@ -257,8 +254,8 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)  # asks only
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's process
-        return True
+    except PermissionError:
+        pass  # it is there, and somebody else's
     return True
 
 
@@ -275,7 +272,6 @@ def _queue(
 def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
     attributes = trial.user_attrs
     state = attributes.get("outcome") or {TrialState.FAIL: "failed"}.get(trial.state) or trial.state.name.lower()
-    epochs = attributes.get("epochs", [])
     return TrialRecord(
         study=study,
         number=trial.number,
@@ -283,7 +279,7 @@ def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
         state=state,
         value=trial.value if trial.state in _ENDED else None,
         params=trial.params,
-        epochs=tuple(from_json(EpochRecord, json.loads(e) if isinstance(e, str) else e) for e in epochs),
+        epochs=tuple(from_json(EpochRecord, epoch) for epoch in attributes.get("epochs", [])),
         reason=attributes.get("reason", ""),
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,
         device=attributes.get("device", ""),

@@ -126,7 +126,7 @@ class Mask2Former(Segmenter):
 
 def _contiguous(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The decoder's inputs, row by row in memory. transformers passes them transposed, and under autocast each of its
-    nine projections then became a batched product that copied its weight once per position: a third of all the time.
+    nine projections then became a batched product that copied its weight once per position: a quarter of all the time.
     """
     for name in ("encoder_hidden_states", "multi_stage_positional_embeddings"):
         kwargs[name] = [stage.contiguous() for stage in kwargs[name]]
