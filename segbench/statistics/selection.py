@@ -30,8 +30,11 @@ def probability_best(trials: Sequence[Counts]) -> Values:
 
     trials: T arrays (N, 35, 8), the raw confusions of the same N selection images in the same order. All trials are
     scored on the same bootstrap resamples of the images; those that tie for the highest share the resample. The
-    promoted trial's share answers whether it is really the best, as far as N images can tell; ten equal trials have
-    0.1 each. Seed and training noise are not covered. All NaN where no resample has any score, empty for no trial.
+    promoted trial's share answers whether it is really the best, as far as N images can tell. It flatters: resamples
+    scatter around the observed scores, and the promoted trial was chosen for having the highest. Of ten trials that are
+    truly equal the promoted one has 0.43 on average, between 0.24 and 0.72 nine times in ten (4,000 simulated searches,
+    normal scores): only a share well above that speaks for the trial. Seed and training noise are not covered.
+    All NaN where no resample has any score, empty for no trial.
     """
     if not trials:
         return np.zeros(0)
