@@ -30,7 +30,7 @@ from segbench.compute import Compute
 from segbench.data import packed, streets, subset
 from segbench.data.batches import Batches
 from segbench.errors import UserError
-from segbench.inference import predict
+from segbench.inference import predict, ready
 from segbench.protocol import Search
 from segbench.records import Hyperparameters
 
@@ -216,7 +216,7 @@ def inference_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
 
 def _inference(name: str, device: Compute, peer: str, theirs: torch.nn.Module, processor: object = None) -> Case:
     drawn = torch.from_numpy(np.stack([streets.draw(seed, seed, *SIZE)[0] for seed in range(4)])).to(device.device)
-    ours: Segmenter = architectures.create(name, peers.CLASSES, "random", {}, 0)[0].to(device.device).for_inference()
+    ours: Segmenter = ready(architectures.create(name, peers.CLASSES, "random", {}, 0)[0], device)
     plain = _inputs(4)[0].contiguous().to(device.device)
 
     @torch.inference_mode()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
-import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from segbench.errors import UserError
 
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
 
 class Compute(NamedTuple):
     device: torch.device
     bf16: bool  # forward passes run under bfloat16 autocast; losses, scores and weights stay float32
     words: str  # for people: "cpu (2 threads), bf16"
+    compiled: bool = False  # training's forward passes go through torch.compile
 
     @property
     def precision(self) -> str:
@@ -24,18 +28,31 @@ class Compute(NamedTuple):
         """What a forward pass runs under."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
+    def forget_peak(self) -> None:
+        """Starts `peak_memory_gb` anew, where the system lets it: Linux does; elsewhere it only ever rises."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif _CLEAR.exists():
+            with contextlib.suppress(OSError):
+                _CLEAR.write_text("5")  # proc(5): sets the high-water mark back to what is resident now
+
     def peak_memory_gb(self) -> float:
-        """The most memory so far, GB (1e9 bytes): tensors on the device for CUDA, the whole process for CPU."""
+        """The most memory since `forget_peak`, GB (1e9 bytes): tensors on the device for CUDA, the whole process for
+        CPU, the interpreter and its libraries included."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e9
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9  # macOS counts bytes, Linux KiB
+        if _STATUS.exists():
+            line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+            return int(line.split()[1]) * 1024 / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # macOS counts bytes
 
 
-def choose(device: str = "auto") -> Compute:
+def choose(device: str = "auto", compiled: bool = False) -> Compute:
     """The device that `--device` names ("auto": CUDA, else Apple's GPU, else the CPU), and bf16 where it really has it.
 
-    Raises UserError where the device is not there.
+    On CUDA it also sets how the whole process computes: cuDNN tries its algorithms on the first batch of each shape,
+    and what autocast leaves in float32 uses TF32 in matrix products and convolutions. `compiled` is --compile.
+    Raises UserError where the device is not there, and for `compiled` without CUDA.
     """
     name = device
     if device == "auto":
@@ -46,7 +63,12 @@ def choose(device: str = "auto") -> Compute:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"no device '{device}' here ({reason}); try --device auto, cpu, cuda or cuda:0") from error
+    if compiled and place.type != "cuda":
+        raise UserError(f"--compile is for CUDA; on {place.type} compiling takes longer than it saves, so drop it")
     if place.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = True
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         words = torch.cuda.get_device_name(place)
     elif place.type == "cpu":
@@ -55,4 +77,5 @@ def choose(device: str = "auto") -> Compute:
         words = f"cpu ({torch.get_num_threads()} threads)"
     else:
         bf16, words = False, place.type
-    return Compute(place, bf16, f"{words}, {'bf16' if bf16 else 'fp32'}")
+    words = f"{words}, {'bf16' if bf16 else 'fp32'}{', compiled' if compiled else ''}"
+    return Compute(place, bf16, words, compiled)

@@ -7,11 +7,22 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.compute import Compute
 from segbench.data.batches import normalise
+
+
+def ready(model: Segmenter, compute: Compute) -> Segmenter:
+    """The trained model on its device as inference wants it: without what only training needs, and with the weights
+    that autocast would round to bfloat16 at every forward pass rounded once."""
+    model = model.for_inference().to(compute.device)
+    if compute.bf16:
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.to(torch.bfloat16)
+    return model
 
 
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:

@@ -53,10 +53,10 @@ def write_card(path: Path, card: ModelCard) -> None:
 
 def load(one: Promoted, compute: Compute) -> Segmenter:
     """The trained network with its best weights, ready for inference."""
-    from segbench import architectures, checkpoint
+    from segbench import architectures, checkpoint, inference
 
     card = one.card
     options = {**card.model, **card.hyperparameters.model}
     model, _ = architectures.create(card.architecture, len(card.categories), "random", options, seed=0)
     checkpoint.load(model, one.folder / "best.safetensors")
-    return model.for_inference().to(compute.device)
+    return inference.ready(model, compute)

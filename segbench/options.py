@@ -18,6 +18,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add_protocol(made)
     add_data(made)
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
+    made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
     return made
 
 

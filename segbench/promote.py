@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
     storage = trials.open_storage(places.studies_database())
     plans = [_plan(trials.record(storage, trials.study_name(protocol, one)), protocol, one) for one in chosen]
-    device = compute.choose(arguments.device)
+    device = compute.choose(arguments.device, arguments.compile)
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, arguments.data)
@@ -181,14 +181,14 @@ def _examine(trained: Trained, images: Images, data: Dataset, compute: Compute, 
     """Measures the best weights once more, image by image, and writes everything beside them; the card last."""
     import numpy as np
 
-    from segbench import checkpoint, evaluation, speed
+    from segbench import checkpoint, evaluation, inference, speed
 
     model = trained.model
     checkpoint.load(model, folder / "best.safetensors")
     result = evaluation.evaluate(model, images.val, compute)
     names = [data.val.names[index] for index in images.chosen.val]
     np.savez_compressed(folder / "confusions.npz", confusions=result.confusions.astype(np.int32), names=np.array(names))
-    model = model.for_inference()
+    model = inference.ready(model, compute)
     _write_masks(model, data, images, compute, names, folder / "masks")
     measured = speed.measure(model, data.size, images.val.batch_size, compute)
     card = _card(trained, images, data, measured, compute)

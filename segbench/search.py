@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from segbench import compute, dataset
 
-    device = compute.choose(arguments.device)
+    device = compute.choose(arguments.device, arguments.compile)
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, arguments.data)

@@ -21,13 +21,12 @@ _LEAST_REPEATS = 5
 def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: Compute) -> SpeedCard:
     """Times every part of inference on random images of `size` (height, width); medians of repeated calls.
 
-    The model must be as `for_inference` left it. Random pixels cost what real ones do: no part depends on content.
+    The model must be as `inference.ready` left it. Random pixels cost what real ones do: no part depends on content.
     """
     device = compute.device
     generator = torch.Generator().manual_seed(0)
     raw = torch.randint(0, 256, (batch_size, *size, 3), dtype=torch.uint8, generator=generator).to(device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    compute.forget_peak()
     with torch.inference_mode():
         images = normalise(raw)
         own = scores(model, images, compute)

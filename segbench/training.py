@@ -40,7 +40,10 @@ class State:
 
 def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) -> State:
     """Moves the model to the device and gives it an optimizer."""
+    compute.forget_peak()
     model.to(compute.device)
+    if compute.compiled:
+        model.compile()
     return State(model, _optimizer(model, hyperparameters), compute)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from segbench import architectures, checkpoint
 from segbench.architectures.segmenter import Segmenter
+from segbench.compute import Compute
+from segbench.data import streets
+from segbench.data.batches import normalise
 from segbench.errors import UserError
+from segbench.inference import predict, ready, resize, scores
+from segbench.labels import CATEGORY_OF_RAW
 
 SIZES = [(32, 64), (96, 96), (72, 100)]
 TINY = {"size": "tiny"}
@@ -74,6 +81,26 @@ def test_inference_scores_equal_evaluation_scores(name: str) -> None:
         before = model.scores(model(images))
         after = model.for_inference().scores(model(images))
     torch.testing.assert_close(before, after)
+
+
+def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
+    """BatchNorm folded and, in bfloat16, weights rounded once: of a trained network, the same masks."""
+    model = build(name).train()
+    drawn = [streets.draw(seed, seed, 64, 128) for seed in range(2)]
+    images = torch.from_numpy(np.stack([image for image, _ in drawn]))
+    labels = torch.tensor(CATEGORY_OF_RAW)[torch.from_numpy(np.stack([raw for _, raw in drawn])).int()]
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        sum(model.losses(model(normalise(images)), labels).values()).backward()
+        optimizer.step()
+    for bf16, share in ((False, 0.9999), (True, 0.995)):
+        compute = Compute(torch.device("cpu"), bf16, "")
+        with torch.inference_mode():
+            model.eval()
+            before = resize(scores(model, normalise(images), compute), (64, 128)).argmax(1)
+        after = predict(ready(copy.deepcopy(model), compute), images, compute)
+        assert (before == after).float().mean() >= share
 
 
 def test_seed_decides_the_weights(name: str) -> None:

@@ -20,7 +20,7 @@ from segbench.architectures.weights import Weights, digest
 from segbench.errors import UserError
 from segbench.records import Scalar, WeightsOrigin
 
-_NOT_ARCHITECTURES = {"segmenter", "torchvision_ops", "weights"}
+_NOT_ARCHITECTURES = {"deformable", "segmenter", "torchvision_ops", "weights"}
 
 
 def names() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.architectures.torchvision_ops import ensure_importable
@@ -36,6 +37,8 @@ class DeepLab(Segmenter):
         """network: torchvision's DeepLabV3, or another with its parts `backbone`, `classifier` and `aux_classifier`."""
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
+        # Its last branch pools the whole map.
+        network.classifier[0].convs[-1].register_forward_pre_hook(_rows_of_channels)
 
     def forward(self, images: Tensor) -> Outputs:
         features = self.network.backbone(images)
@@ -54,8 +57,37 @@ class DeepLab(Segmenter):
         return outputs.main.float()
 
     def for_inference(self) -> Self:
+        """Drops the auxiliary head, and folds each BatchNorm into the convolution before it."""
         self.network.aux_classifier = None
-        return self.eval()
+        self.eval()
+        for module in self.network.modules():
+            _fold_batch_norms(module)
+        return self
+
+
+def _rows_of_channels(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Keeps the gradient of a pooled map in channels_last memory: pooling's own comes channel by channel, and as the
+    first of five branches to arrive it turned the layout of all gradients before it (a twelfth of a training step).
+    """
+    features = inputs[0].view_as(inputs[0])
+    if features.requires_grad:
+        features.register_hook(_channels_last)  # type: ignore[no-untyped-call]
+    return (features,)
+
+
+def _channels_last(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Folds every BatchNorm2d that follows a Conv2d among the module's children, as in all of DeepLab they do."""
+    previous = ""
+    for name, child in list(module.named_children()):
+        before = getattr(module, previous) if previous else None
+        if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            setattr(module, previous, fuse_conv_bn_eval(before, child))
+            setattr(module, name, nn.Identity())
+        previous = name
 
 
 def build(classes: int, weights: Weights, size: str = "resnet50", aux_loss: bool = True) -> Segmenter:

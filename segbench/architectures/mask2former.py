@@ -10,12 +10,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from segbench import matching
+from segbench.architectures import deformable
 from segbench.architectures.segmenter import Segmenter
 from segbench.architectures.torchvision_ops import ensure_importable
 from segbench.architectures.weights import LOCAL_WAYS, Weights, read_state_dict
@@ -84,6 +86,8 @@ class Mask2Former(Segmenter):
         self.network = network
         self._only_last = False
         network.model.transformer_module.decoder.register_forward_pre_hook(_contiguous, with_kwargs=True)
+        for layer in network.model.pixel_level_module.decoder.encoder.layers:
+            layer.self_attn.forward = partial(deformable.attend, layer.self_attn)
 
     def forward(self, images: Tensor) -> Outputs:
         """images: (B, 3, H, W), any H and W. Stays below transformers' own forward, which goes on to its own loss."""
@@ -101,7 +105,9 @@ class Mask2Former(Segmenter):
     def scores(self, outputs: Outputs) -> Tensor:
         """(B, C, h, w), 0..Q: class probability times mask, summed over queries (MaskFormer, arXiv 2107.06278, 3.4)."""
         classes = outputs.classes[-1].float().softmax(-1)[..., :-1]
-        return torch.einsum("bqc,bqhw->bchw", classes, outputs.masks[-1].float().sigmoid())
+        masks = outputs.masks[-1].float().sigmoid()
+        # In channels_last memory, where resizing and argmax find a pixel's classes side by side.
+        return torch.einsum("bqc,bqhw->bhwc", classes, masks).permute(0, 3, 1, 2)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         """log(s_c / Σ s): the scores are sums of probabilities, so their shares are the class distribution."""
