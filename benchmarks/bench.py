@@ -4,18 +4,19 @@
     python -m benchmarks.bench --only deeplab       the rows whose name contains a word
 
 Every row runs ours and its peer (see peers.py) alternately and reports the median of the paired ratios with its range.
-Seconds on a shared machine drift; the ratio of neighbours drifts less.
+Seconds on a shared machine drift; the ratio of neighbours drifts less. Peak memory is what one call adds, at its
+highest, to what was resident before it. Writes reports/bench.json and reports/bench.html.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -23,20 +24,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from benchmarks import peers
+from benchmarks import page, peers
+from benchmarks.page import Result, Row
 from segbench import architectures, compute, evaluation, matching, places, terminal, training
-from segbench.architectures.segmenter import Segmenter
 from segbench.compute import Compute
 from segbench.data import packed, streets, subset
 from segbench.data.batches import Batches
 from segbench.errors import UserError
 from segbench.inference import predict, ready
 from segbench.protocol import Search
-from segbench.records import Hyperparameters
+from segbench.records import Hyperparameters, to_json
 
 PHOTOGRAPH = (1024, 2048)  # height, width of a Cityscapes image
 SIZE = (256, 256)
-TRAIN, VAL = 24, 4  # the protocol's 300/50 in small
+TRAIN, VAL = 12, 2  # the protocol's 300/50 in small
+BATCH = 4
 HYPERPARAMETERS = Hyperparameters(1e-4, 1e-4, "adamw", {})
 
 
@@ -50,20 +52,7 @@ class Case(NamedTuple):
     target: float  # the ratio wanted on a 2-core CPU with AVX512-BF16; 0 where none was set
     ours: Callable[[], object]
     theirs: Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Row:
-    name: str
-    peer: str
-    unit: str
-    ours: float  # units per second, median
-    theirs: float
-    ratio: float  # median of the paired ratios
-    least: float
-    most: float
-    target: float
-    pairs: int
+    warm_up: bool = True  # False where the start is part of the work
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,41 +73,52 @@ def main(argv: list[str] | None = None) -> int:
     if not rows:
         raise UserError(f"no row contains '{arguments.only}'; there are: {', '.join(m.__name__ for m in CASES)}")
     _table(rows)
-    path = places.reports() / "bench.json"
-    content = {"device": device.words, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
-    path.write_text(json.dumps(content, indent=1))
-    print(f"\n{path}")
+    result = Result(device.words, torch.__version__, f"{datetime.now(UTC):%Y-%m-%d}", tuple(rows))
+    (places.reports() / "bench.json").write_text(json.dumps(to_json(result), indent=1))
+    page.write(places.reports() / "bench.html", result)
+    print(f"\n{places.reports() / 'bench.html'}")
     return 0
 
 
 def _measure(case: Case, pairs: int, device: Compute) -> Row:
-    case.ours()
-    case.theirs()
-    seconds = [(_seconds(case.ours, device), _seconds(case.theirs, device)) for _ in range(pairs)]
-    ratios = [theirs / ours for ours, theirs in seconds]
-    ours, theirs = (case.units / statistics.median(side) for side in zip(*seconds, strict=True))
+    if case.warm_up:
+        case.ours()
+        case.theirs()
+    runs = [(_run(case.ours, device), _run(case.theirs, device)) for _ in range(pairs)]
+    ratios = [theirs.seconds / ours.seconds for ours, theirs in runs]
+    ours, theirs = zip(*runs, strict=True)
     return Row(
-        case.name,
-        case.peer,
-        case.unit,
-        ours,
-        theirs,
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
-        case.target,
-        pairs,
+        name=case.name,
+        peer=case.peer,
+        unit=case.unit,
+        ours=case.units / statistics.median(run.seconds for run in ours),
+        theirs=case.units / statistics.median(run.seconds for run in theirs),
+        ratio=statistics.median(ratios),
+        least=min(ratios),
+        most=max(ratios),
+        target=case.target,
+        pairs=pairs,
+        our_peak_gb=statistics.median(run.peak_gb for run in ours),
+        peer_peak_gb=statistics.median(run.peak_gb for run in theirs),
     )
 
 
-def _seconds(call: Callable[[], object], device: Compute) -> float:
+class _Run(NamedTuple):
+    seconds: float
+    peak_gb: float
+
+
+def _run(call: Callable[[], object], device: Compute) -> _Run:
+    gc.collect()
+    device.forget_peak()
+    before = device.peak_memory_gb()
     if device.device.type == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()
     call()
     if device.device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return _Run(time.perf_counter() - started, device.peak_memory_gb() - before)
 
 
 def _photographs(folder: Path) -> Path:
@@ -163,14 +163,22 @@ def _inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     return images, labels
 
 
-def _our_step(name: str, device: Compute, batch: int) -> Callable[[], object]:
-    images, labels = (tensor.to(device.device) for tensor in _inputs(batch))
-    options = {"aux_loss": True} if name == "deeplab" else {}
-    model, _ = architectures.create(name, peers.CLASSES, "random", options, 0)
+def train_deeplab(device: Compute, folder: Path) -> Iterator[Case]:
+    yield _train("deeplab", "train step, DeepLabV3-ResNet50", "(a) float32, channels first", 2.5, device)
+
+
+def train_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
+    peer = "(a, c) transformers' forward, float32"
+    yield _train("mask2former", "train step, Mask2Former-Swin-Small", peer, 2.0, device)
+
+
+def _train(name: str, row: str, peer: str, target: float, device: Compute) -> Case:
+    images, labels = (tensor.to(device.device) for tensor in _inputs(BATCH))
+    model, _ = architectures.create(name, peers.CLASSES, "random", {}, 0)
     state = training.begin(model, HYPERPARAMETERS, device)
     model.train()
 
-    def step() -> None:
+    def ours() -> None:
         with device.autocast():
             outputs = model(images)
         loss = torch.stack(list(model.losses(outputs, labels).values())).sum()
@@ -178,59 +186,41 @@ def _our_step(name: str, device: Compute, batch: int) -> Callable[[], object]:
         loss.backward()
         state.optimizer.step()
 
-    return step
-
-
-def train_deeplab(device: Compute, folder: Path) -> Iterator[Case]:
-    images, labels = (tensor.to(device.device) for tensor in _inputs(4))
-    model = peers.deeplab().to(device.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    theirs, step = _peer(name)
+    theirs.to(device.device).train()
+    optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4)
     plain = images.contiguous()
-    yield Case(
-        "train step, DeepLabV3-ResNet50", "(a) float32, channels first", 4, "images/s", 2.5,
-        _our_step("deeplab", device, 4), lambda: peers.deeplab_step(model, optimizer, plain, labels),
-    )  # fmt: skip
+    return Case(row, peer, BATCH, "images/s", target, ours, lambda: step(theirs, optimizer, plain, labels))
 
 
-def train_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
-    images, labels = (tensor.to(device.device) for tensor in _inputs(4))
-    model, _ = peers.mask2former()
-    model.to(device.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-    plain = images.contiguous()
-    yield Case(
-        "train step, Mask2Former-Swin-Small", "(a, c) transformers' forward, float32", 4, "images/s", 2.0,
-        _our_step("mask2former", device, 4), lambda: peers.mask2former_step(model, optimizer, plain, labels),
-    )  # fmt: skip
+def _peer(name: str) -> tuple[torch.nn.Module, Callable[..., None]]:
+    return (peers.deeplab(), peers.deeplab_step) if name == "deeplab" else (peers.mask2former(), peers.mask2former_step)
 
 
 def inference_deeplab(device: Compute, folder: Path) -> Iterator[Case]:
-    yield _inference("deeplab", device, "(a) float32, channels first", peers.deeplab().to(device.device).eval())
+    yield _inference("deeplab", "(a) float32, channels first", device)
 
 
 def inference_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
-    model, processor = peers.mask2former()
-    model.to(device.device).eval()
-    yield _inference("mask2former", device, "(a) transformers' forward and processor, float32", model, processor)
+    yield _inference("mask2former", "(a) transformers' forward and processor, float32", device)
 
 
-def _inference(name: str, device: Compute, peer: str, theirs: torch.nn.Module, processor: object = None) -> Case:
-    drawn = torch.from_numpy(np.stack([streets.draw(seed, seed, *SIZE)[0] for seed in range(4)])).to(device.device)
-    ours: Segmenter = ready(architectures.create(name, peers.CLASSES, "random", {}, 0)[0], device)
-    plain = _inputs(4)[0].contiguous().to(device.device)
+def _inference(name: str, peer: str, device: Compute) -> Case:
+    drawn = torch.from_numpy(np.stack([streets.draw(seed, seed, *SIZE)[0] for seed in range(BATCH)])).to(device.device)
+    ours = ready(architectures.create(name, peers.CLASSES, "random", {}, 0)[0], device)
+    theirs = _peer(name)[0].to(device.device).eval()
+    plain = _inputs(BATCH)[0].contiguous().to(device.device)
 
     @torch.inference_mode()
     def call() -> object:
-        if processor is None:
-            return peers.deeplab_predict(theirs, plain)
-        return peers.mask2former_predict(theirs, processor, plain)
+        return peers.predict(name, theirs, plain)
 
-    return Case(f"inference, {name}", peer, 4, "images/s", 2.5, lambda: predict(ours, drawn, device), call)
+    return Case(f"inference, {name}", peer, BATCH, "images/s", 2.5, lambda: predict(ours, drawn, device), call)
 
 
 def loss_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
     """Full-size outputs: 10 predictions of 100 queries, mask maps of 64×64, batch 8."""
-    model, _ = peers.mask2former()
+    model = peers.mask2former()
     generator = torch.Generator().manual_seed(0)
     layers, batch, queries = 10, 8, 100
     classes = torch.randn(layers, batch, queries, peers.CLASSES + 1, generator=generator).to(device.device)
@@ -266,7 +256,7 @@ def metrics_alone(device: Compute, folder: Path) -> Iterator[Case]:
 
 
 def trial_deeplab(device: Compute, folder: Path) -> Iterator[Case]:
-    """One epoch on 24 images, scored on 4: the protocol's 300/50 in small, the peer decoding PNGs as the note does."""
+    """One epoch on 12 images, scored on 2: the protocol's 300/50 in small, the peer decoding PNGs as the note does."""
     yield _trial("deeplab", 2.5, device, folder)
 
 
@@ -282,30 +272,26 @@ def _trial(name: str, target: float, device: Compute, folder: Path) -> Case:
     def ours() -> None:
         model, _ = architectures.create(name, peers.CLASSES, "random", {}, 0)
         train, val = (
-            Batches(s, i, 4, device.device) for s, i in ((dataset.train, chosen.train), (dataset.val, chosen.val))
+            Batches(s, i, BATCH, device.device) for s, i in ((dataset.train, chosen.train), (dataset.val, chosen.val))
         )
         list(training.fit(training.begin(model, HYPERPARAMETERS, device), train, val, epochs=1, seed=0))
 
     def theirs() -> None:
-        train, val = (peers.loader(peers.Photographs(root, split, SIZE), 4, 0) for split in ("train", "val"))
-        model, processor = (peers.deeplab(), None) if name == "deeplab" else peers.mask2former()
+        train, val = (
+            peers.loader(peers.Photographs(root, split, SIZE), n, 0) for split, n in (("train", BATCH), ("val", VAL))
+        )
+        model, step = _peer(name)
         model.to(device.device).train()
         optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-        step = peers.deeplab_step if name == "deeplab" else peers.mask2former_step
         for images, labels in train:
             step(model, optimizer, images.to(device.device), labels.to(device.device))
         model.eval()
         with torch.inference_mode():
             for images, labels in val:
-                images = images.to(device.device)
-                found = (
-                    peers.deeplab_predict(model, images)
-                    if processor is None
-                    else torch.stack(peers.mask2former_predict(model, processor, images))
-                )
-                peers.confusion(found.cpu(), labels)
+                peers.confusion(peers.predict(name, model, images.to(device.device)).cpu(), labels)
 
-    return Case(f"one trial, {name}", "(a) PNGs decoded each epoch, float32", TRAIN, "images/s", target, ours, theirs)
+    peer = "(a) PNGs decoded each epoch, float32"
+    return Case(f"one trial, {name}", peer, TRAIN, "images/s", target, ours, theirs, warm_up=False)
 
 
 CASES: tuple[Callable[[Compute, Path], Iterator[Case]], ...] = (
@@ -327,13 +313,9 @@ def _print(row: Row) -> None:
 
 
 def _table(rows: list[Row]) -> None:
-    columns = ["row", "peer", "unit", "ours", "peer's", "ratio", "range", "target"]
-    cells = [
-        [r.name, r.peer, r.unit, f"{r.ours:.2f}", f"{r.theirs:.2f}", f"{r.ratio:.2f}", f"{r.least:.2f}–{r.most:.2f}",
-         f"≥ {r.target:g} {'✓' if r.ratio >= r.target else '✗'}" if r.target else ""]
-        for r in rows
-    ]  # fmt: skip
-    terminal.table("ours : peer, medians of paired runs", columns, cells, right={3, 4, 5, 6})
+    terminal.table(
+        "ours : peer, medians of paired runs", page.COLUMNS, [page.cells(row) for row in rows], right={3, 4, 5, 6, 8, 9}
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -68,19 +67,15 @@ def deeplab_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Ten
     loss.item()  # what a training log prints
 
 
-def deeplab_predict(model: nn.Module, images: Tensor) -> Tensor:
-    return model(images)["out"].argmax(1)
-
-
-def mask2former() -> tuple[nn.Module, Any]:
-    """The note's model and processor, without their download: the same configuration from random weights."""
+def mask2former() -> nn.Module:
+    """The note's model, without its download: the same configuration from random weights."""
     ensure_importable()
-    from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
+    from transformers import Mask2FormerForUniversalSegmentation
 
     from segbench.architectures.mask2former import _config
 
-    model = Mask2FormerForUniversalSegmentation(_config(CLASSES, "small"))
-    return model, Mask2FormerImageProcessor(do_resize=False, do_rescale=False, do_normalize=False)
+    model: nn.Module = Mask2FormerForUniversalSegmentation(_config(CLASSES, "small"))
+    return model
 
 
 def mask2former_labels(labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -99,11 +94,15 @@ def mask2former_step(model: nn.Module, optimizer: torch.optim.Optimizer, images:
     loss.item()
 
 
-def mask2former_predict(model: nn.Module, processor: Any, images: Tensor) -> list[Tensor]:
-    outputs = model(pixel_values=images)
+def predict(name: str, model: nn.Module, images: Tensor) -> Tensor:
+    """The note's masks, (B, H, W): argmax of DeepLab's scores, the image processor's word for Mask2Former."""
+    if name == "deeplab":
+        return model(images)["out"].argmax(1)
+    from transformers import Mask2FormerImageProcessor
+
+    processor = Mask2FormerImageProcessor(do_resize=False, do_rescale=False, do_normalize=False)
     sizes = [tuple(images.shape[-2:])] * len(images)
-    maps: list[Tensor] = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
-    return maps
+    return torch.stack(processor.post_process_semantic_segmentation(model(pixel_values=images), target_sizes=sizes))
 
 
 def confusion(predicted: Tensor, labels: Tensor) -> np.ndarray:

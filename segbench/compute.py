@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,8 @@ class Compute(NamedTuple):
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif _CLEAR.exists():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, AttributeError):  # AttributeError: a C library without malloc_trim
+                ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as resident until it is given back
                 _CLEAR.write_text("5")  # proc(5): sets the high-water mark back to what is resident now
 
     def peak_memory_gb(self) -> float:
