@@ -19,11 +19,11 @@ COMMANDS = ("search", "promote", "report", "predict", "prepare", "streets")
 FLOORS = (
     ("errors", "labels"),
     ("records", "places", "terminal"),
-    ("protocol", "pictures", "metrics"),
+    ("protocol", "pictures", "metrics", "database"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
-    ("data.streets", "data.scenes", "stopwatch", "trials", "runs"),
-    ("data.packed",),
-    ("data.subset",),
+    ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
+    ("data.packed", "slots"),
+    ("data.subset", "trials"),
     ("data.batches", "dataset"),
     ("architectures",),
     ("inference", "checkpoint"),
@@ -35,7 +35,7 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training"}
-LEDGERS = {"trials", "runs", "sampling"}
+LEDGERS = {"trials", "runs", "sampling", "database", "owners", "slots"}
 
 
 def module_of(path: Path) -> str:
