@@ -164,7 +164,7 @@ def shown(where: URL | str | Path) -> str:
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     secret = {key: "***" for key in url.query if "password" in key.lower()}
-    return url.update_query_dict(secret).render_as_string(hide_password=True)
+    return url.update_query_dict(secret).render_as_string(hide_password=True).replace(quote("***"), "***")
 
 
 def warn_of_network(folder: Path, advice: str) -> None:

@@ -84,8 +84,9 @@ def latest(study: optuna.Study) -> dict[int, FrozenTrial]:
 
 
 def unfinished(study: optuna.Study) -> list[FrozenTrial]:
-    """The last trials of the slots that are not spent yet."""
-    return [t for t in latest(study).values() if t.state not in ENDED and "outcome" not in t.user_attrs]
+    """The last trials of the slots that are not spent yet, the one queued first first."""
+    found = [t for t in latest(study).values() if t.state not in ENDED and "outcome" not in t.user_attrs]
+    return sorted(found, key=lambda trial: trial.number)
 
 
 def _plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[str, Scalar] | None) -> None:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas")
-COMMANDS = ("search", "promote", "report", "predict", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "streets")
 
 # A file imports only lower floors; files of one floor do not import each other, but for those of one package.
 FLOORS = (
@@ -30,7 +30,7 @@ FLOORS = (
     ("evaluation", "speed", "models"),
     ("training",),
     ("objective",),
-    ("prepare", "search", "promote", "predict", "report", "streets"),
+    ("prepare", "search", "promote", "predict", "report", "study", "streets"),
     ("__main__",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

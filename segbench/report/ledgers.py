@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,7 +100,7 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Ledgers:
             f"search first: python -m segbench.search --protocol {asked}"
         )
     problems: list[Problem] = []
-    client = runs.client() if cards and _tracked() else None
+    client = runs.client() if cards and runs.is_there() else None
     sides = []
     for index, name in enumerate(sorted(names)):
         study, frozen = next(((s, f) for n, s, f in studies if n == name), (None, ()))
@@ -128,11 +127,6 @@ def _studies(name: str, where: str) -> list[tuple[str, StudyRecord, tuple[Frozen
             frozen = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
             found.append((str(study.architecture["name"]), study, tuple(frozen)))
     return found
-
-
-def _tracked() -> bool:
-    """Whether MLflow's database is there: asking for it would make an empty one."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or places.tracking_database().is_file()
 
 
 def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
