@@ -167,8 +167,9 @@ def shown(where: URL | str | Path) -> str:
     return url.update_query_dict(secret).render_as_string(hide_password=True).replace(quote("***"), "***")
 
 
+@functools.cache
 def warn_of_network(folder: Path, advice: str) -> None:
-    """Says so where `folder` lies on a network file system, whose locks SQLite cannot rely on."""
+    """Says so, once, where `folder` lies on a network file system, whose locks SQLite cannot rely on."""
     kind = _file_system(folder)
     if _NETWORK.fullmatch(kind):
         terminal.warn(f"{folder} lies on a network file system ({kind}), where SQLite can lose data; {advice}")

@@ -80,7 +80,7 @@ def _search(
     for line in slots.plan(study, architecture.space, protocol.search, baseline):
         terminal.say(line)
     record = trials.record(storage, study.study_name)
-    left = sum(t.state == "waiting" for t in record.trials)
+    left = sum(t.state in ("waiting", "running") for t in record.trials)  # those that run elsewhere may come back
     terminal.say(f"\n{architecture.title}: study {study.study_name}, {left} of {len(record.trials)} trials to run")
     terminal.say(f"{chosen.words}; {device.words}; initial weights: {architecture.weights}")
     if left:

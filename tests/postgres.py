@@ -51,8 +51,8 @@ class Server:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
         _call("pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-w", "-o", options, "start")
 
-    def stop(self) -> None:
-        _call("pg_ctl", "-D", self.folder / "data", "-m", "fast", "-w", "stop")
+    def stop(self, mode: str = "fast") -> None:
+        _call("pg_ctl", "-D", self.folder / "data", "-m", mode, "-w", "stop")
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +75,8 @@ def postgres() -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            server.stop()
+        with contextlib.suppress(RuntimeError):  # it was never started
+            server.stop("immediate")
         shutil.rmtree(folder, ignore_errors=True)
 
 

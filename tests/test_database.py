@@ -133,15 +133,19 @@ def test_a_server_that_stays_away_ends_the_search_in_one_line(postgres: Server) 
 def test_network_file_systems_are_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs4")]
+    for name in ("far", "far/near"):
+        (tmp_path / name).mkdir()
+    kinds = {"/": "ext4", str(tmp_path / "far"): "nfs4", str(tmp_path / "far/near"): "tmpfs"}
+    mounts = [SimpleNamespace(mountpoint=point, fstype=kind) for point, kind in kinds.items()]
     monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
-    database.connect(tmp_path / "studies.db")
+    for _ in range(2):
+        database.connect(tmp_path / "far" / "studies.db")
     said = capsys.readouterr().err
-    assert "lies on a network file system (nfs4)" in said
+    assert "far lies on a network file system (nfs4)" in said
     assert "--study-db" in said
     assert len(said.splitlines()) == 1
-    mounts.pop()
     database.connect(tmp_path / "studies.db")
+    database.connect(tmp_path / "far" / "near" / "studies.db")
     assert capsys.readouterr().err == ""
 
 

@@ -166,6 +166,7 @@ def test_a_heart_outlives_database_errors(ledger: Ledger, monkeypatch: pytest.Mo
     assert set(calls) == {7}
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_a_claim_that_names_no_owner_is_mended_after_the_grace_period(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
