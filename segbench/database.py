@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import optuna
 from filelock import FileLock
@@ -23,14 +22,13 @@ from optuna.storages._rdb import models  # the tables: a claim must be one trans
 from optuna.trial import TrialState
 from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, inspect, make_url, text, update
 from sqlalchemy.exc import (
-    ArgumentError,
     DBAPIError,
     InterfaceError,
     OperationalError,
     SQLAlchemyError,
 )
 
-from segbench import places, terminal
+from segbench import places, terminal, urls
 from segbench.errors import UserError
 
 HEARTBEAT_SECONDS = 60
@@ -40,7 +38,6 @@ _SECONDS_TO_WAIT_FOR_A_LOCK = 60
 _SECONDS_TO_WAIT_FOR_A_SERVER = 60
 _SECONDS_TO_CONNECT = 10
 _SECONDS_BETWEEN_TRIES = 1
-_EXPECTED = "a SQLite file, or postgresql+psycopg://USER@HOST/DATABASE"
 _ADVISORY_LOCK = 0x5E6BE4C4  # "segbench": any constant that other programs on the database do not use
 _MARKS = {"studies", "version_info"}  # tables that every Optuna database has
 
@@ -99,9 +96,10 @@ class Ledger(RDBStorage):
                 if not self.patience_seconds or not _is_outage(error):
                     raise
                 if time.monotonic() > deadline:
+                    url = make_url(self.url)
                     raise Lost(
-                        f"the studies' database {shown(self.url)} could not be used for {self.patience_seconds:.0f} s "
-                        f"({_reason(error, make_url(self.url))}). Once it can be, type the same command again to go on"
+                        f"{urls.shown(url)} could not be used for {self.patience_seconds:.0f} s "
+                        f"({urls.reason(error, url)}). Once it can be, type the same command again to go on"
                     ) from None
             time.sleep(_SECONDS_BETWEEN_TRIES)
 
@@ -132,15 +130,15 @@ def connect(where: str | Path) -> Ledger:
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the commands say what happens themselves
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    url = _url(where)
+    url = urls.read(where)
     try:
         ledger = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
     except ModuleNotFoundError as error:
-        raise UserError(f"{shown(url)} needs a driver, {error.name}: pip install 'segbench[postgres]'") from None
+        raise UserError(f"{urls.shown(url)} needs a driver, {error.name}: pip install 'segbench[postgres]'") from None
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
-        raise UserError(_unusable(url, _reason(error, url))) from None
+        raise UserError(_unusable(url, urls.reason(error, url))) from None
     except RuntimeError as error:  # Optuna's word for a schema it does not know
-        raise UserError(f"{shown(url)} was made by another version of Optuna: {error} Or {_advice(url)}") from None
+        raise UserError(f"{urls.shown(url)} was made by another version of Optuna: {error} Or {_advice(url)}") from None
     ledger.patience_seconds = _SECONDS_TO_WAIT_FOR_A_SERVER
     return ledger
 
@@ -154,17 +152,8 @@ def ledger_of(study: optuna.Study) -> Ledger:
 
 def is_there(where: str | Path) -> bool:
     """False where the SQLite file at a path or URL has not been made. Raises UserError for what is neither."""
-    url = _url(where)
+    url = urls.read(where)
     return url.get_backend_name() != "sqlite" or Path(str(url.database)).is_file()
-
-
-def shown(where: URL | str | Path) -> str:
-    """A database as it may be printed: the file's path, or the URL without its password."""
-    url = where if isinstance(where, URL) else _url(where)
-    if url.get_backend_name() == "sqlite":
-        return str(url.database)
-    secret = {key: "***" for key in url.query if "password" in key.lower()}
-    return url.update_query_dict(secret).render_as_string(hide_password=True).replace(quote("***"), "***")
 
 
 @functools.cache
@@ -173,30 +162,6 @@ def warn_of_network(folder: Path, advice: str) -> None:
     kind = _file_system(folder)
     if _NETWORK.fullmatch(kind):
         terminal.warn(f"{folder} lies on a network file system ({kind}), where SQLite can lose data; {advice}")
-
-
-def _url(where: str | Path) -> URL:
-    """Raises UserError; what was given is not repeated, since a password may be anywhere in it."""
-    given = str(where)
-    if "://" not in given:
-        return URL.create("sqlite", database=str(Path(given).resolve()))
-    try:
-        url = make_url(given)
-        kind, driver = url.get_backend_name(), url.drivername
-    except (ArgumentError, ValueError):
-        raise UserError(
-            f"the URL of the studies' database cannot be read; expected {_EXPECTED}, with a password's :, /, @ and % "
-            "written as %3A, %2F, %40 and %25"
-        ) from None
-    if kind == "sqlite":
-        if driver != "sqlite" or not url.database or url.database == ":memory:" or url.query:
-            raise UserError("the studies' database must be a file, as in sqlite:///storage/studies.db")
-        return url.set(database=str(Path(url.database).resolve()))
-    if kind not in ("postgresql", "postgres"):
-        raise UserError(f"studies cannot be kept in a database of kind '{kind}'; expected {_EXPECTED}")
-    if not url.database:
-        raise UserError(f"{shown(url)} names no database; expected {_EXPECTED}")
-    return url if "+" in driver else url.set(drivername="postgresql+psycopg")
 
 
 def _sqlite(url: URL) -> Ledger:
@@ -274,30 +239,13 @@ def _ledger(url: URL, options: dict[str, Any]) -> Ledger:
 
 
 def _unusable(url: URL, reason: str) -> str:
-    return f"{shown(url)} cannot be used as an Optuna database ({reason}); {_advice(url)}"
+    return f"{urls.shown(url)} cannot be used as an Optuna database ({reason}); {_advice(url)}"
 
 
 def _advice(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return "move it away, or set SEGBENCH_STORAGE to another folder"
     return f"mend --study-db or {places.STUDY_DB_VARIABLE}: it needs a running server and a database of its own there"
-
-
-def _reason(error: BaseException, url: URL) -> str:
-    """The driver's own words, on one line, without the password."""
-    while error.__cause__ and not getattr(error, "orig", None):
-        error = error.__cause__
-    words = " ".join(str(getattr(error, "orig", None) or error).split())
-    for secret in _secrets(url):
-        words = words.replace(secret, "***").replace(quote(secret, safe=""), "***")
-    return words
-
-
-def _secrets(url: URL) -> list[str]:
-    values = [url.query[key] for key in url.query if "password" in key.lower()]
-    return [
-        str(one) for value in (url.password, *values) if value for one in ([value] if isinstance(value, str) else value)
-    ]
 
 
 def _is_outage(error: BaseException | None) -> bool:

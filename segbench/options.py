@@ -81,8 +81,9 @@ def protocol_again(arguments: argparse.Namespace) -> str:
 
 def study_db_again(arguments: argparse.Namespace) -> str:
     """The same database as text, without its password."""
-    if not arguments.study_db:
+    given = getattr(arguments, "study_db", None)
+    if not given:
         return ""
-    from segbench import database
+    from segbench import urls
 
-    return f" --study-db {shlex.quote(database.shown(arguments.study_db))}"
+    return f" --study-db {shlex.quote(urls.shown(given))}"

@@ -38,11 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     elif arguments.to or arguments.epochs:
         raise UserError(f"--to and --epochs belong to export, not to {arguments.action}")
 
-    from segbench import database
+    from segbench import database, urls
 
     where = places.studies_database(arguments.study_db)
     if not database.is_there(where):
-        raise UserError(f"there is no study: {database.shown(where)} is not there. Search first: {_SEARCH}")
+        raise UserError(f"there is no study: {urls.shown(where)} is not there. Search first: {_SEARCH}")
     ledger = database.connect(where)
     names = _names(ledger, arguments.name)
     if arguments.action == "show":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -94,16 +94,16 @@ def test_search_promote_predict(
 
 
 def test_interrupted_search_ends_with_the_same_configurations(
-    storage: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    storage: Path, made_databases: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     folder = write_protocol(tmp_path / "small", PROTOCOL.replace("trials = 2", "trials = 4"))
     where = ["deeplab", "--protocol", folder, "--data", drawn]
     assert call(search, *where) == 0
     whole = study()
 
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "other"))
-    (tmp_path / "other").mkdir()
-    os.link(storage / "mlflow.db", tmp_path / "other" / "mlflow.db")
+    shutil.copytree(made_databases, tmp_path / "other")
     epochs = objective.epochs
     calls = 0
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from segbench import database, promote, runs, search, study, terminal, trials
+from segbench import database, promote, runs, search, study, terminal, trials, urls
 from segbench.errors import UserError
 from segbench.report import __main__ as report
 from tests import worker
@@ -94,7 +94,7 @@ def test_a_password_is_kept_nowhere(postgres: Server) -> None:
     where = postgres.fresh()
     ledger = database.connect(where)
     trials.run(worker.study(ledger, 2), worker.objective)
-    assert PASSWORD not in database.shown(where)
+    assert PASSWORD not in urls.shown(where)
     with ledger.engine.begin() as connection:
         for table in database.models.BaseModel.metadata.tables:
             assert PASSWORD not in str(connection.exec_driver_sql(f"SELECT * FROM {table}").all())

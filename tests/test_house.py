@@ -18,7 +18,7 @@ COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "stree
 # A file imports only lower floors; files of one floor do not import each other, but for those of one package.
 FLOORS = (
     ("errors", "labels"),
-    ("records", "places", "terminal"),
+    ("records", "places", "terminal", "urls"),
     ("protocol", "pictures", "metrics", "database"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
     ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
@@ -35,7 +35,7 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training"}
-LEDGERS = {"trials", "runs", "sampling", "database", "owners", "slots"}
+LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots"}
 
 
 def module_of(path: Path) -> str:
