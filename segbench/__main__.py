@@ -5,6 +5,7 @@
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
 
+    python -m segbench.study                    list, mend, export and delete searches
     python -m segbench.prepare                  verify and pack a dataset (search does it by itself)
     python -m segbench.streets --out DIR        draw a dataset of synthetic streets
 
@@ -19,7 +20,7 @@ import sys
 from segbench import terminal
 from segbench.errors import UserError
 
-COMMANDS = ("search", "promote", "report", "predict", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "streets")
 
 
 def main(argv: list[str] | None = None) -> int:

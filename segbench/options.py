@@ -17,6 +17,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("architecture", nargs="*", help="which of the protocol's architectures; default: all of them")
     add_protocol(made)
     add_data(made)
+    add_study_db(made)
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
     made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
     return made
@@ -34,6 +35,16 @@ def add_protocol(made: argparse.ArgumentParser) -> None:
 def add_data(made: argparse.ArgumentParser) -> None:
     """--data."""
     made.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${places.DATASET_VARIABLE}")
+
+
+def add_study_db(made: argparse.ArgumentParser) -> None:
+    """--study-db."""
+    made.add_argument(
+        "--study-db",
+        metavar="URL|FILE",
+        help="where studies are kept, such as postgresql+psycopg://USER@HOST/DATABASE for workers on several hosts; "
+        f"default: ${places.STUDY_DB_VARIABLE}, else a SQLite file in storage/",
+    )
 
 
 def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
@@ -61,9 +72,19 @@ def again(arguments: argparse.Namespace) -> str:
     """The same choice as text, for the next command to type."""
     names = "".join(f" {name}" for name in getattr(arguments, "architecture", []))
     data = f" --data {shlex.quote(arguments.data)}" if arguments.data else ""
-    return f"{names}{protocol_again(arguments)}{data}"
+    return f"{names}{protocol_again(arguments)}{data}{study_db_again(arguments)}"
 
 
 def protocol_again(arguments: argparse.Namespace) -> str:
     """The same protocol as text, for a next command that needs no dataset and so could not guess it."""
     return f" --protocol {shlex.quote(arguments.protocol or places.default_protocol(arguments.data))}"
+
+
+def study_db_again(arguments: argparse.Namespace) -> str:
+    """The same database as text, without its password."""
+    given = getattr(arguments, "study_db", None)
+    if not given:
+        return ""
+    from segbench import urls
+
+    return f" --study-db {shlex.quote(urls.shown(given))}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segbench.errors import UserError
 
+STUDY_DB_VARIABLE = "SEGBENCH_STUDY_DB"
 DATASET_VARIABLE = "CITYSCAPES_DATASET"  # the ecosystem's name for the root that holds leftImg8bit/ and gtFine/
 
 
@@ -23,9 +24,9 @@ def reports() -> Path:
     return writable(Path(os.environ.get("SEGBENCH_REPORTS") or "reports"), "SEGBENCH_REPORTS")
 
 
-def studies_database() -> Path:
-    """Optuna's."""
-    return storage() / "studies.db"
+def studies_database(given: str | None = None) -> str:
+    """Optuna's: the path or URL that --study-db or SEGBENCH_STUDY_DB gives, else a SQLite file."""
+    return given or os.environ.get(STUDY_DB_VARIABLE) or str(storage() / "studies.db")
 
 
 def tracking_database() -> Path:
@@ -38,14 +39,24 @@ def artifacts() -> Path:
     return storage() / "artifacts"
 
 
+def trials_folder(study: str) -> Path:
+    """What the trials of a study go on from, whether or not it is there yet."""
+    return storage() / "trials" / study
+
+
 def cache() -> Path:
     """What can be made again: packed datasets and drawn streets."""
     return storage() / "cache"
 
 
+def models_folder(study: str) -> Path:
+    """Where the promoted models of a study lie, whether or not they are there yet."""
+    return storage() / "models" / study
+
+
 def model_folder(study: str, seed: int) -> Path:
     """Where a promoted model lies, whether or not it is there yet."""
-    return storage() / "models" / study / f"seed{seed}"
+    return models_folder(study) / f"seed{seed}"
 
 
 def writable(path: Path, source: str) -> Path:

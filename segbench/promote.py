@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = options.parse(options.parser(__doc__), argv)
     protocol, chosen = options.read(arguments)
 
-    from segbench import compute, dataset, trials
+    from segbench import compute, database, dataset, trials
 
-    storage = trials.open_storage(places.studies_database())
+    storage = database.connect(places.studies_database(arguments.study_db))
     plans = [_plan(trials.record(storage, trials.study_name(protocol, one)), protocol, one) for one in chosen]
     device = compute.choose(arguments.device, arguments.compile)
     if protocol.drawn:
@@ -63,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
         for seed in protocol.final.seeds:
             _promote(plan, data, seed, device)
     _table(protocol)
-    terminal.next_command("python -m segbench.report" + options.protocol_again(arguments))
+    terminal.next_command(
+        "python -m segbench.report" + options.protocol_again(arguments) + options.study_db_again(arguments)
+    )
     return 0
 
 

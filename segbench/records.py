@@ -88,6 +88,7 @@ class TrialRecord:
     seconds: float  # wall-clock of the whole trial, 0 where it has not ended
     device: str  # such as "cpu (2 threads), bf16"
     run_id: str  # its MLflow run, "" where none was made
+    owner: str  # the process that runs or ran it, host:pid:start, "" where none did
 
     @property
     def baseline(self) -> bool:

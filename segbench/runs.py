@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from segbench import places
+from segbench import database, places
 from segbench.errors import UserError
 from segbench.labels import CATEGORIES
 from segbench.records import EpochRecord, Scalar, from_json, to_json
@@ -22,6 +23,7 @@ from segbench.records import EpochRecord, Scalar, from_json, to_json
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_SECONDS_TO_WAIT_FOR_A_LOCK = 60
 _UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
 
 
@@ -38,17 +40,25 @@ def client() -> MlflowClient:
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
         return mlflow.MlflowClient(given)
-    database = places.tracking_database()
+    file = places.tracking_database()
+    database.warn_of_network(file.parent, "name a server with MLFLOW_TRACKING_URI, or move SEGBENCH_STORAGE")
     try:
         # Two first uses at once corrupt the database for good.
-        with FileLock(database.with_suffix(".lock")):
-            made = mlflow.MlflowClient(f"sqlite:///{database.resolve()}")
+        with FileLock(file.with_suffix(".lock")):
+            made = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
             made.search_experiments(max_results=1)
+            with contextlib.closing(sqlite3.connect(file, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # the file keeps it; MLflow itself waits for locks
         return made
     except Exception as error:  # SQLAlchemy's, Alembic's and MLflow's errors share no narrower class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         advice = "move it away, or set SEGBENCH_STORAGE to another folder"
-        raise UserError(f"{database} cannot be used as an MLflow database ({reason}); {advice}") from error
+        raise UserError(f"{file} cannot be used as an MLflow database ({reason}); {advice}") from error
+
+
+def is_there() -> bool:
+    """Whether MLflow's database is there: `client` would make an empty one."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or places.tracking_database().is_file()
 
 
 def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str, str]) -> str:
@@ -120,6 +130,34 @@ def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
         for metric in mlflow.get_metric_history(run, key):
             by_epoch.setdefault(metric.step, {})[key] = metric.value
     return tuple(_epoch(number, by_epoch[number]) for number in sorted(by_epoch))
+
+
+def delete(mlflow: MlflowClient, study: str) -> int:
+    """Deletes the study's run with its trials' and promotions', as MLflow does: `mlflow gc` frees their space.
+
+    Returns how many there were.
+    """
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    everywhere = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    found = mlflow.search_runs(everywhere, f"tags.study = '{study}' and tags.kind = 'study'")
+    nested = [
+        run
+        for parent in found
+        for run in _all(mlflow, everywhere, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.info.run_id}'")
+    ]
+    for run in (*nested, *found):  # the parents last: what is cut short can be done again
+        mlflow.delete_run(run.info.run_id)
+    return len(nested) + len(found)
+
+
+def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:
+    page = mlflow.search_runs(experiments, query)
+    found = list(page)
+    while page.token:
+        page = mlflow.search_runs(experiments, query, page_token=page.token)
+        found += page
+    return found
 
 
 def _experiment(mlflow: MlflowClient, name: str) -> str:

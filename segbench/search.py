@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.baseline and (bare := [one.name for one in chosen if not one.baseline]):
         raise UserError(f"--baseline: {bare[0]}.toml of '{protocol.name}' has no table [baseline]; write one there")
     for architecture in chosen:
-        _search(protocol, architecture, data, device, arguments.baseline)
+        _search(protocol, architecture, data, device, arguments)
     terminal.next_command(f"python -m segbench.promote{options.again(arguments)}")
     return 0
 
@@ -63,26 +63,31 @@ def _overridden(protocol: Protocol, arguments: argparse.Namespace) -> Protocol:
     return dataclasses.replace(protocol, search=search)
 
 
-def _search(protocol: Protocol, architecture: Architecture, data: Dataset, device: Compute, baseline: bool) -> None:
-    from segbench import objective, runs, trials
+def _search(
+    protocol: Protocol, architecture: Architecture, data: Dataset, device: Compute, arguments: argparse.Namespace
+) -> None:
+    from segbench import database, objective, runs, slots, trials
     from segbench.data import subset
 
     chosen = subset.draw_search(data, protocol.search)
     subset.draw_final(data, protocol.final)  # too few images for the promotion are better known now
     images = objective.Images.of(data, chosen, architecture.batch_size, device)
-    storage = trials.open_storage(places.studies_database())
+    storage = database.connect(places.studies_database(arguments.study_db))
     if trials.study_name(protocol, architecture) not in trials.names(storage):
         objective.rehearse(architecture, images, device)
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
-    trials.plan(study, architecture.space, protocol.search, architecture.baseline if baseline else None)
+    baseline = architecture.baseline if arguments.baseline else None
+    for line in slots.plan(study, architecture.space, protocol.search, baseline):
+        terminal.say(line)
     record = trials.record(storage, study.study_name)
-    left = sum(t.state == "waiting" for t in record.trials)
+    left = sum(t.state in ("waiting", "running") for t in record.trials)  # those that run elsewhere may come back
     terminal.say(f"\n{architecture.title}: study {study.study_name}, {left} of {len(record.trials)} trials to run")
     terminal.say(f"{chosen.words}; {device.words}; initial weights: {architecture.weights}")
     if left:
         mlflow = runs.client()
-        parent = runs.study_run(mlflow, protocol.name, study.study_name, {"architecture": architecture.name})
-        study.set_user_attr("run_id", parent)
+        with storage.locked():  # workers that start together share one run
+            parent = runs.study_run(mlflow, protocol.name, study.study_name, {"architecture": architecture.name})
+            study.set_user_attr("run_id", parent)
         job = objective.Job(architecture, protocol.search, images, device, mlflow, parent)
         epochs = protocol.search.epochs
         total = len(record.trials) * epochs

@@ -67,6 +67,11 @@ def banner(text: str) -> None:
     console().print(f"[bold black on yellow] {text} [/]", highlight=False)
 
 
+def warn(text: str) -> None:
+    """A line on stderr about what may go wrong; shown with --quiet too."""
+    print(f"segbench: warning: {text}", file=sys.stderr)
+
+
 def next_command(command: str) -> None:
     """The exact next command, the last line of every command that has a successor."""
     say(f"\nnext:  {command}")

@@ -1,35 +1,26 @@
-"""The search's ledger: an Optuna study, its planned slots, and what became of them.
-
-A *slot* is one planned configuration. It may take several Optuna trials to finish (a killed one is queued again), so
-everything is keyed by the user attribute `slot`, never by the trial's number.
-"""
+"""The search's ledger: an Optuna study, its trials, and what became of them."""
 
 from __future__ import annotations
 
-import logging
-import os
+import math
+import time
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import optuna
-from filelock import FileLock
-from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import Engine, event
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.trial import FrozenTrial, TrialState
 
-from segbench import sampling
+from segbench import database, owners, sampling, slots, terminal
+from segbench.database import Ledger, Lost
 from segbench.errors import UserError
-from segbench.protocol import DRAWN, Architecture, Protocol, Search, Space, fingerprint
-from segbench.records import EpochRecord, Scalar, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
+from segbench.protocol import DRAWN, Architecture, Protocol, fingerprint
+from segbench.records import EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
+from segbench.slots import BASELINE as BASELINE
+from segbench.slots import slot_of as slot_of
 
-BASELINE = -1  # the slot of the known-good configuration that runs beside the plan
-UNPLANNED = -2
-_SECONDS_TO_WAIT_FOR_A_LOCK = 60
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class TrialFailed(Exception):
@@ -40,77 +31,38 @@ class TrialFailed(Exception):
         self.outcome = outcome
 
 
-def open_storage(database: Path) -> RDBStorage:
-    """Opens the SQLite database, making its tables on first use. Raises UserError where it cannot be used."""
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the commands say what happens themselves
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    url = f"sqlite:///{database.resolve()}"
-    advice = "move it away, or set SEGBENCH_STORAGE to another folder"
-    try:
-        with FileLock(database.with_suffix(".lock")):  # two first uses at once would make the tables twice
-            storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _SECONDS_TO_WAIT_FOR_A_LOCK}})
-            _make_transactions_atomic(storage.engine)
-            with storage.engine.begin():
-                pass  # takes the write lock: a read-only database is better known now
-    except (SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error)
-        raise UserError(f"{database} cannot be used as an Optuna database ({reason}); {advice}") from error
-    except RuntimeError as error:  # Optuna's word for a schema it does not know
-        raise UserError(f"{database} was made by another version of Optuna: {error} Or {advice}") from error
-    return storage
-
-
-def _make_transactions_atomic(engine: Engine) -> None:
-    """SQLite as several processes need it. Stock, two of them can claim the same queued trial: a transaction there
-    takes the write lock only at its first write, after both have read "waiting"."""
-
-    @event.listens_for(engine, "connect")
-    def _(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # sqlite3 must not begin transactions of its own
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def _(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    engine.dispose()  # connections made before these rules
+class Stopped(Exception):
+    """The user wants to go on later: the objective raises it where an epoch has ended."""
 
 
 def open_study(
-    storage: RDBStorage, protocol: Protocol, architecture: Architecture, data_fingerprint: str, subset: str
+    storage: Ledger, protocol: Protocol, architecture: Architecture, data_fingerprint: str, subset: str
 ) -> optuna.Study:
     """The study `<protocol>-<architecture>`, made on first use.
 
     Raises UserError where it was made under another protocol, space or dataset: its trials would not be comparable.
     """
-    study = optuna.create_study(
-        storage=storage,
-        study_name=study_name(protocol, architecture),
-        direction="maximize",
-        load_if_exists=True,
-        sampler=sampling.sampler(protocol.search),
-        pruner=sampling.pruner(protocol.search),
-    )
-    known = study.user_attrs
     identity = {"fingerprint": fingerprint(protocol, architecture), "data_fingerprint": data_fingerprint}
-    for key, value in identity.items():
-        if known.get(key, value) != value:
-            what = "protocol or space" if key == "fingerprint" else "dataset"
-            raise UserError(
-                f"study '{study.study_name}' was made with another {what} (fingerprint {known[key]}, now {value}), so "
-                "its trials would not be comparable: undo the change, or copy the protocol folder under a new name and "
-                "give --protocol NEW, or set SEGBENCH_STORAGE to another folder"
-            )
-    description = {"protocol": to_json(protocol), "architecture": to_json(architecture), "subset": subset}
-    for key, content in {**identity, **description}.items():
-        if known.get(key) != content:
-            study.set_user_attr(key, content)
-    if not known:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(["mIoU"])
-        _write_note(study, protocol, architecture, subset)
+    with storage.locked():  # of workers that start together, one describes the study
+        study = optuna.create_study(
+            storage=storage,
+            study_name=study_name(protocol, architecture),
+            direction="maximize",
+            load_if_exists=True,
+            sampler=sampling.sampler(protocol.search),
+            pruner=sampling.pruner(protocol.search),
+        )
+        known = study.user_attrs
+        _require_same(study.study_name, known, identity)
+        description = {"protocol": to_json(protocol), "architecture": to_json(architecture), "subset": subset}
+        for key, content in {**identity, **description}.items():
+            if known.get(key) != content:
+                study.set_user_attr(key, content)
+        if not known:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(["mIoU"])
+            _write_note(study, protocol, architecture, subset)
     return study
 
 
@@ -119,36 +71,36 @@ def study_name(protocol: Protocol, architecture: Architecture) -> str:
     return f"{protocol.name}-{architecture.name}"
 
 
-def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[str, Scalar] | None) -> None:
-    """Queues every slot that is neither waiting, running nor ended, and mends trials whose process is gone.
-
-    With the random sampler a slot's parameters come from (seed, slot) alone: the plan is the same whatever the number
-    of runs, the order or the crashes. Other samplers choose when the trial starts.
-    """
-    _mend(study)
-    _withdraw(study, search.trials)
-    taken = {slot_of(t) for t in study.get_trials(deepcopy=False) if _holds_its_slot(t)}
-    distributions = {name: sampling.distribution(values) for name, values in space.items()}
-    for index in range(search.trials):
-        if index not in taken:
-            drawn = sampling.draw(distributions, search.seed, index) if search.sampler == "random" else {}
-            _queue(study, index, drawn, {name: distributions[name] for name in drawn})
-    if baseline and BASELINE not in taken:
-        # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
-        own = {name: sampling.around(value, distributions[name]) for name, value in baseline.items()}
-        _queue(study, BASELINE, dict(baseline), own)
-
-
 def run(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> None:
-    """Runs queued slots until none is left. TrialFailed ends its slot; any other exception goes through."""
-    while any(t.state == TrialState.WAITING for t in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))):
-        study.optimize(lambda trial: _guarded(trial, objective), n_trials=1, catch=(TrialFailed,))
+    """Runs queued slots, beside any number of processes that do the same, until every slot is ended.
+
+    TrialFailed ends its slot. Any other exception goes through, and the slot is queued again: after Stopped and Ctrl-C
+    it goes on where it was. A slot whose process was killed is queued again by whoever is still there.
+    """
+    owner, waits = str(owners.me()), False
+    while True:
+        for line in slots.mend(study):
+            terminal.say(line)
+        trial = slots.claim(study, owner)
+        if trial:
+            _attempt(study, trial, objective)
+            continue
+        others = slots.unfinished(study)
+        if not others:
+            return
+        if not waits:
+            waits = True
+            names = sorted({t.user_attrs.get("owner", "an unknown process") for t in others})
+            terminal.say(f"waiting for {len(others)} more, which run elsewhere: {', '.join(names)}")
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def report(trial: optuna.Trial, epochs: list[EpochRecord]) -> None:
     """Keeps all epochs so far, and reports the last to the pruner."""
     trial.set_user_attr("epochs", to_json(epochs))
-    trial.report(epochs[-1].miou, epochs[-1].epoch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a trial that goes on may report its last epoch again
+        trial.report(epochs[-1].miou, epochs[-1].epoch)
 
 
 def remember_weights(trial: optuna.Trial, origin: WeightsOrigin) -> None:
@@ -156,11 +108,6 @@ def remember_weights(trial: optuna.Trial, origin: WeightsOrigin) -> None:
     trial.set_user_attr("weights", to_json(origin))
     if "weights" not in trial.study.user_attrs:
         trial.study.set_user_attr("weights", to_json(origin))
-
-
-def slot_of(trial: FrozenTrial | optuna.Trial) -> int:
-    """Which planned configuration this is, or UNPLANNED for a trial that somebody else put into the study."""
-    return int(trial.user_attrs.get("slot", UNPLANNED))
 
 
 def record(storage: RDBStorage, name: str) -> StudyRecord:
@@ -173,11 +120,7 @@ def record(storage: RDBStorage, name: str) -> StudyRecord:
             f"no study '{name}': the storage holds {there}. Search first: python -m segbench.search"
         ) from None
     attributes = study.user_attrs
-    latest: dict[int, TrialRecord] = {}
-    for trial in study.get_trials(deepcopy=False):
-        index = slot_of(trial)
-        if index != UNPLANNED and "withdrawn" not in trial.user_attrs:
-            latest[index] = _trial_record(name, trial, index)  # a slot's later trials replace its earlier ones
+    latest = slots.latest(study)
     return StudyRecord(
         name=name,
         protocol=attributes.get("protocol", {}),
@@ -187,7 +130,7 @@ def record(storage: RDBStorage, name: str) -> StudyRecord:
         weights=from_json(WeightsOrigin, attributes["weights"]) if "weights" in attributes else None,
         subset=attributes.get("subset", ""),
         run_id=attributes.get("run_id", ""),
-        trials=tuple(latest[index] for index in sorted(latest)),
+        trials=tuple(_trial_record(name, latest[index], index) for index in sorted(latest)),
     )
 
 
@@ -202,20 +145,38 @@ def best(study: StudyRecord) -> TrialRecord | None:
     return max(finished, key=lambda t: (t.value or 0.0, -t.slot), default=None)
 
 
-def _guarded(trial: optuna.Trial, objective: Callable[[optuna.Trial], float]) -> float:
-    if slot_of(trial) == UNPLANNED:  # another process was first to the last slot, so Optuna made a trial of its own
-        raise TrialFailed("failed", "no slot was left")
-    trial.set_user_attr("owner", f"{os.uname().nodename}:{os.getpid()}")
+def _require_same(name: str, known: Mapping[str, str], identity: Mapping[str, str]) -> None:
+    for key, value in identity.items():
+        if known.get(key, value) != value:
+            what = "protocol or space" if key == "fingerprint" else "dataset"
+            raise UserError(
+                f"study '{name}' was made with another {what} (fingerprint {known[key]}, now {value}), so its trials "
+                "would not be comparable: undo the change, or copy the protocol folder under a new name and give "
+                "--protocol NEW, or set SEGBENCH_STORAGE to another folder"
+            )
+
+
+def _attempt(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float]) -> None:
     try:
-        return objective(trial)
+        value, state = None, TrialState.COMPLETE
+        with owners.heartbeat(database.ledger_of(study), trial._trial_id):
+            try:
+                value = objective(trial)
+            except optuna.TrialPruned:
+                state = TrialState.PRUNED
+        if value is not None and not math.isfinite(value):
+            raise TrialFailed("failed", f"its objective is {value}")
+        study.tell(trial, value, state, skip_if_finished=True)
     except TrialFailed as failure:
-        trial.set_user_attr("outcome", failure.outcome)
-        trial.set_user_attr("reason", str(failure))
+        slots.end(study, trial._trial_id, outcome=failure.outcome, reason=str(failure))
+    except UpdateFinishedTrialError:
+        pass  # this process was silent for so long that its slot was given to another
+    except Lost:
         raise
-
-
-def _holds_its_slot(trial: FrozenTrial) -> bool:
-    return trial.state in (*_ENDED, TrialState.WAITING, TrialState.RUNNING) or "outcome" in trial.user_attrs
+    except BaseException:
+        slots.end(study, trial._trial_id, stopped=True)
+        slots.mend(study)
+        raise
 
 
 def _write_note(study: optuna.Study, protocol: Protocol, architecture: Architecture, subset: str) -> None:
@@ -233,42 +194,6 @@ def _write_note(study: optuna.Study, protocol: Protocol, architecture: Architect
     )
 
 
-def _mend(study: optuna.Study) -> None:
-    """Fails running trials whose process on this machine is gone, so that their slots are queued again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, pid = trial.user_attrs.get("owner", "").partition(":")
-        if host == os.uname().nodename and not _is_alive(int(pid)):
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-
-def _withdraw(study: optuna.Study, trials: int) -> None:
-    """Takes back queued slots beyond the budget, left by a longer search; the next longer one queues them again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        if slot_of(trial) >= trials:
-            study._storage.set_trial_user_attr(trial._trial_id, "withdrawn", True)
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # asks only
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is there, and somebody else's
-    return True
-
-
-def _queue(
-    study: optuna.Study, index: int, params: dict[str, Any], distributions: Mapping[str, BaseDistribution]
-) -> None:
-    study.add_trial(
-        create_trial(
-            state=TrialState.WAITING, params=params, distributions=dict(distributions), user_attrs={"slot": index}
-        )
-    )
-
-
 def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
     attributes = trial.user_attrs
     state = attributes.get("outcome") or {TrialState.FAIL: "failed"}.get(trial.state) or trial.state.name.lower()
@@ -277,11 +202,12 @@ def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
         number=trial.number,
         slot=index,
         state=state,
-        value=trial.value if trial.state in _ENDED else None,
+        value=trial.value if trial.state in slots.ENDED else None,
         params=trial.params,
         epochs=tuple(from_json(EpochRecord, epoch) for epoch in attributes.get("epochs", [])),
         reason=attributes.get("reason", ""),
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,
         device=attributes.get("device", ""),
         run_id=attributes.get("run_id", ""),
+        owner=attributes.get("owner", ""),
     )

@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from segbench.data import streets
+from tests.postgres import postgres  # noqa: F401  (a fixture)
 
 SIZE = (32, 64)
 PROTOCOL = """

@@ -13,29 +13,29 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas")
-COMMANDS = ("search", "promote", "report", "predict", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "streets")
 
 # A file imports only lower floors; files of one floor do not import each other, but for those of one package.
 FLOORS = (
     ("errors", "labels"),
-    ("records", "places", "terminal"),
-    ("protocol", "pictures", "metrics"),
+    ("records", "places", "terminal", "urls"),
+    ("protocol", "pictures", "metrics", "database"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
-    ("data.streets", "data.scenes", "stopwatch", "trials", "runs"),
-    ("data.packed",),
-    ("data.subset",),
+    ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
+    ("data.packed", "slots"),
+    ("data.subset", "trials"),
     ("data.batches", "dataset"),
     ("architectures",),
     ("inference", "checkpoint"),
     ("evaluation", "speed", "models"),
     ("training",),
     ("objective",),
-    ("prepare", "search", "promote", "predict", "report", "streets"),
+    ("prepare", "search", "promote", "predict", "report", "study", "streets"),
     ("__main__",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training"}
-LEDGERS = {"trials", "runs", "sampling"}
+LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots"}
 
 
 def module_of(path: Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 import pytest
 
-from segbench import metrics, models, places, protocol, runs, sampling, trials
+from segbench import database, metrics, models, places, protocol, runs, sampling, slots, trials
 from segbench.data import packed, streets
 from segbench.errors import UserError
 from segbench.labels import CATEGORIES, CATEGORY_OF_RAW
@@ -57,7 +57,7 @@ def epoch(number: int, quality: float) -> EpochRecord:
 
 def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, data: str) -> None:
     study = trials.open_study(storage, asked, own, data, "2 train images")
-    trials.plan(study, own.space, asked.search, own.baseline)
+    slots.plan(study, own.space, asked.search, own.baseline)
 
     def objective(trial: optuna.Trial) -> float:
         params = sampling.suggest(trial, own.space)
@@ -147,7 +147,7 @@ def fabricated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         asked = protocol.load(folder)
         data = packed.prepare(root / "data", asked.data.size, places.cache())
-        storage = trials.open_storage(places.studies_database())
+        storage = database.connect(places.studies_database())
         for name in ERRORS:
             own = protocol.load_architecture(folder, name)
             search(storage, asked, own, data.fingerprint)
@@ -376,7 +376,7 @@ def test_what_is_missing_is_said(here: Path, spoil: list[str], said: str) -> Non
 
 def test_unsearched_side_and_unfinished_search_say_how_to_go_on(here: Path) -> None:
     shutil.rmtree(here / "storage/models/fab-beta")
-    storage = trials.open_storage(here / "storage/studies.db")
+    storage = database.connect(here / "storage/studies.db")
     optuna.delete_study(study_name="fab-beta", storage=storage)
     study = optuna.load_study(study_name="fab-alpha", storage=storage)
     asked = to_json(study.user_attrs["protocol"])

@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command. Raises UserError where there is nothing to report."""
     parser = terminal.parser(__doc__)
     options.add_protocol(parser)
+    options.add_study_db(parser)
     parser.add_argument("--out", metavar="FILE", type=Path, help="default: reports/<protocol>.html")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     arguments = options.parse(parser, argv)
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from segbench.report import ledgers, page, sections
 
-    found = ledgers.read(folder, asked)
+    found = ledgers.read(folder, asked, arguments.study_db)
     content = page.render(sections.page(found))
     path = arguments.out or places.reports() / f"{found.protocol.name}.html"
     _write(path, content)

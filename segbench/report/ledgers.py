@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench import models, places, protocol, runs, trials
+from segbench import database, models, places, protocol, runs, trials
 from segbench.errors import UserError
 from segbench.labels import CATEGORIES, LABELS
 from segbench.protocol import Protocol
@@ -85,11 +84,14 @@ class Ledgers:
         return max(stamps).strftime("%Y-%m-%d %H:%M UTC") if stamps else "—"
 
 
-def read(folder: Path, asked: str) -> Ledgers:
-    """Raises UserError where no architecture of the protocol has been searched or promoted, and for broken ledgers."""
+def read(folder: Path, asked: str, study_db: str | None = None) -> Ledgers:
+    """`study_db` is what --study-db gives.
+
+    Raises UserError where no architecture of the protocol has been searched or promoted, and for broken ledgers.
+    """
     wanted = protocol.load(folder)
     cards = models.promoted(wanted.name)
-    studies = _studies(wanted.name)
+    studies = _studies(wanted.name, places.studies_database(study_db))
     names = dict.fromkeys(protocol.architecture_names(folder))
     names |= dict.fromkeys(name for name, _, _ in studies) | dict.fromkeys(one.card.architecture for one in cards)
     if not studies and not cards:
@@ -98,7 +100,7 @@ def read(folder: Path, asked: str) -> Ledgers:
             f"search first: python -m segbench.search --protocol {asked}"
         )
     problems: list[Problem] = []
-    client = runs.client() if cards and _tracked() else None
+    client = runs.client() if cards and runs.is_there() else None
     sides = []
     for index, name in enumerate(sorted(names)):
         study, frozen = next(((s, f) for n, s, f in studies if n == name), (None, ()))
@@ -109,14 +111,13 @@ def read(folder: Path, asked: str) -> Ledgers:
     return Ledgers(wanted, asked, tuple(sides), tuple(problems))
 
 
-def _studies(name: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]]:
+def _studies(name: str, where: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]]:
     """(architecture, study, its trials) of every study made under the protocol of this name."""
     import optuna
 
-    database = places.studies_database()
-    if not database.is_file():
+    if not database.is_there(where):
         return []
-    storage = trials.open_storage(database)
+    storage = database.connect(where)
     found = []
     for study_name in trials.names(storage):
         if not study_name.startswith(f"{name}-"):
@@ -126,11 +127,6 @@ def _studies(name: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]
             frozen = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
             found.append((str(study.architecture["name"]), study, tuple(frozen)))
     return found
-
-
-def _tracked() -> bool:
-    """Whether MLflow's database is there: asking for it would make an empty one."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or places.tracking_database().is_file()
 
 
 def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:

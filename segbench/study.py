@@ -1,0 +1,241 @@
+"""Look after searches: list them, mend what a crash left, take their numbers elsewhere, delete them.
+
+python -m segbench.study                                    every study
+python -m segbench.study show demo-deeplab                  one study, slot by slot
+python -m segbench.study repair                             end trials whose process is gone, queue them again
+python -m segbench.study export demo-deeplab --to t.csv     one row per trial; .csv, .parquet or .json
+python -m segbench.study export --epochs --to e.parquet     one row per epoch, of every study
+python -m segbench.study delete demo-deeplab                with its runs, its models and its checkpoints
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segbench import options, places, terminal
+from segbench.errors import UserError
+from segbench.records import StudyRecord, TrialRecord, to_json
+
+if TYPE_CHECKING:
+    from segbench.database import Ledger
+
+ACTIONS = ("show", "repair", "export", "delete")
+SUFFIXES = (".csv", ".parquet", ".json")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Raises UserError for a study that is not there."""
+    arguments = options.parse(_parser(), argv)
+    if arguments.action == "export":
+        _require_destination(arguments.to)
+    elif arguments.to or arguments.epochs:
+        raise UserError(f"--to and --epochs belong to export, not to {arguments.action}")
+
+    from segbench import database, urls
+
+    where = places.studies_database(arguments.study_db)
+    if not database.is_there(where):
+        raise UserError(f"there is no study: {urls.shown(where)} is not there. Search first: {_SEARCH}")
+    ledger = database.connect(where)
+    names = _names(ledger, arguments.name)
+    if arguments.action == "show":
+        _show(ledger, names, bool(arguments.name))
+    elif arguments.action == "repair":
+        _repair(ledger, names)
+    elif arguments.action == "export":
+        _export(ledger, names, arguments.to, arguments.epochs)
+    elif not arguments.name:
+        raise UserError(f"delete needs the name of a study; there are: {', '.join(names)}")
+    else:
+        _delete(ledger, arguments.name, arguments.yes)
+    return 0
+
+
+_SEARCH = "python -m segbench.search"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = terminal.parser(__doc__)
+    parser.add_argument("action", nargs="?", choices=ACTIONS, default="show")
+    parser.add_argument("name", nargs="?", help="which study; default: all of them, except for delete")
+    parser.add_argument("--to", metavar="FILE", type=Path, help="export: where to; its suffix decides the format")
+    parser.add_argument("--epochs", action="store_true", help="export: one row per epoch instead of one per trial")
+    parser.add_argument("--yes", action="store_true", help="delete: do not ask")
+    options.add_study_db(parser)
+    return parser
+
+
+def _require_destination(to: Path | None) -> None:
+    if to is None or to.suffix not in SUFFIXES:
+        found = f"not {to}" if to else "as in --to trials.csv"
+        raise UserError(f"export needs --to FILE with a suffix of {', '.join(SUFFIXES)}, {found}")
+    if not to.parent.is_dir():
+        raise UserError(f"cannot write {to}: there is no folder {to.parent}; make it, or give another file with --to")
+
+
+def _names(ledger: Ledger, name: str | None) -> list[str]:
+    from segbench import trials
+
+    there = trials.names(ledger)
+    if name and name not in there:
+        raise UserError(f"no study '{name}'; there are: {', '.join(there) or 'none'}")
+    if not there:
+        raise UserError(f"there is no study yet. Search first: {_SEARCH}")
+    return [name] if name else there
+
+
+def _show(ledger: Ledger, names: list[str], one: bool) -> None:
+    from segbench import trials
+
+    found = [trials.record(ledger, name) for name in names]
+    if one:
+        columns = ["trial", "state", "mIoU", "epochs", "number", "owner"]
+        rows = [_slot_row(trial) for trial in found[0].trials]
+        terminal.table(found[0].name, columns, rows, right={2, 3, 4})
+        return
+    columns = ["study", "finished", "best mIoU", "running", "waiting", "failed"]
+    terminal.table("studies", columns, [_study_row(study) for study in found], right={2, 4, 5})
+
+
+def _study_row(study: StudyRecord) -> list[str]:
+    from segbench import trials
+
+    best = trials.best(study)
+    planned = [t for t in study.trials if not t.baseline]
+    waiting, running = (sum(t.state == state for t in planned) for state in ("waiting", "running"))
+    failed = sum(t.state not in ("waiting", "running", "complete", "pruned") for t in planned)
+    total = study.protocol.get("search", {}).get("trials", len(planned))
+    who = ", ".join(sorted({t.owner for t in study.trials if t.state == "running"}))
+    return [
+        study.name,
+        f"{len(planned) - waiting - running}/{total}",
+        f"{best.value:.4f}" if best and best.value is not None else "",
+        f"{running}: {who}" if who else str(running),
+        str(waiting),
+        str(failed),
+    ]
+
+
+def _slot_row(trial: TrialRecord) -> list[str]:
+    return [
+        "baseline" if trial.baseline else str(trial.slot),
+        f"{trial.state}: {trial.reason}" if trial.reason else trial.state,
+        f"{max(e.miou for e in trial.epochs):.4f}" if trial.epochs else "",
+        str(len(trial.epochs)),
+        str(trial.number),
+        trial.owner if trial.state == "running" else "",
+    ]
+
+
+def _repair(ledger: Ledger, names: list[str]) -> None:
+    import optuna
+
+    from segbench import slots
+
+    done = 0
+    for name in names:
+        study = optuna.load_study(study_name=name, storage=ledger)
+        for line in slots.mend(study):
+            done += 1
+            terminal.say(f"{name}, {line}")
+    terminal.say(f"{done} mended" if done else "nothing to mend")
+    if done:
+        terminal.next_command(_SEARCH)
+
+
+def _export(ledger: Ledger, names: list[str], to: Path, epochs: bool) -> None:
+    import pandas as pd
+
+    from segbench import trials
+
+    kept = [trial for name in names for trial in trials.record(ledger, name).trials]
+    rows = [row for trial in kept for row in _epoch_rows(trial)] if epochs else [_trial_row(trial) for trial in kept]
+    frame = pd.DataFrame(rows)
+    partial = to.with_name(f"{to.name}.partial")
+    try:
+        if to.suffix == ".csv":
+            frame.to_csv(partial, index=False)
+        elif to.suffix == ".parquet":
+            frame.to_parquet(partial, index=False)
+        else:
+            partial.write_text(json.dumps([_plain(row) for row in rows], indent=2))  # pandas would round
+        os.replace(partial, to)
+    except OSError as error:
+        raise UserError(f"cannot write {to} ({error.strerror}); give another file with --to") from error
+    terminal.say(f"{to}: {len(frame)} rows")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN and no infinity."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _trial_row(trial: TrialRecord) -> dict[str, Any]:
+    content = to_json(trial)
+    params, epochs = content.pop("params"), content.pop("epochs")
+    best = max(trial.epochs, key=lambda e: e.miou, default=None)
+    last = trial.epochs[-1] if trial.epochs else None
+    scores = {
+        "epochs": len(epochs),
+        "best_epoch": best and best.epoch,
+        "best_miou_official": best and best.miou_official,
+        "last_miou": last and last.miou,
+    }
+    return {**content, **scores, **{f"params/{name}": value for name, value in params.items()}}
+
+
+def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
+    from segbench.labels import CATEGORIES
+
+    rows = []
+    for epoch in trial.epochs:
+        content = to_json(epoch)
+        iou = dict(zip((f"iou/{name}" for name in CATEGORIES), content.pop("iou"), strict=True))
+        seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
+        rows.append({"study": trial.study, "slot": trial.slot, "number": trial.number, **content, **iou, **seconds})
+    return rows
+
+
+def _delete(ledger: Ledger, name: str, sure: bool) -> None:
+    import optuna
+
+    from segbench import runs, slots, trials
+
+    study = optuna.load_study(study_name=name, storage=ledger)
+    slots.mend(study)
+    if running := [t for t in trials.record(ledger, name).trials if t.state == "running"]:
+        owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
+        raise UserError(f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone "
+                        "after 3 minutes)")  # fmt: skip
+    own = (places.models_folder(name), places.trials_folder(name)) if Path(name).name == name else ()
+    folders = [folder for folder in own if folder.is_dir()]
+    _ask(name, len(study.get_trials(deepcopy=False)), folders, sure)
+    deleted = runs.delete(runs.client(), name) if runs.is_there() else 0
+    for folder in folders:
+        shutil.rmtree(folder)
+    optuna.delete_study(study_name=name, storage=ledger)  # last: what was cut short can be done again
+    terminal.say(f"deleted study {name}, {deleted} MLflow runs" + "".join(f", {folder}" for folder in folders))
+
+
+def _ask(name: str, number: int, folders: list[Path], sure: bool) -> None:
+    """Raises UserError unless the user agrees."""
+    if sure:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(
+            f"delete asks first, but nobody is there to answer; to delete '{name}' without asking add --yes"
+        )
+    what = "".join(f", {folder}" for folder in folders)
+    if input(f"Delete study {name} with its {number} trials, its MLflow runs{what}? [y/N] ").strip().lower() != "y":
+        raise UserError(f"study '{name}' was kept")
+
+
+if __name__ == "__main__":
+    raise SystemExit(terminal.run(main))

@@ -1,0 +1,138 @@
+"""The command that looks after searches, on the real Optuna and the real MLflow."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from segbench import database, places, runs, slots, study, terminal, trials
+from segbench.database import Ledger
+from tests import worker
+from tests.test_trials import ELSEWHERE, dies, epoch
+
+
+def call(*arguments: object) -> int:
+    return terminal.run(lambda: study.main([str(a) for a in arguments]))
+
+
+@pytest.fixture
+def ledger(storage: Path) -> Ledger:
+    """Holds the study `tiny`: slots 0 and 1 complete, 2 killed after an epoch, 3 waiting."""
+    ledger = database.connect(places.studies_database())
+    tiny = worker.study(ledger, 4)
+
+    def objective(trial: optuna.Trial) -> float:
+        trials.report(trial, [epoch(1), epoch(2)])
+        if trials.slot_of(trial) == 2:
+            raise trials.Stopped
+        return worker.objective(trial)
+
+    with pytest.raises(trials.Stopped):
+        trials.run(tiny, objective)
+    return ledger
+
+
+def test_show_and_repair(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = worker.study(ledger, 4)
+    dies(tiny, owner=ELSEWHERE)
+    dies(tiny)
+    capsys.readouterr()
+    assert call() == 0
+    shown = capsys.readouterr().out
+    assert "tiny" in shown
+    assert "2/4" in shown
+    assert str(ELSEWHERE) in shown
+    assert call("repair") == 0
+    said = capsys.readouterr().out
+    assert "tiny, slot 2: " in said
+    assert "slot 3" not in said  # its host is alive, as far as is known
+    assert "1 mended" in said
+    assert call("repair", "tiny") == 0
+    assert "nothing to mend" in capsys.readouterr().out
+    assert call("show", "tiny") == 0
+    shown = capsys.readouterr().out
+    assert [shown.count(state) for state in ("complete", "running", "waiting")] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
+def test_export(ledger: Ledger, tmp_path: Path, suffix: str) -> None:
+    read = {
+        "csv": pd.read_csv,
+        "parquet": pd.read_parquet,
+        "json": lambda path: pd.DataFrame(json.loads(path.read_text())),
+    }
+    record = trials.record(ledger, "tiny")
+    assert call("export", "tiny", "--to", tmp_path / f"trials.{suffix}") == 0
+    rows = read[suffix](tmp_path / f"trials.{suffix}")
+    assert list(rows["slot"]) == [0, 1, 2, 3]
+    assert list(rows["state"]) == [t.state for t in record.trials]
+    assert list(rows["params/x"]) == [t.params["x"] for t in record.trials]  # to the last digit
+    assert list(rows["value"].dropna()) == [t.value for t in record.trials[:2]]
+    assert call("export", "--epochs", "--to", tmp_path / f"epochs.{suffix}") == 0
+    rows = read[suffix](tmp_path / f"epochs.{suffix}")
+    assert list(zip(rows["slot"], rows["epoch"], strict=True)) == [(s, e) for s in (0, 1, 2) for e in (1, 2)]
+    assert set(rows["iou/sky"]) == {0.5}
+    assert sorted(path.name for path in tmp_path.glob("*.partial")) == []
+
+
+def test_delete_takes_everything_with_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlflow = runs.client()
+    parents = {name: runs.study_run(mlflow, "protocol", name, {}) for name in ("tiny", "other")}
+    nested = [runs.nested_run(mlflow, parent, "slot 0", {}, {}) for parent in parents.values()]
+    folders = [places.model_folder("tiny", 0), places.trials_folder("tiny"), places.model_folder("other", 0)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    optuna.create_study(storage=ledger, study_name="other")
+    tiny = worker.study(ledger, 4)
+
+    dies(tiny, owner=ELSEWHERE)
+    assert call("delete", "tiny", "--yes") == 2
+    assert f"is being searched by {ELSEWHERE}" in capsys.readouterr().err
+    slots.end(tiny, tiny.get_trials()[-1]._trial_id, stopped=True)
+    for trial in tiny.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        slots.end(tiny, trial._trial_id, stopped=True)
+    assert call("delete", "tiny") == 2
+    assert "add --yes" in capsys.readouterr().err
+
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Keyboard("n\n"))
+    assert call("delete", "tiny") == 2
+    assert "was kept" in capsys.readouterr().err
+    assert trials.names(ledger) == ["other", "tiny"]
+    monkeypatch.setattr("sys.stdin", Keyboard("y\n"))
+    assert call("delete", "tiny") == 0
+    assert trials.names(ledger) == ["other"]
+    assert [folder.exists() for folder in folders] == [False, False, True]
+    assert not places.models_folder("tiny").exists()
+    lives = [mlflow.get_run(run).info.lifecycle_stage for run in (*parents.values(), *nested)]
+    assert lives == ["deleted", "active", "deleted", "active"]
+
+
+def test_wrong_words(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = {
+        ("show", "big"): "no study 'big'; there are: tiny",
+        ("delete",): "delete needs the name of a study; there are: tiny",
+        ("export",): "export needs --to FILE with a suffix of .csv, .parquet, .json",
+        ("export", "--to", "trials.xls"): "not trials.xls",
+        ("export", "--to", tmp_path / "nowhere" / "t.csv"): "there is no folder",
+        ("repair", "--to", "t.csv"): "belong to export",
+        ("--study-db", tmp_path / "nothing.db"): "Search first",
+    }
+    for arguments, message in cases.items():
+        assert call(*arguments) == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert len(error.splitlines()) == 1
+    assert not (tmp_path / "nothing.db").exists()

@@ -1,0 +1,240 @@
+"""The ledger under many processes: every slot once, whoever dies, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import text
+
+from segbench import database, owners, sampling, slots, trials
+from segbench.database import Ledger
+from segbench.owners import Owner
+from segbench.records import EpochRecord, EpochSeconds
+from tests import worker
+
+GONE = Owner(owners.here(), 999999999, 0.0)
+ELSEWHERE = Owner("elsewhere", 1, 0.0)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that nobody has used yet."""
+    if request.param == "sqlite":
+        return str(tmp_path / "studies.db")
+    return str(request.getfixturevalue("postgres").fresh())
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return database.connect(tmp_path / "studies.db")
+
+
+def start(where: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.worker", where, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def states(study: optuna.Study) -> list[tuple[int, str]]:
+    """(slot, state) of every trial there ever was."""
+    return [(trials.slot_of(t), t.state.name) for t in study.get_trials()]
+
+
+def epoch(number: int) -> EpochRecord:
+    seconds = EpochSeconds(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return EpochRecord(number, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, (0.5,) * 8, seconds, 1.0, 1.0)
+
+
+def dies(study: optuna.Study, epochs: int = 0, owner: Owner = GONE) -> optuna.Trial:
+    """What a process leaves that is killed after so many epochs."""
+    trial = slots.claim(study, str(owner))
+    assert trial is not None
+    if epochs:
+        trials.report(trial, [epoch(number + 1) for number in range(epochs)])
+    return trial
+
+
+def test_every_slot_is_run_once_by_four_processes(where: str) -> None:
+    said, errors = (running := start(where, 4, 24)).communicate(timeout=200)
+    assert (running.returncode, errors) == (0, "")
+    assert sorted(map(int, re.findall(r"^slot (\d+)$", said, re.MULTILINE))) == list(range(24))
+    study = optuna.load_study(study_name="tiny", storage=database.connect(where))
+    assert sorted(states(study)) == [(index, "COMPLETE") for index in range(24)]
+    space = {name: sampling.distribution(values) for name, values in worker.SPACE.items()}
+    assert all(t.params == sampling.draw(space, 0, trials.slot_of(t)) for t in study.get_trials())
+    assert len({t.user_attrs["owner"] for t in study.get_trials()}) == 4
+
+
+def test_the_slot_of_a_killed_process_is_finished_by_another(where: str) -> None:
+    running = start(where, 1, 3, "sleeps")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "slot 0\n"
+    study = worker.study(database.connect(where), 3)
+    assert states(study) == [(0, "RUNNING"), (1, "WAITING"), (2, "WAITING")]  # it lives: planning leaves it alone
+    ((trial, *_),) = (study.get_trials(),)
+    study._storage.set_trial_user_attr(trial._trial_id, "run_id", "abc")
+    os.kill(running.pid, signal.SIGKILL)
+    running.stdout.read()  # until it is dead; as a zombie that nobody has waited for
+    trials.run(study, worker.objective)
+    running.communicate()
+    assert states(study) == [(0, "FAIL"), (1, "COMPLETE"), (2, "COMPLETE"), (0, "COMPLETE")]
+    first, *_, last = study.get_trials()
+    assert (last.user_attrs["run_id"], last.params) == ("abc", first.params)
+    assert last.user_attrs["deaths"] == [0]
+
+
+def test_three_deaths_without_a_new_epoch_spend_the_slot(ledger: Ledger) -> None:
+    study = worker.study(ledger, 1)
+    for epochs in (3, 3, 4, 4, 4):
+        dies(study, epochs)
+        (said,) = slots.mend(study)
+        assert str(GONE) in said
+        assert said.endswith("queued again") == (study.get_trials()[-1].state == TrialState.WAITING)
+    trials.run(study, worker.objective)
+    assert states(study) == [(0, "FAIL")] * 5  # the new epoch gave it two more lives
+    (trial,) = trials.record(ledger, "tiny").trials
+    assert trial.state == "failed"
+    assert trial.reason == "its process died 3 times in epoch 5 (killed, or the machine ran out of memory)"
+    assert len(trial.epochs) == 4
+    assert slots.mend(study) == []
+    worker.study(ledger, 1)
+    assert len(study.get_trials()) == 5  # planning again does not revive it
+
+
+@pytest.mark.parametrize("error", [trials.Stopped(), KeyboardInterrupt(), ValueError("a bug")])
+def test_what_stops_a_search_is_no_death(ledger: Ledger, error: BaseException) -> None:
+    study = worker.study(ledger, 2)
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.set_user_attr("run_id", "abc")
+        trials.report(trial, [epoch(1)])
+        raise error
+
+    for _ in range(4):
+        with pytest.raises(type(error)):
+            trials.run(study, objective)
+    for trial in trials.record(ledger, "tiny").trials:
+        assert (trial.state, trial.run_id, len(trial.epochs)) == ("waiting", "abc", 1)
+        assert "deaths" not in study.get_trials()[trial.number].user_attrs
+        assert study.get_trials()[trial.number].intermediate_values == {1: 0.5}
+    trials.run(study, worker.objective)
+    assert [t.state for t in trials.record(ledger, "tiny").trials] == ["complete", "complete"]
+
+
+def test_other_hosts_are_believed_as_long_as_their_heart_beats(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = database.connect(where)
+    study = worker.study(ledger, 1)
+    trial = dies(study, owner=ELSEWHERE)
+    assert slots.mend(study) == []
+
+    def fall_silent() -> None:
+        with ledger.engine.begin() as connection:
+            connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'"))
+
+    fall_silent()
+    beat, record = threading.Event(), ledger.record_heartbeat
+    monkeypatch.setattr(ledger, "record_heartbeat", lambda trial_id: (record(trial_id), beat.set()))
+    with owners.heartbeat(ledger, trial._trial_id):
+        assert beat.wait(60)
+    assert slots.mend(study) == []
+    fall_silent()
+    assert slots.mend(study) == [f"slot 0: {ELSEWHERE} is gone; queued again"]
+
+
+def test_a_heart_outlives_database_errors(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, third = [], threading.Event()
+
+    def sick(trial_id: int) -> None:
+        calls.append(trial_id)
+        if len(calls) == 3:
+            third.set()
+        raise OSError("database is locked")
+
+    monkeypatch.setattr(owners, "_SECONDS_BEFORE_ANOTHER_TRY", 0.001)
+    monkeypatch.setattr(ledger, "record_heartbeat", sick)
+    with owners.heartbeat(ledger, 7):
+        assert third.wait(60)
+    assert set(calls) == {7}
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_claim_that_names_no_owner_is_mended_after_the_grace_period(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = worker.study(ledger, 1)
+    study.ask()  # another program, or an Optuna worker
+    assert slots.mend(study) == []
+    monkeypatch.setattr(database, "GRACE_SECONDS", -1)
+    assert slots.mend(study) == ["slot 0: its process is gone; queued again"]
+    assert states(study) == [(0, "FAIL"), (0, "WAITING")]
+
+
+def test_a_process_that_was_thought_dead_is_kept_out(ledger: Ledger) -> None:
+    study = worker.study(ledger, 2)
+    fates: list[Callable[[optuna.Trial], None]] = [
+        lambda trial: trial.set_user_attr("epochs", ["late"]),  # notices while it runs
+        lambda trial: None,  # notices at its end
+    ]
+
+    def objective(trial: optuna.Trial) -> float:
+        if fates:
+            slots.end(study, trial._trial_id)
+            slots.mend(study)
+            fates.pop()(trial)
+        return 0.5
+
+    trials.run(study, objective)
+    assert states(study)[:2] == [(0, "FAIL"), (1, "FAIL")]
+    assert sorted(states(study)[2:]) == [(0, "COMPLETE"), (1, "COMPLETE")]
+    assert all("epochs" not in t.user_attrs for t in study.get_trials())
+
+
+def test_owners_are_told_apart() -> None:
+    own = owners.me()
+    assert Owner.parse(str(own)) == own
+    assert not own.gone
+    assert own._replace(started=own.started - 60).gone  # a later process was given the same id
+    assert own._replace(pid=999999999).gone
+    assert not own._replace(pid=999999999, host="elsewhere").gone
+    assert Owner.parse("") is Owner.parse("host:1") is Owner.parse("host:a:b") is None
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        other = Owner.of(child.pid)
+        assert not other.gone
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, but not reaped
+        assert other.gone
+    assert other.gone
+
+
+def test_an_objective_that_is_no_number_spends_its_slot(ledger: Ledger) -> None:
+    study = worker.study(ledger, 1)
+    trials.run(study, lambda trial: float("nan"))
+    (trial,) = trials.record(ledger, "tiny").trials
+    assert (trial.state, trial.reason) == ("failed", "its objective is nan")
+
+
+def test_trials_of_others_are_left_alone(ledger: Ledger) -> None:
+    study = worker.study(ledger, 1)
+    study.enqueue_trial({"x": 0.5})  # as optuna-dashboard would
+    trials.run(study, worker.objective)
+    assert states(study) == [(0, "COMPLETE"), (slots.UNPLANNED, "WAITING")]
+
+
+def test_a_smaller_budget_takes_a_stopped_slot_back(ledger: Ledger) -> None:
+    study = worker.study(ledger, 2)
+    dies(study)
+    dies(study, 1)
+    worker.study(ledger, 1)
+    trials.run(study, worker.objective)
+    assert [(t.slot, t.state) for t in trials.record(ledger, "tiny").trials] == [(0, "complete")]
+    trials.run(worker.study(ledger, 2), worker.objective)
+    assert [(t.slot, t.state) for t in trials.record(ledger, "tiny").trials] == [(0, "complete"), (1, "complete")]

@@ -1,0 +1,59 @@
+"""A worker of its own: `python -m tests.worker DATABASE PROCESSES SLOTS [sleeps]` searches the study `tiny`.
+
+Everything from the first use of the database on happens in all processes at once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+
+import optuna
+
+from segbench import database, slots, trials
+from segbench.protocol import Range, Search
+
+SPACE = {"x": Range(0.0, 1.0)}
+
+
+def study(ledger: database.Ledger, number: int) -> optuna.Study:
+    """The study `tiny` with so many slots planned."""
+    made = optuna.create_study(storage=ledger, study_name="tiny", direction="maximize", load_if_exists=True)
+    slots.plan(made, SPACE, Search(trials=number, epochs=1, train_images=1, val_images=1), None)
+    return made
+
+
+def objective(trial: optuna.Trial, what: str = "") -> float:
+    print("slot", trials.slot_of(trial), flush=True)
+    if what == "sleeps":
+        time.sleep(600)
+    return float(trial.suggest_float("x", 0.0, 1.0))
+
+
+def main(where: str, processes: str, number: str, what: str = "") -> int:
+    together = multiprocessing.get_context("fork").Barrier(int(processes))
+    children: list[int] = []
+    for _ in range(int(processes) - 1):
+        child = os.fork()
+        if not child:
+            children = []
+            break
+        children.append(child)
+    first = True
+
+    def contested(trial: optuna.Trial) -> float:
+        nonlocal first
+        if first:
+            first = False
+            together.wait(120)  # each process has claimed a slot before any goes on
+        return objective(trial, what)
+
+    together.wait(120)
+    trials.run(study(database.connect(where), int(number)), contested)
+    return max((os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children), default=0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
