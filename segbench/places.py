@@ -43,6 +43,11 @@ def cache() -> Path:
     return storage() / "cache"
 
 
+def trial_folder(study: str, slot: int) -> Path:
+    """Where a trial keeps its checkpoint while it trains, and its small files after; slot -1 is the baseline."""
+    return storage() / "trials" / study / ("baseline" if slot < 0 else f"slot{slot}")
+
+
 def model_folder(study: str, seed: int) -> Path:
     """Where a promoted model lies, whether or not it is there yet."""
     return storage() / "models" / study / f"seed{seed}"

@@ -40,6 +40,10 @@ class TrialFailed(Exception):
         self.outcome = outcome
 
 
+class Stopped(Exception):
+    """The trial was asked to stop and has kept all it did: its slot goes on where it stopped."""
+
+
 def open_storage(database: Path) -> RDBStorage:
     """Opens the SQLite database, making its tables on first use. Raises UserError where it cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the commands say what happens themselves
@@ -282,6 +286,7 @@ def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
         epochs=tuple(from_json(EpochRecord, epoch) for epoch in attributes.get("epochs", [])),
         reason=attributes.get("reason", ""),
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,
+        startup_seconds=attributes.get("startup_seconds", 0.0),
         device=attributes.get("device", ""),
         run_id=attributes.get("run_id", ""),
     )
