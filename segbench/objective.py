@@ -130,6 +130,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     trials.remember_weights(trial, origin)
     with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,), killed=(trials.Stopped,)):
         trial.set_user_attr("startup_seconds", time.perf_counter() - started)
+        trial.set_user_attr("earlier_seconds", sum(record.seconds.total for record in kept.records))
         try:
             _train(trial, job, state, kept, run, show)
         except optuna.TrialPruned:

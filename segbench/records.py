@@ -95,8 +95,8 @@ class TrialRecord:
     params: Mapping[str, Scalar]
     epochs: tuple[EpochRecord, ...]
     reason: str  # why it did not complete, else ""
-    seconds: float  # wall-clock of the whole trial, 0 where it has not ended
-    startup_seconds: float  # of these: before the first epoch (model, checkpoint, MLflow run)
+    seconds: float  # wall-clock, with the epochs that were kept from before a kill; 0 where it has not ended
+    startup_seconds: float  # of these: before the first epoch, since the last start (model, checkpoint, MLflow run)
     device: str  # such as "cpu (2 threads), bf16"
     run_id: str  # its MLflow run, "" where none was made
 
