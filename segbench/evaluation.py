@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +29,11 @@ class Evaluation(NamedTuple):
         return metrics.scores(self.confusions.sum(0))
 
 
-def evaluate(model: Segmenter, batches: Batches, compute: Compute) -> Evaluation:
-    """Scores the model, in evaluation mode, on every image once."""
+def evaluate(
+    model: Segmenter, batches: Batches, compute: Compute, see: Callable[[Tensor], None] | None = None
+) -> Evaluation:
+    """Scores the model, in evaluation mode, on every image once. `see` is given each batch's (B, H, W) int64
+    predicted categories, in order."""
     model.eval()
     loss = torch.zeros((), device=compute.device)
     nll = torch.zeros((), device=compute.device)
@@ -41,7 +45,10 @@ def evaluate(model: Segmenter, batches: Batches, compute: Compute) -> Evaluation
             loss += sum(model.losses(outputs, labels).values()) * len(images)
             scores = resize(model.scores(outputs), labels.shape[-2:])
             nll += F.nll_loss(model.log_probabilities(scores), labels) * len(images)
-            counts.append(_count(raw, scores.argmax(1)))
+            predicted = scores.argmax(1)
+            counts.append(_count(raw, predicted))
+            if see:
+                see(predicted)
     by_raw_id = torch.cat(counts).cpu().numpy()
     return Evaluation(float(loss) / batches.images, float(nll) / batches.images, metrics.rows(by_raw_id))
 

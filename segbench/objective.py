@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 import torch
+from filelock import FileLock
+from optuna.trial import TrialState
 
-from segbench import architectures, runs, sampling, training, trials
+from segbench import (
+    architectures,
+    checkpoint,
+    places,
+    resume,
+    runs,
+    sampling,
+    stopping,
+    terminal,
+    training,
+    trials,
+)
+from segbench.architectures.segmenter import Segmenter
 from segbench.compute import Compute
 from segbench.data import subset
 from segbench.data.batches import Batches
@@ -17,7 +36,8 @@ from segbench.data.packed import Dataset
 from segbench.data.subset import Subset
 from segbench.labels import CATEGORIES
 from segbench.protocol import Architecture, Choice, Search
-from segbench.records import EpochRecord, Hyperparameters, WeightsOrigin
+from segbench.records import EpochRecord, Hyperparameters, Scalar, WeightsOrigin
+from segbench.resume import Kept
 from segbench.training import State
 
 if TYPE_CHECKING:
@@ -33,12 +53,31 @@ class Images:
     train: Batches
     val: Batches
     chosen: Subset
+    names: tuple[str, ...]  # of the images of `val`
 
     @classmethod
     def of(cls, dataset: Dataset, chosen: Subset, batch_size: int, compute: Compute) -> Images:
+        split = subset.split_of(dataset, chosen)
         train = Batches(dataset.train, chosen.train, batch_size, compute.device)
-        val = Batches(subset.split_of(dataset, chosen), chosen.val, batch_size, compute.device)
-        return cls(train, val, chosen)
+        val = Batches(split, chosen.val, batch_size, compute.device)
+        return cls(train, val, chosen, tuple(split.names[index] for index in chosen.val))
+
+
+class Initial:
+    """The untrained model of each combination of options a search meets, built and read from disk once."""
+
+    def __init__(self, architecture: Architecture, seed: int) -> None:
+        self._architecture = architecture
+        self._seed = seed
+        self._built: dict[str, tuple[Segmenter, WeightsOrigin]] = {}
+
+    def model(self, hyperparameters: Hyperparameters) -> tuple[Segmenter, WeightsOrigin]:
+        """A copy of one's own, on the CPU, equal bit by bit to one newly built. Raises UserError as `build` does."""
+        key = repr(sorted(hyperparameters.model.items()))
+        if key not in self._built:
+            self._built[key] = build(self._architecture, hyperparameters, self._seed)
+        model, origin = self._built[key]
+        return copy.deepcopy(model), origin
 
 
 @dataclass(frozen=True)
@@ -48,57 +87,148 @@ class Job:
     architecture: Architecture
     search: Search
     images: Images
+    initial: Initial
     compute: Compute
     mlflow: MlflowClient
     parent: str  # the study's MLflow run
 
 
-def begin(
-    architecture: Architecture, hyperparameters: Hyperparameters, seed: int, compute: Compute
-) -> tuple[State, WeightsOrigin]:
-    """A model of this architecture with these hyperparameters, ready to be trained."""
+def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: int) -> tuple[Segmenter, WeightsOrigin]:
+    """An untrained model of this architecture with these hyperparameters. Raises UserError where it cannot be had."""
     options = {**architecture.model, **hyperparameters.model}
-    model, origin = architectures.create(architecture.name, len(CATEGORIES), architecture.weights, options, seed)
-    return training.begin(model, hyperparameters, compute), origin
+    return architectures.create(architecture.name, len(CATEGORIES), architecture.weights, options, seed)
 
 
-def rehearse(architecture: Architecture, images: Images, compute: Compute) -> None:
+def rehearse(architecture: Architecture, images: Images, initial: Initial) -> None:
     """Builds the model once, so that weights, options and batch sizes that cannot work are known before a study is
     made for them. Raises UserError."""
     any_of = {name: v.values[0] if isinstance(v, Choice) else v.low for name, v in architecture.space.items()}
-    state, _ = begin(architecture, Hyperparameters.from_params(any_of), 0, compute)
-    training.require_batches(state.model, images.train)
+    model, _ = initial.model(Hyperparameters.from_params(any_of))
+    training.require_batches(model, images.train)
 
 
 def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
-    """Trains one configuration and returns its best epoch's miou. Every epoch goes to the trial, to an MLflow run of
-    its own and to `show`. Raises TrialPruned where the pruner says so, TrialFailed where training cannot go on.
+    """Trains one configuration and returns its best epoch's miou. Every epoch is kept in the slot's folder, then goes
+    to the trial, to an MLflow run of its own and to `show`; those that an earlier trial of the slot has kept are not
+    trained again. Raises TrialPruned where the pruner says so, TrialFailed where training cannot go on, Stopped where
+    the user asked for it.
     """
-    slot = trials.slot_of(trial)
+    started = time.perf_counter()
+    if stopping.requested():
+        raise trials.Stopped
+    tidy(trial.study)
     params = sampling.suggest(trial, job.architecture.space)
-    run = runs.nested_run(job.mlflow, job.parent, *_described(job.architecture, trial, slot), params)
+    hyperparameters = Hyperparameters.from_params(params)
+    # Every trial starts from the same weights and sees the same batches: only the hyperparameters differ.
+    model, origin = job.initial.model(hyperparameters)
+    state = training.begin(model, hyperparameters, job.compute)
+    kept = _kept(trial, job, params, origin)
+    kept.restore(state)
+    run = _run(trial, job, kept, params)
     trial.set_user_attr("run_id", run)
     trial.set_user_attr("device", job.compute.words)
+    trials.remember_weights(trial, origin)
+    with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,), killed=(trials.Stopped,)):
+        trial.set_user_attr("startup_seconds", time.perf_counter() - started)
+        trial.set_user_attr("earlier_seconds", sum(record.seconds.total for record in kept.records))
+        try:
+            _train(trial, job, state, kept, run, show)
+        except optuna.TrialPruned:
+            _keep_confusions(kept, job.images)
+            raise
+        _keep_confusions(kept, job.images)
+        if trials.slot_of(trial) != trials.BASELINE:
+            _keep_weights(trial, state, kept)
+    return kept.best.record.miou
+
+
+def tidy(study: optuna.Study) -> None:
+    """Removes the checkpoints of the slots that have ended: nothing goes on from them."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "outcome" in trial.user_attrs:
+            resume.clear(places.trial_folder(study.study_name, trials.slot_of(trial)))
+
+
+def _kept(trial: optuna.Trial, job: Job, params: dict[str, Scalar], origin: WeightsOrigin) -> Kept:
+    known = trial.study.user_attrs
+    identity = resume.identity(
+        known.get("fingerprint"),
+        known.get("data_fingerprint"),
+        params,
+        job.search.seed,
+        job.search.epochs,
+        origin.sha256,
+        job.compute.device.type,
+        job.compute.precision,
+    )
+    return Kept(places.trial_folder(trial.study.study_name, trials.slot_of(trial)), identity)
+
+
+def _run(trial: optuna.Trial, job: Job, kept: Kept, params: dict[str, Scalar]) -> str:
+    """The slot's MLflow run: the one that an earlier trial of the slot began, where there is one."""
+    slot = trials.slot_of(trial)
+    name = f"{job.architecture.name} {'baseline' if slot == trials.BASELINE else f'slot {slot}'}"
+    tags = {"kind": "trial", "trial": str(trial.number), "slot": str(slot)}
+    run = kept.run or str(trial.user_attrs.get("run_id", ""))
+    if not run or not runs.reopened(job.mlflow, run, tags):
+        run = runs.nested_run(job.mlflow, job.parent, name, tags, params)
+    kept.run = run
+    return run
+
+
+def _train(trial: optuna.Trial, job: Job, state: State, kept: Kept, run: str, show: Show) -> None:
+    logged = runs.steps(job.mlflow, run)
+    restored = state.epoch
+    number = job.search.epochs
     records: list[EpochRecord] = []
-    with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,)):
-        # Every trial starts from the same weights and sees the same batches: only the hyperparameters differ.
-        seed = job.search.seed
-        state, origin = begin(job.architecture, Hyperparameters.from_params(params), seed, job.compute)
-        trials.remember_weights(trial, origin)
-        for record in epochs(state, job.images, job.search.epochs, seed):
-            records.append(record)
-            trials.report(trial, records)
+    for record in kept.epochs(state, epochs(state, job.images, number, job.search.seed)):
+        records.append(record)
+        trials.report(trial, records)
+        if record.epoch not in logged:
             runs.log_epoch(job.mlflow, run, record)
-            show(slot, record)
-            if record.epoch < job.search.epochs and trial.should_prune():
+        show(trials.slot_of(trial), record)
+        if restored <= record.epoch < number:
+            if trial.should_prune():
                 raise optuna.TrialPruned(f"after epoch {record.epoch}")
-    return max(record.miou for record in records)
+            if stopping.requested():
+                kept.write(state)
+                raise trials.Stopped
 
 
-def _described(architecture: Architecture, trial: optuna.Trial, slot: int) -> tuple[str, dict[str, str]]:
-    """The name and the tags of a trial's MLflow run."""
-    name = f"{architecture.name} {'baseline' if slot == trials.BASELINE else f'slot {slot}'}"
-    return name, {"kind": "trial", "trial": str(trial.number), "slot": str(slot)}
+def _keep_confusions(kept: Kept, images: Images) -> None:
+    """The best epoch's, image by image: from them the report computes how sure the choice of the trial is."""
+    best = kept.best
+    path = kept.folder / "confusions.npz"
+    with _forgiving(path):
+        np.savez_compressed(path, confusions=best.confusions, names=np.array(images.names), epoch=best.record.epoch)
+
+
+def _keep_weights(trial: optuna.Trial, state: State, kept: Kept) -> None:
+    """Of a study's finished trials only the best keeps its weights; of equals the first slot, as in `trials.best`."""
+    study = str(trial.study.user_attrs.get("fingerprint"))
+    path, best = kept.folder / "best.safetensors", kept.best
+    own = (best.record.miou, -trials.slot_of(trial))
+    with FileLock(kept.folder.parent / "best.lock"):
+        for other in kept.folder.parent.glob("slot*/best.safetensors"):
+            about = checkpoint.metadata(other)
+            if other != path and about.get("study") == study and (float(about["miou"]), -int(about["slot"])) > own:
+                path.unlink(missing_ok=True)
+                return
+            if other != path:
+                other.unlink()
+        about = {"study": study, "miou": repr(own[0]), "slot": str(-own[1]), "epoch": str(best.record.epoch)}
+        state.model.load_state_dict(best.weights)
+        with _forgiving(path):
+            checkpoint.save(state.model, path, about)
+
+
+@contextlib.contextmanager
+def _forgiving(path: Path) -> Iterator[None]:
+    """What a full disk keeps from being written is missed, but the trial is finished without it."""
+    try:
+        yield
+    except OSError as error:
+        terminal.warn(f"{path} could not be written ({error}); the search goes on without it")
 
 
 def epochs(state: State, images: Images, number: int, seed: int) -> Iterator[EpochRecord]:
@@ -114,7 +244,9 @@ def epochs(state: State, images: Images, number: int, seed: int) -> Iterator[Epo
             torch.cuda.empty_cache()
         size = images.train.batch_size
         raise trials.TrialFailed(
-            "out of memory", f"out of memory at batch_size {size}; lower it in the architecture's TOML, or [data] size"
+            "out of memory",
+            f"out of memory at batch_size {size}; copy the protocol's folder under a new name, lower batch_size in the "
+            "architecture's TOML there, and search with --protocol NEW",
         ) from error
 
 

@@ -54,6 +54,11 @@ def models_folder(study: str) -> Path:
     return storage() / "models" / study
 
 
+def trial_folder(study: str, slot: int) -> Path:
+    """Where a trial keeps its checkpoint while it trains, and its small files after; slot -1 is the baseline."""
+    return trials_folder(study) / ("baseline" if slot < 0 else f"slot{slot}")
+
+
 def model_folder(study: str, seed: int) -> Path:
     """Where a promoted model lies, whether or not it is there yet."""
     return models_folder(study) / f"seed{seed}"

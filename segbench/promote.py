@@ -11,39 +11,26 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from segbench import models, options, places, terminal
+from segbench import models, options, places, stopping, terminal
 from segbench import protocol as protocols
 from segbench.errors import UserError
-from segbench.labels import CATEGORIES
 from segbench.protocol import Architecture, Protocol, fingerprint
-from segbench.records import (
-    EpochRecord,
-    Hyperparameters,
-    ModelCard,
-    SpeedCard,
-    StudyRecord,
-    TrialRecord,
-    WeightsOrigin,
-    to_json,
-)
+from segbench.records import Hyperparameters, StudyRecord, WeightsOrigin, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow import MlflowClient
 
-    from segbench.architectures.segmenter import Segmenter
     from segbench.compute import Compute
     from segbench.data.packed import Dataset
     from segbench.data.subset import Subset
+    from segbench.examine import Plan
     from segbench.objective import Images
+    from segbench.resume import Kept
     from segbench.training import State
-
-_VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,33 +56,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is promoted: the best trial of a study, under the protocol that study was made with."""
-
-    protocol: Protocol
-    architecture: Architecture
-    study: StudyRecord
-    trial: TrialRecord
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """What training left, before it is examined."""
-
-    plan: Plan
-    model: Segmenter
-    hyperparameters: Hyperparameters
-    origin: WeightsOrigin
-    seed: int
-    records: list[EpochRecord]
-    run: str
-    started: float  # time.perf_counter()
-
-
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture) -> Plan:
     """Raises UserError where no trial is finished, or where the TOML has changed since the search."""
     from segbench import trials
+    from segbench.examine import Plan
 
     best = trials.best(study)
     command = f"python -m segbench.search {architecture.name} --protocol {protocol.name}"
@@ -119,145 +83,100 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture) ->
 
 
 def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
-    from segbench import objective, runs
-    from segbench.data import subset
+    from filelock import FileLock, Timeout
 
     if data.fingerprint != plan.study.data_fingerprint:
         raise UserError(
             f"study '{plan.study.name}' was searched on another dataset (fingerprint {plan.study.data_fingerprint}, "
             f"now {data.fingerprint}); give the same with --data, or search again under a copied protocol"
         )
-    chosen = subset.draw_final(data, plan.protocol.final)
     folder = places.model_folder(plan.study.name, seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_suffix(".lock"), blocking=False):
+            _promote_alone(plan, data, seed, device, folder)
+    except Timeout:
+        raise UserError(
+            f"'{plan.study.name}', seed {seed}, is being promoted by another process; let it end, or stop it and type "
+            "the same command again: it goes on where the other stopped"
+        ) from None
+
+
+def _promote_alone(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
+    from segbench import examine, objective, resume, runs, training
+    from segbench.data import subset
+
+    chosen = subset.draw_final(data, plan.protocol.final)
     hyperparameters = Hyperparameters.from_params(plan.trial.params)
     if _is_done(folder, plan, hyperparameters, chosen):
+        resume.clear(folder)  # left by a process that was killed in its very last step
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
         return
     terminal.say(
         f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.slot} of {plan.study.name}, {chosen.words}"
     )
+    started = time.perf_counter()
     images = objective.Images.of(data, chosen, plan.architecture.batch_size, device)
+    model, origin = objective.build(plan.architecture, hyperparameters, seed)
+    state = training.begin(model, hyperparameters, device)
     partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    kept = resume.Kept(partial, _identity(plan, data, images, origin, seed, device))
+    kept.restore(state)
+    earlier = sum(record.seconds.total for record in kept.records)
     mlflow = runs.client()
-    parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})
-    tags = {"kind": "promotion", "slot": str(plan.trial.slot), "trial": str(plan.trial.number), "seed": str(seed)}
-    run = runs.nested_run(mlflow, parent, f"{plan.architecture.name} promoted, seed {seed}", tags, plan.trial.params)
+    run = _run(plan, mlflow, kept, seed)
     with runs.ended(mlflow, run):
-        started = time.perf_counter()
-        state, origin = objective.begin(plan.architecture, hyperparameters, seed, device)
-        records = _train(plan, state, images, seed, mlflow, run, partial)
-        trained = Trained(plan, state.model, hyperparameters, origin, seed, records, run, started)
-        card = _examine(trained, images, data, device, partial)
+        _train(plan, state, images, seed, mlflow, run, kept)
+        trained = examine.Trained(plan, state, kept, hyperparameters, origin, seed, run, started - earlier)
+        card = examine.examine(trained, images, data)
         numbers = {f"speed/{k}": float(v) for k, v in to_json(card.speed).items() if isinstance(v, (int, float))}
         runs.log_metrics(mlflow, run, {**numbers, "best/miou": card.best.miou, "best/epoch": card.best.epoch})
+    models.write_card(partial / "card.json", card)
     _put_in_place(partial, folder)
+    resume.clear(folder)
 
 
-def _train(
-    plan: Plan, state: State, images: Images, seed: int, mlflow: MlflowClient, run: str, folder: Path
-) -> list[EpochRecord]:
-    """All epochs; the best and the last weights are in `folder` then. Raises UserError where training cannot go on."""
-    from segbench import checkpoint, objective, runs, trials
+def _identity(plan: Plan, data: Dataset, images: Images, origin: WeightsOrigin, seed: int, device: Compute) -> str:
+    from segbench import resume
 
-    epochs = plan.protocol.final.epochs
-    records: list[EpochRecord] = []
-    best = -1.0
+    final = (plan.protocol.final.epochs, images.train.images, images.val.images, seed)
+    where = (device.device.type, device.precision)
+    return resume.identity(plan.study.fingerprint, data.fingerprint, plan.trial.params, final, origin.sha256, where)
+
+
+def _run(plan: Plan, mlflow: MlflowClient, kept: Kept, seed: int) -> str:
+    """The promotion's MLflow run: the one it began before it was killed, where it was."""
+    from segbench import runs
+
+    tags = {"kind": "promotion", "slot": str(plan.trial.slot), "trial": str(plan.trial.number), "seed": str(seed)}
+    run = kept.run
+    if not run or not runs.reopened(mlflow, run, tags):
+        parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})
+        name = f"{plan.architecture.name} promoted, seed {seed}"
+        run = runs.nested_run(mlflow, parent, name, tags, plan.trial.params)
+        kept.run = run
+    return run
+
+
+def _train(plan: Plan, state: State, images: Images, seed: int, mlflow: MlflowClient, run: str, kept: Kept) -> None:
+    """All epochs, also those of before a kill. Raises UserError where training cannot go on."""
+    from segbench import objective, runs, trials
+
+    number = plan.protocol.final.epochs
+    logged = runs.steps(mlflow, run)
     try:
-        with terminal.progress(plan.architecture.name, epochs) as advance:
-            for record in objective.epochs(state, images, epochs, seed):
-                records.append(record)
-                runs.log_epoch(mlflow, run, record)
-                if record.miou > best:
-                    best = record.miou
-                    checkpoint.save(state.model, folder / "best.safetensors")
+        with terminal.progress(plan.architecture.name, number) as advance, stopping.graceful():
+            for record in kept.epochs(state, objective.epochs(state, images, number, seed)):
+                if record.epoch not in logged:
+                    runs.log_epoch(mlflow, run, record)
+                best = kept.best.record.miou
                 advance(f"mIoU {record.miou:.3f}, best {best:.3f}, {record.images_per_second:.1f} images/s")
+                if stopping.requested():
+                    kept.write(state)
+                    raise stopping.interrupt()
     except trials.TrialFailed as failure:
         raise UserError(f"the full training of '{plan.study.name}' did not end: {failure}") from failure
-    checkpoint.save(state.model, folder / "last.safetensors")
-    return records
-
-
-def _examine(trained: Trained, images: Images, data: Dataset, compute: Compute, folder: Path) -> ModelCard:
-    """Measures the best weights once more, image by image, and writes everything beside them; the card last."""
-    import numpy as np
-
-    from segbench import checkpoint, evaluation, inference, speed
-
-    model = trained.model
-    checkpoint.load(model, folder / "best.safetensors")
-    result = evaluation.evaluate(model, images.val, compute)
-    names = [data.val.names[index] for index in images.chosen.val]
-    np.savez_compressed(folder / "confusions.npz", confusions=result.confusions.astype(np.int32), names=np.array(names))
-    model = inference.ready(model, compute)
-    _write_masks(model, data, images, compute, names, folder / "masks")
-    measured = speed.measure(model, data.size, images.val.batch_size, compute)
-    card = _card(trained, images, data, measured, compute)
-    models.write_card(folder / "card.json", card)
-    return card
-
-
-def _write_masks(
-    model: Segmenter, data: Dataset, images: Images, compute: Compute, names: list[str], folder: Path
-) -> None:
-    import torch
-
-    from segbench import inference, pictures
-
-    size = images.val.batch_size
-    for start in range(0, len(names), size):
-        batch = torch.from_numpy(data.val.images[images.chosen.val[start : start + size]])
-        maps = inference.predict(model, batch, compute).cpu().numpy()
-        for name, categories in zip(names[start : start + size], maps, strict=True):
-            path = folder / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pictures.mask(categories).save(path)
-
-
-def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard, compute: Compute) -> ModelCard:
-    import numpy as np
-
-    from segbench import metrics
-    from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD
-
-    plan, records = trained.plan, trained.records
-    train = np.bincount(data.train.labels[images.chosen.train].reshape(-1), minlength=256)
-    val = np.bincount(data.val.labels[images.chosen.val].reshape(-1), minlength=256)
-    return ModelCard(
-        architecture=plan.architecture.name,
-        title=plan.architecture.title,
-        model=plan.architecture.model,
-        categories=CATEGORIES,
-        size=data.size,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        hyperparameters=trained.hyperparameters,
-        batch_size=plan.architecture.batch_size,
-        protocol=plan.protocol.name,
-        protocol_title=plan.protocol.title,
-        drawn=plan.protocol.drawn,
-        fingerprint=plan.study.fingerprint,
-        data_fingerprint=data.fingerprint,
-        cache=data.folder.name,
-        weights=trained.origin,
-        study=plan.study.name,
-        trial=plan.trial.number,
-        slot=plan.trial.slot,
-        seed=trained.seed,
-        epochs=len(records),
-        train_images=len(images.chosen.train),
-        val_images=len(images.chosen.val),
-        best=max(records, key=lambda r: r.miou),
-        last=records[-1],
-        majority_miou=metrics.majority_miou(train, val),
-        speed=measured,
-        device=compute.words,
-        versions={name: version(name) for name in _VERSIONS},
-        run_id=trained.run,
-        seconds=time.perf_counter() - trained.started,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+    kept.write(state)  # what follows may be interrupted too
 
 
 def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset) -> bool:

@@ -45,7 +45,11 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class EpochSeconds:
-    """Wall-clock seconds of one epoch, by part. `total` is measured on its own, so it also holds what no part names."""
+    """Wall-clock seconds of one epoch, by part. `total` is measured on its own, so it also holds what no part names.
+
+    `bookkeeping` is what was done between the end of the epoch before and the start of this one: its checkpoint and
+    its entries in Optuna and MLflow. So the first epoch after a start has none, and the last epoch's is in no record.
+    """
 
     data: float
     forward: float
@@ -53,6 +57,7 @@ class EpochSeconds:
     backward: float
     optimizer: float
     evaluation: float
+    bookkeeping: float
     total: float
 
 
@@ -72,6 +77,11 @@ class EpochRecord:
     images_per_second: float  # training images per second of training time, evaluation left out
     peak_memory_gb: float  # of the device on CUDA, of the process on CPU
 
+    def without_timings(self) -> EpochRecord:
+        """What training computed, without what was measured of the machine: equal where the training was the same."""
+        none = EpochSeconds(**dict.fromkeys(EpochSeconds.__dataclass_fields__, 0.0))
+        return dataclasses.replace(self, seconds=none, images_per_second=0.0, peak_memory_gb=0.0)
+
 
 @dataclass(frozen=True)
 class TrialRecord:
@@ -85,7 +95,8 @@ class TrialRecord:
     params: Mapping[str, Scalar]
     epochs: tuple[EpochRecord, ...]
     reason: str  # why it did not complete, else ""
-    seconds: float  # wall-clock of the whole trial, 0 where it has not ended
+    seconds: float  # wall-clock, with the epochs that were kept from before a kill; 0 where it has not ended
+    startup_seconds: float  # of these: before the first epoch, since the last start (model, checkpoint, MLflow run)
     device: str  # such as "cpu (2 threads), bf16"
     run_id: str  # its MLflow run, "" where none was made
     owner: str  # the process that runs or ran it, host:pid:start, "" where none did

@@ -18,7 +18,7 @@ from filelock import FileLock
 from segbench import database, places
 from segbench.errors import UserError
 from segbench.labels import CATEGORIES
-from segbench.records import EpochRecord, Scalar, from_json, to_json
+from segbench.records import EpochRecord, EpochSeconds, Scalar, from_json, to_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,6 +85,26 @@ def nested_run(
     return str(made.info.run_id)
 
 
+def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
+    """Sets a run that was ended or killed running again; False where it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if mlflow.get_run(run).info.lifecycle_stage != "active":
+            return False
+        mlflow.update_run(run, status="RUNNING")
+        for key, value in tags.items():
+            mlflow.set_tag(run, key, value)
+    except MlflowException:
+        return False
+    return True
+
+
+def steps(mlflow: MlflowClient, run: str) -> set[int]:
+    """The epochs that `log_epoch` has logged: a step logged twice would be two points."""
+    return {metric.step for metric in mlflow.get_metric_history(run, "miou")}
+
+
 def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
     """One epoch, in one synchronous call: an asynchronous one loses what is under way when the process is killed."""
     from mlflow.entities import Metric
@@ -95,22 +115,31 @@ def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
 
 
 def log_metrics(mlflow: MlflowClient, run: str, values: Mapping[str, float]) -> None:
-    """Single numbers that belong to no epoch."""
+    """Single numbers that belong to no epoch. Those that are there already stay as they are."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    mlflow.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in values.items()])
+    there = mlflow.get_run(run).data.metrics
+    mlflow.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in values.items() if key not in there])
 
 
 @contextlib.contextmanager
-def ended(mlflow: MlflowClient, run: str, fine: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
-    """Ends the run with what happens inside: FINISHED, also after the exceptions in `fine`; else FAILED or KILLED."""
+def ended(
+    mlflow: MlflowClient,
+    run: str,
+    fine: tuple[type[BaseException], ...] = (),
+    killed: tuple[type[BaseException], ...] = (),
+) -> Iterator[None]:
+    """Ends the run with what happens inside: FINISHED, also after the exceptions in `fine`; KILLED after those in
+    `killed` and after Ctrl-C; FAILED after any other."""
     status = "KILLED"
     try:
         yield
         status = "FINISHED"
     except fine:
         status = "FINISHED"
+        raise
+    except killed:
         raise
     except Exception:
         status = "FAILED"
@@ -195,6 +224,6 @@ def _epoch(number: int, flat: Mapping[str, float]) -> EpochRecord:
 
 _KEYS = frozenset(
     [f"iou/{category}" for category in CATEGORIES]
-    + [f"seconds/{part}" for part in ("data", "forward", "loss", "backward", "optimizer", "evaluation", "total")]
+    + [f"seconds/{part}" for part in EpochSeconds.__dataclass_fields__]
     + [name for name in EpochRecord.__dataclass_fields__ if name not in ("epoch", "iou", "seconds")]
 )

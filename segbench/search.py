@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from segbench import options, places, terminal
+from segbench import options, places, stopping, terminal
 from segbench import protocol as protocols
 from segbench.errors import UserError
 from segbench.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
@@ -73,8 +73,9 @@ def _search(
     subset.draw_final(data, protocol.final)  # too few images for the promotion are better known now
     images = objective.Images.of(data, chosen, architecture.batch_size, device)
     storage = database.connect(places.studies_database(arguments.study_db))
+    initial = objective.Initial(architecture, protocol.search.seed)
     if trials.study_name(protocol, architecture) not in trials.names(storage):
-        objective.rehearse(architecture, images, device)
+        objective.rehearse(architecture, images, initial)
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
     baseline = architecture.baseline if arguments.baseline else None
     for line in slots.plan(study, architecture.space, protocol.search, baseline):
@@ -88,12 +89,17 @@ def _search(
         with storage.locked():  # workers that start together share one run
             parent = runs.study_run(mlflow, protocol.name, study.study_name, {"architecture": architecture.name})
             study.set_user_attr("run_id", parent)
-        job = objective.Job(architecture, protocol.search, images, device, mlflow, parent)
+        job = objective.Job(architecture, protocol.search, images, initial, device, mlflow, parent)
         epochs = protocol.search.epochs
         total = len(record.trials) * epochs
         with terminal.progress(architecture.name, total, total - left * epochs) as advance:
             show = _Shown(record, epochs, advance)
-            trials.run(study, lambda trial: objective.objective(trial, job, show))
+            with stopping.graceful():
+                try:
+                    trials.run(study, lambda trial: objective.objective(trial, job, show))
+                except trials.Stopped:
+                    raise stopping.interrupt() from None
+        objective.tidy(study)
         record = trials.record(storage, study.study_name)
     _table(record)
 

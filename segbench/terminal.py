@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,15 +27,16 @@ class Advance(Protocol):
 
 
 def run(main: Callable[[], int]) -> int:
-    """Runs a command. Returns its exit code: 2 after a UserError (one line on stderr), 130 after Ctrl-C."""
+    """Runs a command. Returns its exit code: 2 after a UserError (one line on stderr), 130 after Ctrl-C, 143
+    after SIGTERM."""
     try:
         return main()
     except UserError as error:
         print(f"segbench: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("segbench: stopped. Type the same command again to go on", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print("segbench: stopped. Type the same command again: it goes on where it stopped", file=sys.stderr)
+        return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
     except BrokenPipeError:
         sys.stderr.close()  # the reader, such as `head`, has seen enough
         return 0
@@ -68,8 +70,8 @@ def banner(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """A line on stderr about what may go wrong; shown with --quiet too."""
-    print(f"segbench: warning: {text}", file=sys.stderr)
+    """A line about what went wrong without ending the work; shown with --quiet too."""
+    print(f"segbench: warning: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def next_command(command: str) -> None:

@@ -7,10 +7,11 @@ for record in fit(state, train, val, epochs=10, seed=0): ...
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from segbench.architectures.segmenter import Segmenter
@@ -30,12 +31,32 @@ class Diverged(Exception):
 
 @dataclass
 class State:
-    """All that changes while training; what a checkpoint must hold."""
+    """All that changes while training; `tensors` are what a checkpoint must hold."""
 
     model: Segmenter
     optimizer: Optimizer
     compute: Compute
     epoch: int = 0  # finished ones
+    evaluation: Evaluation | None = None  # of the last of them
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The model's and the optimizer's own tensors, by name, on the device; to be read before training goes on."""
+        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        slots = self.optimizer.state_dict()["state"]
+        return model | {f"optimizer.{i}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor], epoch: int) -> None:
+        """Makes this the state that `tensors` were read from at the end of `epoch`. Others of the names are ignored."""
+        model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        self.model.load_state_dict(model)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                slots.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], tensor)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.epoch = epoch
 
 
 def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) -> State:
@@ -54,8 +75,11 @@ def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -
     Raises Diverged at the end of the first epoch with a non-finite loss, UserError for batches BatchNorm cannot use.
     """
     require_batches(state.model, train)
+    ended = time.perf_counter()
     while state.epoch < epochs:
-        yield _epoch(state, train, val, seed)
+        record = _epoch(state, train, val, seed, ended)
+        ended = time.perf_counter()
+        yield record
 
 
 def require_batches(model: Segmenter, train: Batches) -> None:
@@ -68,8 +92,9 @@ def require_batches(model: Segmenter, train: Batches) -> None:
         )
 
 
-def _epoch(state: State, train: Batches, val: Batches, seed: int) -> EpochRecord:
-    started = time.perf_counter()
+def _epoch(state: State, train: Batches, val: Batches, seed: int, ended: float) -> EpochRecord:
+    """`ended`: when the epoch before did, time.perf_counter()."""
+    bookkeeping = time.perf_counter() - ended
     device = state.compute.device
     watch = Stopwatch(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -77,10 +102,10 @@ def _epoch(state: State, train: Batches, val: Batches, seed: int) -> EpochRecord
         train_loss = _pass(state, train, seed, watch)
     with watch.part("evaluation"):
         evaluation = evaluate(state.model, val, state.compute)
-    state.epoch += 1
+    state.epoch, state.evaluation = state.epoch + 1, evaluation
     _require_finite(train_loss, evaluation, state.epoch)
     scores = evaluation.scores
-    seconds = EpochSeconds(**watch.seconds(), total=time.perf_counter() - started)
+    seconds = EpochSeconds(**watch.seconds(), bookkeeping=bookkeeping, total=time.perf_counter() - ended)
     return EpochRecord(
         epoch=state.epoch,
         train_loss=train_loss,
@@ -91,7 +116,7 @@ def _epoch(state: State, train: Batches, val: Batches, seed: int) -> EpochRecord
         miou_official=scores.miou_official,
         iou=scores.iou,
         seconds=seconds,
-        images_per_second=train.images / (seconds.total - seconds.evaluation),
+        images_per_second=train.images / (seconds.total - seconds.evaluation - seconds.bookkeeping),
         peak_memory_gb=state.compute.peak_memory_gb(),
     )
 
@@ -125,6 +150,13 @@ def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
         return SGD(parameters, lr, momentum=_MOMENTUM, weight_decay=weight_decay, fused=True)
     kind = AdamW if chosen.optimizer == "adamw" else Adam
     return kind(parameters, lr, weight_decay=weight_decay, fused=True)
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """A copy in the parameter's own order of memory, channels_last for one: fused optimizers walk both as flat."""
+    if tensor.shape != parameter.shape:
+        return tensor.clone()
+    return torch.empty_like(parameter, device=tensor.device, dtype=tensor.dtype).copy_(tensor)
 
 
 def _require_finite(train_loss: float, evaluation: Evaluation, epoch: int) -> None:

@@ -32,7 +32,7 @@ class TrialFailed(Exception):
 
 
 class Stopped(Exception):
-    """The user wants to go on later: the objective raises it where an epoch has ended."""
+    """The trial was asked to stop and has kept all it did: its slot goes on where it stopped."""
 
 
 def open_study(
@@ -206,7 +206,8 @@ def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
         params=trial.params,
         epochs=tuple(from_json(EpochRecord, epoch) for epoch in attributes.get("epochs", [])),
         reason=attributes.get("reason", ""),
-        seconds=trial.duration.total_seconds() if trial.duration else 0.0,
+        seconds=trial.duration.total_seconds() + attributes.get("earlier_seconds", 0.0) if trial.duration else 0.0,
+        startup_seconds=attributes.get("startup_seconds", 0.0),
         device=attributes.get("device", ""),
         run_id=attributes.get("run_id", ""),
         owner=attributes.get("owner", ""),

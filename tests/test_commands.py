@@ -174,7 +174,7 @@ def test_a_diverging_trial_does_not_end_the_search(
     where = ["deeplab", "--protocol", protocol, "--data", drawn]
     assert call(search, *where) == 0
     assert [t.state for t in study().trials] == ["diverged", "out of memory"]
-    assert "lower it in the architecture's TOML" in study().trials[1].reason
+    assert "search with --protocol NEW" in study().trials[1].reason
     monkeypatch.setattr(training, "fit", fit)
     assert call(search, *where) == 0  # both slots are spent
     assert [t.state for t in study().trials] == ["diverged", "out of memory"]

@@ -17,7 +17,7 @@ COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "stree
 
 # A file imports only lower floors; files of one floor do not import each other, but for those of one package.
 FLOORS = (
-    ("errors", "labels"),
+    ("errors", "labels", "stopping"),
     ("records", "places", "terminal", "urls"),
     ("protocol", "pictures", "metrics", "database"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
@@ -29,12 +29,14 @@ FLOORS = (
     ("inference", "checkpoint"),
     ("evaluation", "speed", "models"),
     ("training",),
+    ("resume",),
     ("objective",),
+    ("examine",),
     ("prepare", "search", "promote", "predict", "report", "study", "streets"),
     ("__main__",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training"}
+PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training", "resume"}
 LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots"}
 
 

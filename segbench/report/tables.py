@@ -15,7 +15,7 @@ from segbench.records import EpochRecord, EpochSeconds
 from segbench.report.ledgers import Ledgers, Side
 from segbench.statistics import Interval
 
-PARTS = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "rest")  # of an epoch; rest: named by none
+PARTS = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "bookkeeping", "rest")  # of an epoch
 NAN = float("nan")
 
 

@@ -14,7 +14,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 GREY = "#8a8f98"
 
 # The parts of an epoch, or of an inference: one hue each, so that no colour stands for an architecture.
-PART_COLOURS = ("#b8b0a2", "#6f9fb5", "#a9c7a0", "#c98d83", "#d9bf77", "#8d86a8", "#cfcfcf")
+PART_COLOURS = ("#b8b0a2", "#6f9fb5", "#a9c7a0", "#c98d83", "#d9bf77", "#8d86a8", "#a3836b", "#cfcfcf")
 SEQUENTIAL = {"meta": {"scale": "sequential"}}  # page.js gives such a trace the theme's colours
 
 
