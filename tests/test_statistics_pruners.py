@@ -14,7 +14,7 @@ from segbench.errors import UserError
 from segbench.records import EpochRecord, EpochSeconds
 from tests.conftest import write_protocol
 
-SECONDS = EpochSeconds(0, 0, 0, 0, 0, 0, 1)
+SECONDS = EpochSeconds(0, 0, 0, 0, 0, 0, 0, 1)
 
 
 def flat(*levels: float) -> pruners.Curves:
