@@ -81,9 +81,9 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--orders must be at least 1, not {arguments.orders}")
     out = arguments.out or places.reports() / "pruners.json"
 
-    from segbench import trials
+    from segbench import database, trials
 
-    storage = trials.open_storage(places.studies_database())
+    storage = database.connect(places.studies_database())
     chosen = arguments.studies or trials.names(storage)
     if not chosen:
         raise UserError("the storage holds no study. Search first: python -m segbench.search")

@@ -59,7 +59,7 @@ def sampler(search: Search) -> optuna.samplers.BaseSampler:
 def pruner(search: Search) -> optuna.pruners.BasePruner:
     """What ends a trial early. The median is asked from the fourth trial and the second epoch on."""
     if search.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)
+        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=2)
     if search.pruner == "halving":
         return optuna.pruners.SuccessiveHalvingPruner()
     if search.pruner == "hyperband":

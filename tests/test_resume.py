@@ -23,6 +23,7 @@ from segbench import (
     architectures,
     checkpoint,
     compute,
+    database,
     metrics,
     models,
     objective,
@@ -311,7 +312,7 @@ def call(module: Any, where: list[str]) -> int:
 
 
 def found() -> tuple[TrialRecord, ...]:
-    return trials.record(trials.open_storage(places.studies_database()), "small-deeplab").trials
+    return trials.record(database.connect(places.studies_database()), "small-deeplab").trials
 
 
 def steps_of_runs(kind: str) -> list[list[int]]:

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from benchmarks import pruners
-from segbench import places, protocol, sampling, terminal, trials
+from segbench import database, places, protocol, sampling, slots, terminal, trials
 from segbench.errors import UserError
 from segbench.records import EpochRecord, EpochSeconds
 from tests.conftest import write_protocol
@@ -28,13 +28,13 @@ def replayed(curves: pruners.Curves, kind: str) -> pruners.Replay:
 
 
 def test_median_by_hand() -> None:
-    """The fourth trial is below the median of three, 0.6, and ends after its first epoch: 3 of 16 epochs are saved."""
-    assert replayed(flat(0.5, 0.6, 0.7, 0.1), "median") == (3 / 16, 0)
+    """The fourth trial is below the median of three, 0.6, and ends after its second epoch: 2 of 16 epochs are saved."""
+    assert replayed(flat(0.5, 0.6, 0.7, 0.1), "median") == (2 / 16, 0)
     assert replayed(flat(0.1, 0.5, 0.6, 0.7), "median") == (0, 0)
     late = flat(0.5, 0.6, 0.7, 0.1)
     late[3, 3] = 0.9  # nobody sees it
     saved, lost = replayed(late, "median")
-    assert saved == 3 / 16
+    assert saved == 2 / 16
     assert lost == pytest.approx(0.2)
 
 
@@ -88,8 +88,8 @@ def searched(here: Path, kind: str = "none", epochs: int = 4) -> str:
     text = (folder / "protocol.toml").read_text().replace("trials = 2\nepochs = 2", f"trials = 6\nepochs = {epochs}")
     (folder / "protocol.toml").write_text(text.replace("val_images = 4", f'val_images = 4\npruner = "{kind}"', 1))
     asked, own = protocol.load(folder), protocol.load_architecture(folder, "deeplab")
-    study = trials.open_study(trials.open_storage(places.studies_database()), asked, own, "data", "16 images")
-    trials.plan(study, own.space, asked.search, own.baseline)
+    study = trials.open_study(database.connect(places.studies_database()), asked, own, "data", "16 images")
+    slots.plan(study, own.space, asked.search, own.baseline)
     trials.run(study, lambda trial: objective(trial, own.space, epochs))
     return study.study_name
 
