@@ -88,16 +88,16 @@ class Ledgers:
 def read(folder: Path, asked: str) -> Ledgers:
     """Raises UserError where no architecture of the protocol has been searched or promoted, and for broken ledgers."""
     wanted = protocol.load(folder)
-    cards = models.promoted(wanted.name)
+    problems: list[Problem] = []
+    cards = _cards(wanted.name, problems)
     studies = _studies(wanted.name)
     names = dict.fromkeys(protocol.architecture_names(folder))
     names |= dict.fromkeys(name for name, _, _ in studies) | dict.fromkeys(one.card.architecture for one in cards)
-    if not studies and not cards:
+    if not studies and not cards and not problems:
         raise UserError(
             f"nothing to report: {places.storage()} holds no study of protocol '{wanted.name}'; "
             f"search first: python -m segbench.search --protocol {asked}"
         )
-    problems: list[Problem] = []
     client = runs.client() if cards and _tracked() else None
     sides = []
     for index, name in enumerate(sorted(names)):
@@ -107,6 +107,22 @@ def read(folder: Path, asked: str) -> Ledgers:
         title = study.architecture.get("title") if study else own[-1].card.title if own else None
         sides.append(Side(name, str(title or name), index, study, frozen, tuple(own)))
     return Ledgers(wanted, asked, tuple(sides), tuple(problems))
+
+
+def _cards(name: str, problems: list[Problem]) -> list[models.Promoted]:
+    """The protocol's promoted models. A card that cannot be read costs its model, not the report."""
+    found = []
+    for path in sorted((places.storage() / "models").glob(f"{name}-*/seed*/card.json")):
+        try:
+            card = models.read_card(path)
+        except UserError:
+            study, seed = path.parent.parent.name, path.parent.name
+            architecture = study.removeprefix(f"{name}-")
+            problems.append(Problem("card", {"model": f"{architecture}, {seed}", "architecture": architecture}))
+            continue
+        if card.protocol == name:
+            found.append(models.Promoted(path.parent, card))
+    return found
 
 
 def _studies(name: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]]:
@@ -143,13 +159,14 @@ def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
     if not epochs:
         problems.append(Problem("epochs", who))
         epochs = tuple(dict.fromkeys((card.best, card.last)))
-    confusions, names = _confusions(one.folder / "confusions.npz")
+    confusions, names = read_confusions(one.folder / "confusions.npz")
     if confusions is None:
         problems.append(Problem("confusions", who))
     return Model(one.folder, card, epochs, confusions, names)
 
 
-def _confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def read_confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """(N, 35, 8) and the N scenes of a confusions.npz; nothing where it is missing or damaged."""
     try:
         with np.load(path) as file:
             confusions, names = file["confusions"].astype(np.int64), tuple(str(n) for n in file["names"])
