@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import special
 
 from segbench import metrics, statistics
 from segbench.labels import CATEGORIES, LABELS
@@ -15,7 +16,7 @@ def random_confusions(images: int, seed: int) -> Counts:
     return np.random.default_rng(seed).integers(0, 40, (images, len(LABELS), len(CATEGORIES)))
 
 
-def right_pixels(right: NDArray[np.int64], of: int) -> Counts:
+def right_pixels(right: NDArray[np.int64], of: int | NDArray[np.int64]) -> Counts:
     """One image per entry: road pixels, so many right, the others taken for sky."""
     made = np.zeros((len(right), len(LABELS), len(CATEGORIES)), np.int64)
     made[:, ROAD, 1], made[:, ROAD, 5] = right, of - right
@@ -106,10 +107,52 @@ def test_one_interval_per_category_and_none_where_it_is_absent() -> None:
     assert np.isnan(found[2]).all()
 
 
-def test_five_hundred_images_take_no_time() -> None:
-    import time
+def test_superiority_counts_paired_resamples() -> None:
+    """Of two images the draws are both (1/2) or one of them twice (1/4 each): ahead by 30 and behind by 10."""
+    first, second = right_pixels(np.array([630, 590]), 1000), right_pixels(np.array([600, 600]), 1000)
+    assert statistics.superiority([first], [second], statistics.pixel_accuracy) == pytest.approx([0.75], abs=0.03)
+    assert statistics.superiority([second], [first], statistics.pixel_accuracy) == pytest.approx([0.25], abs=0.03)
+    assert statistics.superiority([first], [first], statistics.pixel_accuracy) == [0.5]
 
-    runs = [random_confusions(500, 9)]
-    started = time.perf_counter()
-    statistics.difference(runs, runs, statistics.miou)
-    assert time.perf_counter() - started < 5
+
+def test_superiority_is_the_normal_approximation_of_many_images() -> None:
+    generator = np.random.default_rng(10)
+    right = generator.integers(300, 900, 400)
+    ahead = generator.normal(3, 50, 400).astype(np.int64)
+    (found,) = statistics.superiority(
+        [right_pixels(right + ahead, 1000)], [right_pixels(right, 1000)], statistics.pixel_accuracy
+    )
+    assert found == pytest.approx(special.ndtr(ahead.mean() / (ahead.std() / 20)), abs=0.03)
+
+
+def test_superiority_per_category_is_undefined_where_a_category_is_absent() -> None:
+    better, worse = right_pixels(np.full(10, 700), 1000), right_pixels(np.full(10, 600), 1000)
+    found = statistics.superiority([better], [worse], statistics.iou)
+    assert len(found) == len(CATEGORIES)
+    assert found[1] == 1
+    assert found[5] == 0.5  # sky: nothing of it is right in either
+    assert np.isnan(found[2])
+
+
+def test_intervals_of_miou_differences_cover_the_truth_as_often_as_they_say() -> None:
+    """Images differ in size and hardness, which both models share; the truth is the mIoU of the expected confusion."""
+    generator = np.random.default_rng(11)
+    bonuses, skies, repetitions = (0.05, 0.0), 200, 100
+
+    def images(bonus: float, pixels: NDArray[np.int64], hardness: NDArray[np.float64]) -> Counts:
+        made = right_pixels(generator.binomial(pixels, hardness + bonus), pixels)
+        made[:, SKY, 5] = skies
+        return made
+
+    expected = [right_pixels(np.array([100_000 * (0.6 + bonus)]).astype(np.int64), 100_000) for bonus in bonuses]
+    for one in expected:
+        one[:, SKY, 5] = skies * 1000
+    truth = float(statistics.miou(expected[0][0]) - statistics.miou(expected[1][0]))
+    hits = 0
+    for _ in range(repetitions):
+        pixels = generator.integers(50, 151, 50)
+        hardness = generator.uniform(0.3, 0.9, 50)
+        first, second = (images(bonus, pixels, hardness) for bonus in bonuses)
+        (found,) = statistics.difference([first], [second], statistics.miou)
+        hits += found.low <= truth <= found.high
+    assert 0.89 <= hits / repetitions <= 0.99  # 95 %, within what 100 repetitions can tell

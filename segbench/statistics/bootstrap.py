@@ -1,4 +1,4 @@
-"""How far a score on a few hundred images can be trusted: the bootstrap over images. NumPy only.
+"""How far a score on a few hundred images can be trusted: the bootstrap over images.
 
 B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, Chapman & Hall 1993: resampling (ch. 6), paired data
 (ch. 8), percentile intervals (ch. 13). Images are drawn with replacement, their raw confusions are summed, and the
@@ -73,9 +73,9 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[
 
 def resample(confusions: Counts, times: NDArray[np.int64]) -> Counts:
     """confusions: (N, 35, 8), times: (R, N) as `draws` makes it. Returns (R, 35, 8): each resample's sum."""
-    flat = confusions.reshape(len(confusions), -1).astype(np.float64)  # exact: counts stay far below 2**53
+    flat = confusions.reshape(len(confusions), -1).astype(np.float64)  # exact: whole numbers far below 2**53
     sums = times.astype(np.float64) @ flat
-    return np.rint(sums).astype(np.int64).reshape(len(times), *confusions.shape[1:])
+    return sums.astype(np.int64).reshape(len(times), *confusions.shape[1:])
 
 
 def interval(runs: Sequence[Counts], statistic: Statistic, level: float = LEVEL) -> list[Interval]:
@@ -90,6 +90,22 @@ def difference(
     """The same of `first` minus `second`, paired: both are resampled alike. All arrays hold the same images."""
     estimate = _estimate(first, statistic) - _estimate(second, statistic)
     return _intervals(estimate, _resampled(first, statistic) - _resampled(second, statistic), level)
+
+
+def superiority(first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic) -> list[float]:
+    """In which share (0..1) of the paired resamples `first` scores above `second`; a tie counts half to each.
+
+    The arguments are those of `difference`, and so are the resamples. One share for a scalar statistic, 8 for one per
+    category. Resamples in which either score is undefined are left out; NaN where none remains. It is not the
+    probability that `first` is the better model: near 1 it says that another draw of such images would hardly turn the
+    order round (the one-sided achieved significance level of the percentile bootstrap is 1 minus it).
+    """
+    one, other = _resampled(first, statistic), _resampled(second, statistic)
+    defined = np.isfinite(one) & np.isfinite(other)
+    wins = np.where(defined, (one > other) + 0.5 * (one == other), 0.0).sum(0)
+    counts = defined.sum(0)
+    shares = np.divide(wins, counts, out=np.full(len(wins), np.nan), where=counts > 0)
+    return [float(share) for share in shares]
 
 
 def _estimate(runs: Sequence[Counts], statistic: Statistic) -> Values:
