@@ -17,7 +17,7 @@ def section(rows: Sequence[Summary]) -> Section:
     blocks: list[Block] = [Prose((text("quality.nothing"),), tone="note")]
     if rows:
         devices = ", ".join(dict.fromkeys(m.card.device for row in rows for m in row.side.models))
-        lead = [Prose((words.fronts(rows),), tone="lead")] if len(rows) > 1 else []
+        lead = [Prose(tuple(words.price(rows)), tone="lead")] if len(rows) > 1 else []
         blocks = [*lead, _pareto(rows, devices), _speed(rows, devices), _epoch(rows)]
     return Section("cost", text("cost.title"), text("cost.short"), tuple(blocks))
 
@@ -26,8 +26,7 @@ def _pareto(rows: Sequence[Summary], devices: str) -> Figure:
     keys = side_keys(rows, "box")
     plots = []
     for cost in cost_figures.COSTS:
-        axis = text(f"cost.axis_{cost}")
-        plots.append(plot(f"pareto-{cost}", cost_figures.pareto(rows, cost), axis[:1].upper() + axis[1:], keys=keys))
+        plots.append(plot(f"pareto-{cost}", cost_figures.pareto(rows, cost), text(f"cost.panel_{cost}"), keys=keys))
     return Figure(text("cost.pareto"), tuple(plots), text("cost.pareto_caption", device=devices))
 
 

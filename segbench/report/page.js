@@ -48,7 +48,10 @@ dark.addEventListener("change", draw);
 function paper(on) {
   document.documentElement.classList.toggle("paper", on);
   draw();
-  document.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.Plots.resize(chart));
+  for (const chart of document.querySelectorAll(".js-plotly-plot")) {
+    const width = chart.closest(".plot").classList.contains("wide") ? 668 : 322; // of A4, less its margins
+    Plotly.relayout(chart, on ? { autosize: false, width } : { autosize: true, width: null });
+  }
 }
 window.addEventListener("beforeprint", () => paper(true));
 window.addEventListener("afterprint", () => paper(false));

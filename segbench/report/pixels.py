@@ -17,7 +17,7 @@ from segbench.errors import UserError
 from segbench.labels import CATEGORY_OF_RAW
 from segbench.report.ledgers import Ledgers, Side
 
-EDGES = (1, 2, 3, 5, 8, 13, 21)  # pixels; bands widen as errors get rare
+EDGES = (1, 2, 3, 5, 9, 17)  # pixels; bands widen as errors get rare
 _MOST_PIXELS = 50_000_000  # of all images together; beyond, evenly spaced images stand for the rest
 CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)  # raw id to category
 

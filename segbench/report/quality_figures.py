@@ -27,10 +27,10 @@ def forest(duel: Duel, reach: float) -> go.Figure:
     named += [(name, delta) for name, delta in zip(CATEGORIES, duel.iou, strict=True) if finite(delta.estimate)]
     traces = [_difference(duel, name, delta, y) for y, (name, delta) in enumerate(named)]
     x = {
-        "title": text("figures.difference", first=safe(duel.first.side.title), second=safe(duel.second.side.title)),
+        "title": text("figures.difference"),
         "range": [-reach, reach],
-        "zeroline": True,
-        "nticks": 9,
+        "nticks": 7,
+        "tickangle": 0,
     }
     ticks = [f"<b>{name}</b>" if y < 1 else name for y, (name, _) in enumerate(named)]
     y_axis = {
@@ -83,6 +83,7 @@ def class_bars(
 ) -> go.Figure:
     """IoU per category, grouped by architecture, with intervals; `ceiling`: category to the label ceiling."""
     traces: list[Any] = []
+    marks: list[Any] = []
     for side, rows in found:
         values = [finite(row.iou.estimate) for row in rows]
         ends = [(row.iou.high - row.iou.estimate, row.iou.estimate - row.iou.low) for row in rows]
@@ -104,18 +105,23 @@ def class_bars(
             )
         )
     if ceiling:
-        mark = {"symbol": "line-ew", "size": 42, "line": {"width": 2, "color": GREY}}
         known = {name: value for name, value in ceiling.items() if value is not None}
         traces.append(
             go.Scatter(
                 x=list(known),
                 y=list(known.values()),
                 mode="markers",
-                marker=mark,
+                marker={"size": 1, "color": GREY},
                 name=text("figures.ceiling"),
                 hovertemplate="%{y:.3f}",
             )
         )
+        stroke = {"color": GREY, "width": 2}
+        marks = [
+            {"type": "line", "x0": i - 0.36, "x1": i + 0.36, "y0": known[name], "y1": known[name], "line": stroke}
+            for i, name in enumerate(CATEGORIES)
+            if name in known
+        ]
     y = {"range": [0, 1], "title": "IoU"}
     return figure(
         traces,
@@ -124,6 +130,7 @@ def class_bars(
         bargap=0.3,
         yaxis=y,
         xaxis={"showgrid": False},
+        shapes=marks,
         hovermode="x",
         margin={"l": 48, "r": 12, "t": 12, "b": 48},
     )

@@ -35,7 +35,9 @@ def section(
         keys = side_keys(rows)
         found = [(row.side, known) for row in rows if (known := tables.classes(row.side))]
         if duels:
-            blocks += [Prose(tuple(words.by_category(duel) for duel in duels), tone="lead"), _forest(duels)]
+            if len(duels) > 1:  # the first one's stands at the front
+                blocks.append(Prose(tuple(words.by_category(duel) for duel in duels[1:]), tone="lead"))
+            blocks.append(_forest(duels))
         if found:
             blocks += _categories(found, side_keys(rows, "box"), ceiling)
         blocks.append(_borders(ledgers, borders, keys))

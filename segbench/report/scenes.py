@@ -18,7 +18,7 @@ from segbench.report import pixels, tables
 from segbench.report.ledgers import Ledgers, Side
 from segbench.report.theme import BOTH_WRONG, WRONG, colour
 
-COUNTS = {"worst": 4, "best": 4, "median": 2, "gap": 5}  # scenes per rule, in the order they are shown
+COUNTS = {"gap": 5, "worst": 4, "best": 4, "median": 2}  # scenes per rule, in the order they are shown
 _QUALITY = 82  # of WebP
 _LARGEST = (512, 1024)  # (height, width) of a picture on the page
 _BUDGET = 5_000_000  # bytes of pictures: plotly and the rest of the page leave room for so many

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,9 +63,10 @@ def learning(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fi
     return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": span}, hovermode="closest", margin=_MARGIN)
 
 
-def span(studies: Sequence[StudyRecord]) -> tuple[float, float]:
-    """An mIoU axis that holds every epoch of every trial of these studies."""
-    values = [e.miou for study in studies for t in study.trials for e in t.epochs if e.miou == e.miou]
+def span(studies: Sequence[StudyRecord], epochs: bool = True) -> tuple[float, float]:
+    """An mIoU axis that holds the value, and with `epochs` every epoch, of every trial of these studies."""
+    found = [e.miou for study in studies for t in study.trials for e in t.epochs]
+    values = [v for v in found if epochs and math.isfinite(v)]
     values += [t.value for study in studies for t in study.trials if t.value is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     pad = max((high - low) * 0.07, 0.005)
@@ -92,8 +94,10 @@ def expected_by_trials(found: Sequence[Tuning], axis: tuple[float, float]) -> go
 
 def expected_by_time(found: Sequence[Tuning], budgets: Budgets, axis: tuple[float, float]) -> go.Figure:
     """The expected best within each budget of time; a dashed line where the leader changes."""
-    hours = budgets.seconds[-1] >= 7200
-    unit = 3600 if hours else 60
+    longest = budgets.seconds[-1]
+    unit, name = (3600, "search_hours") if longest >= 7200 else (60, "minutes")
+    if longest < 120:
+        unit, name = 1, "seconds_of_search"
     traces: list[Any] = [
         go.Scatter(
             x=(budgets.seconds / unit).round(5).tolist(),
@@ -108,7 +112,7 @@ def expected_by_time(found: Sequence[Tuning], budgets: Budgets, axis: tuple[floa
     if budgets.crossover is not None:
         at = budgets.crossover / unit
         traces.append(_dashed([at, at], list(axis), duration(budgets.crossover)))
-    x = {"title": text("figures.search_hours" if hours else "figures.minutes"), "rangemode": "tozero"}
+    x = {"title": text(f"figures.{name}"), "rangemode": "tozero"}
     return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x", margin=_MARGIN)
 
 
@@ -138,7 +142,7 @@ def parallel(study: StudyRecord, index: int) -> go.Figure:
                 hovertemplate="%{text}<extra></extra>",
             )
         )
-    made = figure(traces, PARALLEL, hovermode="closest", margin={"l": 36, "r": 36, "t": 34, "b": 54})
+    made = figure(traces, PARALLEL, hovermode="closest", margin={"l": 36, "r": 36, "t": 34, "b": 66})
     _rule(made, [*axes, last])
     return made
 
@@ -202,7 +206,8 @@ def _rule(made: go.Figure, axes: Sequence[searches.Axis]) -> None:
         made.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
         _write(made, axis.high, x, 1.0, anchor, yanchor="bottom", yshift=3)
         _write(made, axis.low, x, 0.0, anchor, yanchor="top", yshift=-3)
-        _write(made, f"<b>{safe(axis.name)}</b>", x, 0.0, anchor, yanchor="top", yshift=-24, font={"size": 12.5})
+        below = -22 if x % 2 == 0 else -38  # in two rows, or long names would run into each other
+        _write(made, f"<b>{safe(axis.name)}</b>", x, 0.0, anchor, yanchor="top", yshift=below, font={"size": 12})
         for y, words in axis.ticks:
             _write(made, safe(words), x, y, "left", xshift=6, name="over-lines")
     made.update_xaxes(visible=False, range=[-0.08, last + 0.08])

@@ -71,8 +71,9 @@ def _bought(tuned: Sequence[tuning.Tuning]) -> Table:
         row(
             "next_trial", lambda one: one.by_trials[-1] - one.by_trials[-2] if len(one.values) > 1 else math.nan, _gain
         ),
-        row("chance", lambda one: one.chance, percent),
     ]
+    if not all(math.isnan(one.chance) for one in tuned):
+        rows.append(row("chance", lambda one: one.chance, percent))
     if any(not math.isnan(one.baseline) for one in tuned):
         rows[3:3] = [
             row("known", lambda one: one.baseline, score),
@@ -120,7 +121,7 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
 
 
 def _history(shown: Searched) -> Figure:
-    axis = search_figures.span([study for _, study in shown])
+    axis = search_figures.span([study for _, study in shown], epochs=False)
     plots, without = [], []
     for side, study in shown:
         drawn = search_figures.history(study, side.index, axis)

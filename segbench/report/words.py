@@ -83,7 +83,7 @@ def by_category(duel: Duel) -> str:
     for name, delta in zip(CATEGORIES, duel.iou, strict=True):
         groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
     parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
-    return f"{duel.first.side.title} – {duel.second.side.title}{text('words.colon')} {'; '.join(parts)}."
+    return _say("quality.by_category", first=duel.first, second=duel.second, parts="; ".join(parts))
 
 
 def conclusion(rows: Sequence[Summary], duels: Sequence[Duel]) -> list[str]:
@@ -123,20 +123,22 @@ def budget(found: Sequence[Tuning], budgets: Budgets) -> str:
     return text("search.crossover", first=first, second=second, cost=duration(budgets.crossover))
 
 
-def fronts(rows: Sequence[Summary]) -> str:
-    """Who is beaten on which cost, and who on none."""
+def price(rows: Sequence[Summary]) -> list[str]:
+    """What the better of two takes of each cost, as ratios; of more, which one is beaten on which cost."""
     names = tuple(costs(rows[0]))
-    on = {row.side.title: [c for c in names if row in front(list(rows), c)] for row in rows}
-    everywhere = [title for title, axes in on.items() if len(axes) == len(names)]
-    rest = [title for title, axes in on.items() if axes and title not in everywhere]
-    if len(everywhere) == 1 and not rest:
-        return text("cost.dominates", list=everywhere[0])
-    parts = [
-        text("cost.trade_one", title=title, axes=listed([text(f"cost.axis_{c}") for c in axes]))
-        for title, axes in on.items()
-        if axes
-    ]
-    return text("cost.trade", list="; ".join(parts))
+    if len(rows) == 2:
+        first, second = ranked(rows)
+        pairs = [(c, costs(first)[c], costs(second)[c]) for c in names]
+        ratios = [(c, a / b) for c, a, b in pairs if b > 0]
+        each = [text("cost.times", ratio=number(r, 2), what=text(f"cost.axis_{c}")) for c, r in ratios]
+        key = "dominates" if all(r <= 1 for _, r in ratios) else "price"
+        gap = points(first.miou.estimate - second.miou.estimate)
+        return [_say(f"cost.{key}", first=first, second=second, list=listed(each), delta=gap)]
+    found = []
+    for row in rows:
+        on = [text(f"cost.axis_{c}") for c in names if row in front(list(rows), c)]
+        found.append(text("cost.front" if on else "cost.beaten", title=row.side.title, axes=listed(on)))
+    return found
 
 
 def decided(duel: Duel) -> bool:
@@ -159,7 +161,9 @@ def _decided(duel: Duel) -> tuple[str, str]:
     ends = {"low": points(duel.miou.low), "high": points(duel.miou.high)}
     return (
         _say(f"verdict.{key}", first=duel.first, second=duel.second, **values),
-        text(f"verdict.{key}_detail", first=duel.first.side.title, images=duel.images, share=percent(duel.ahead), **ends),
+        text(
+            f"verdict.{key}_detail", first=duel.first.side.title, images=duel.images, share=percent(duel.ahead), **ends
+        ),
     )
 
 
