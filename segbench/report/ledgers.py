@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ class Side:
     study: StudyRecord | None
     frozen: tuple[FrozenTrial, ...]  # the study's trials as Optuna keeps them, with their distributions
     models: tuple[Model, ...]  # in order of seed
+    trials: Mapping[int, NDArray[np.int64]]  # slot to (N, 35, 8), of the same selection images; what the search kept
 
     @property
     def scored(self) -> tuple[Model, ...]:
@@ -105,7 +107,7 @@ def read(folder: Path, asked: str) -> Ledgers:
         own = [_model(one, client, problems) for one in cards if one.card.architecture == name]
         own.sort(key=lambda m: m.card.seed)
         title = study.architecture.get("title") if study else own[-1].card.title if own else None
-        sides.append(Side(name, str(title or name), index, study, frozen, tuple(own)))
+        sides.append(Side(name, str(title or name), index, study, frozen, tuple(own), _trials(study)))
     return Ledgers(wanted, asked, tuple(sides), tuple(problems))
 
 
@@ -159,13 +161,24 @@ def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
     if not epochs:
         problems.append(Problem("epochs", who))
         epochs = tuple(dict.fromkeys((card.best, card.last)))
-    confusions, names = read_confusions(one.folder / "confusions.npz")
+    confusions, names = _confusions(one.folder / "confusions.npz")
     if confusions is None:
         problems.append(Problem("confusions", who))
     return Model(one.folder, card, epochs, confusions, names)
 
 
-def read_confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def _trials(study: StudyRecord | None) -> dict[int, NDArray[np.int64]]:
+    """The confusions the search kept of its trials; none where they are not all of the same images."""
+    if study is None:
+        return {}
+    folder = places.storage() / "trials" / study.name
+    slots = [trial.slot for trial in study.trials if not trial.baseline]
+    read = {slot: _confusions(folder / f"slot{slot}" / "confusions.npz") for slot in slots}
+    names = {names for confusions, names in read.values() if confusions is not None}
+    return {slot: one for slot, (one, _) in read.items() if one is not None} if len(names) == 1 else {}
+
+
+def _confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     """(N, 35, 8) and the N scenes of a confusions.npz; nothing where it is missing or damaged."""
     try:
         with np.load(path) as file:

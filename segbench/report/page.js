@@ -33,21 +33,31 @@ function themedTrace(trace) {
   return made;
 }
 
-function draw() {
-  for (const source of document.querySelectorAll("script[data-for]")) {
-    const { data, layout } = JSON.parse(source.textContent);
-    const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
-    Plotly.react(source.dataset.for, data.map(themedTrace), themed(layout), config);
-  }
+function paint(source) {
+  const { data, layout } = JSON.parse(source.textContent);
+  const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
+  Plotly.react(source.dataset.for, data.map(themedTrace), themed(layout), config);
 }
 
-draw();
-dark.addEventListener("change", draw);
+// One figure after another from the top, so that the page can be read meanwhile; or all `atOnce`.
+let round = 0;
+function draw(atOnce) {
+  const mine = ++round, sources = [...document.querySelectorAll("script[data-for]")];
+  if (atOnce) return sources.forEach(paint);
+  (function next() {
+    if (mine !== round || !sources.length) return;
+    paint(sources.shift());
+    setTimeout(next);
+  })();
+}
+
+draw(false);
+dark.addEventListener("change", () => draw(false));
 
 // Paper is always light and has its own width.
 function paper(on) {
   document.documentElement.classList.toggle("paper", on);
-  draw();
+  draw(true);
   for (const chart of document.querySelectorAll(".js-plotly-plot")) {
     const width = chart.closest(".plot").classList.contains("wide") ? 668 : 322; // of A4, less its margins
     Plotly.relayout(chart, on ? { autosize: false, width } : { autosize: true, width: null });

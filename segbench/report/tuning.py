@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench import places, statistics, trials
+from segbench import statistics, trials
 from segbench.records import StudyRecord, TrialRecord
 from segbench.report import searches
-from segbench.report.ledgers import Ledgers, Side, read_confusions
+from segbench.report.ledgers import Ledgers, Side
 
 _GRID = 241  # budgets between nothing and the longer search
 NAN = float("nan")
@@ -92,17 +92,14 @@ def _tuning(side: Side, study: StudyRecord) -> Tuning | None:
         best=max(known),
         baseline=float(baseline),
         by_trials=tuple(statistics.expected_best_curve([0.0 if math.isnan(v) else v for v in values]).tolist()),
-        chance=_chance(study, ended, best.slot),
+        chance=_chance(side, ended, best.slot),
         ranks=statistics.rank_agreement([t.value for t in ended], official),
     )
 
 
-def _chance(study: StudyRecord, ended: Sequence[TrialRecord], best: int) -> float:
+def _chance(side: Side, ended: Sequence[TrialRecord], best: int) -> float:
     """From the confusions the search kept of its trials; NaN where one with a value has none."""
     slots = [t.slot for t in ended if t.value is not None and t.state == "complete"]
-    folder = places.storage() / "trials" / study.name
-    kept = [read_confusions(folder / f"slot{slot}" / "confusions.npz") for slot in slots]
-    runs = [confusions for confusions, _ in kept if confusions is not None]
-    if len(runs) < len(slots) or len({names for _, names in kept}) != 1 or best not in slots:
+    if best not in slots or not set(slots) <= set(side.trials):
         return NAN
-    return float(statistics.probability_best(runs)[slots.index(best)])
+    return float(statistics.probability_best([side.trials[slot] for slot in slots])[slots.index(best)])
