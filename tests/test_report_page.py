@@ -132,7 +132,7 @@ def test_what_is_missing_is_said(here: Path, spoil: list[str], said: str) -> Non
 def test_damaged_card_costs_its_model_not_the_report(here: Path) -> None:
     (here / "storage/models/fab-beta/seed0/card.json").write_text('{"architecture": "be')
     html = html_of(here, "fr")
-    assert "beta, seed0 n&#39;a pas de fiche lisible" in html
+    assert "beta, seed0 n’a pas de fiche lisible" in html
     assert "Seul Alpha" in html
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from segbench.report import page
-from segbench.report.texts import LANGUAGES, language, text
+from segbench.report.texts import LANGUAGES, MISSING, language, text
 
 _HEAD = 16_000  # characters of a page that hold what it says of itself; those after are style
 
@@ -40,7 +40,7 @@ def render(folder: Path) -> str:
 def reports(folder: Path) -> list[Made]:
     """The reports in a folder, newest first; other HTML is passed over."""
     found = sorted(_described(folder), key=lambda one: one.file)
-    return sorted(found, key=lambda one: one.newest, reverse=True)
+    return sorted(found, key=lambda one: one.newest.removeprefix(MISSING), reverse=True)
 
 
 def _described(folder: Path) -> Iterator[Made]:

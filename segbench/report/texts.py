@@ -18,8 +18,8 @@ LANGUAGES = ("en", "fr")
 MISSING = "—"
 _spoken: ContextVar[str] = ContextVar("language", default="en")
 _FRENCH_DIGITS = str.maketrans({".": ",", ",": "\u202f"})  # 41,300.5 becomes 41 300,5
-# French sets a space before these marks and inside guillemets; it must not break a line.
-_FRENCH_SPACES = ((r" (?=[;!?×])", "\u202f"), (r" (?=[:%»])", "\u00a0"), (r"(?<=«) ", "\u00a0"))
+# French sets a space before these marks and inside guillemets; it must not break a line. Apostrophes are curly.
+_FRENCH_TYPE = ((r"(?<=\w)'(?=\w)", "’"), (r" (?=[;!?×])", "\u202f"), (r" (?=[:%»])", "\u00a0"), (r"(?<=«) ", "\u00a0"))
 
 
 @contextmanager
@@ -133,8 +133,8 @@ def table(spoken: str) -> dict[str, Any]:
     """All texts of a language, by section and key."""
     content = (Path(__file__).parent / f"texts_{spoken}.toml").read_text(encoding="utf-8")
     if spoken == "fr":
-        for pattern, space in _FRENCH_SPACES:
-            content = re.sub(pattern, space, content)
+        for pattern, mark in _FRENCH_TYPE:
+            content = re.sub(pattern, mark, content)
     return tomllib.loads(content)
 
 
