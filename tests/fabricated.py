@@ -1,4 +1,7 @@
-"""Ledgers fabricated with the real Optuna and the real MLflow: two architectures, searched and promoted."""
+"""Ledgers fabricated with the real Optuna and the real MLflow: two architectures, searched and promoted.
+
+PYTEST_DONT_REWRITE: it is a plugin, for its fixtures, and a module, for its helpers; it asserts nothing.
+"""
 
 import shutil
 from datetime import UTC, datetime

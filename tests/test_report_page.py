@@ -18,8 +18,9 @@ from segbench import protocol, trials
 from segbench.errors import UserError
 from segbench.records import to_json
 from segbench.report import __main__ as command
-from segbench.report import download, index, page, sections, terms, texts, words
+from segbench.report import download, index, ledgers, page, sections, tables, terms, texts, words
 from segbench.report.blocks import Cell
+from segbench.report.summary import summary_table
 from tests import browser
 from tests.fabricated import HOSTILE, read
 
@@ -56,8 +57,9 @@ def test_page_has_everything_and_titles_stay_text(here: Path) -> None:
     assert order == sorted(order)
 
 
-def test_tables_are_there_as_csv(here: Path) -> None:
-    (table,) = (block for block in sections.page(read(here)).front if block.kind == "table")
+def test_tables_are_there_as_csv(whole: ledgers.Ledgers) -> None:
+    summaries = tables.summaries(whole)
+    table = summary_table(summaries, tables.duels(summaries))
     rows = list(csv.reader(io.StringIO(download.content(table))))
     assert len({len(row) for row in rows}) == 1
     assert rows[0][1:4] == [f"Alpha </script><i>net</i>{end}" for end in ("", " low", " high")]
@@ -69,7 +71,7 @@ def test_tables_are_there_as_csv(here: Path) -> None:
     assert download.content(hostile) == '\'=1+1\r\n\'@cmd\r\n"a ""quoted"", cell"\r\n'
 
 
-def test_terms_are_explained_once_a_section(here: Path) -> None:
+def test_terms_are_explained_once_a_section() -> None:
     marks = terms.Terms()
     first, again = marks.mark("The mIoU & the official mIoU."), marks.mark("mIoU `mIoU`")
     assert (
@@ -108,25 +110,27 @@ def test_command_writes_the_same_bytes_and_lists_its_reports(here: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    "spoiled",
     [
-        (["models/fab-beta"], "python -m segbench.promote beta --protocol fab"),
-        (["models"], "No architecture is fully trained yet"),
-        (["models/fab-beta/seed0/confusions.npz"], "The per-image confusions of beta"),
-        (["models/fab-beta/seed0/masks"], "mask file missing"),
-        (["cache"], "python -m segbench.prepare --protocol fab"),
-        (["mlflow.db"], "no longer has the run of beta"),
-        (["studies.db"], "no search in the ledger"),
-        (["trials"], "kept no per-image confusions of its trials"),
+        {"models/fab-beta": "python -m segbench.promote beta --protocol fab"},
+        {"models": "No architecture is fully trained yet"},
+        {
+            "models/fab-beta/seed0/confusions.npz": "The per-image confusions of beta",
+            "trials": "kept no per-image confusions of its trials",
+        },
+        {"models/fab-beta/seed0/masks": "mask file missing", "mlflow.db": "no longer has the run of beta"},
+        {"cache": "python -m segbench.prepare --protocol fab", "studies.db": "no search in the ledger"},
     ],
+    ids=lambda spoiled: next(iter(spoiled)),
 )
-def test_what_is_missing_is_said(here: Path, spoil: list[str], said: str) -> None:
-    for name in spoil:
+def test_what_is_missing_is_said(here: Path, spoiled: dict[str, str]) -> None:
+    for name in spoiled:
         path = here / "storage" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         for beside in path.parent.glob(f"{path.name}-*"):
             beside.unlink()  # SQLite's journal
-    assert said in html_of(here)
+    html = html_of(here)
+    assert [said for said in spoiled.values() if said not in html] == []
 
 
 def test_damaged_card_costs_its_model_not_the_report(here: Path) -> None:
