@@ -1,10 +1,12 @@
-"""The report: ledgers → tables (numbers) → figures (plotly) → page (one HTML file). It never imports torch.
+"""The report: ledgers → numbers → figures (plotly) → page (one HTML file). It never imports torch.
 
-__main__.py   the command               ledgers.py   what the ledgers hold, as records
-tables.py     every number              checks.py    whether the comparison was fair
-searches.py   the searches' numbers     scenes.py    which validation images are shown
-words.py      numbers in sentences      texts.py     every text, from texts_en.toml
-figures.py, search_figures.py, theme.py              rows → plotly figures
-blocks.py, sections.py                  a page is sections, a section is blocks; one function per section
-page.py, page.html, style.css, page.js  blocks → HTML
+__main__.py   the command                    ledgers.py   what the ledgers hold, as records
+tables.py     the comparison's numbers       searches.py, tuning.py   the searches' numbers
+pixels.py     borders, the label ceiling     scenes.py    which validation images are shown
+checks.py     whether the comparison was fair
+words.py      numbers in sentences           texts.py     every text, from texts_<language>.toml
+*_figures.py, theme.py                       rows → plotly figures
+blocks.py, sections.py, *_section.py, summary.py   a page is sections, a section is blocks
+page.py, page.html, style.css, page.js, scenes.js  blocks → HTML; terms.py the glossary's links, download.py CSV
+index.py, index.html                         the list of the reports made so far
 """

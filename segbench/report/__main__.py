@@ -1,9 +1,10 @@
 """Make the page that says which architecture wins, at what cost, and how sure that is.
 
     python -m segbench.report
-    python -m segbench.report --protocol demo --open
+    python -m segbench.report --protocol demo --lang fr --open
 
-It reads the ledgers only (studies, runs, promoted models) and writes one HTML file that opens without a network.
+It reads the ledgers only (studies, runs, promoted models) and writes one HTML file that opens without a network, and
+reports/index.html, which lists all reports made so far.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = terminal.parser(__doc__)
     options.add_protocol(parser)
     options.add_study_db(parser)
-    parser.add_argument("--out", metavar="FILE", type=Path, help="default: reports/<protocol>.html")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="default: reports/<protocol>.html, or .fr.html")
+    parser.add_argument("--lang", choices=("en", "fr"), default="en", help="the page's language (default: en)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     arguments = options.parse(parser, argv)
     asked = arguments.protocol or places.default_protocol(None)
     folder = places.protocol_folder(asked)
 
-    from segbench.report import ledgers, page, sections
+    from segbench.report import index, ledgers, page, sections, texts
 
     found = ledgers.read(folder, asked, arguments.study_db)
-    content = page.render(sections.page(found))
-    path = arguments.out or places.reports() / f"{found.protocol.name}.html"
-    _write(path, content)
+    ending = "html" if arguments.lang == "en" else f"{arguments.lang}.html"
+    path = arguments.out or places.reports() / f"{found.protocol.name}.{ending}"
+    with texts.speaking(arguments.lang):
+        _write(path, page.render(sections.page(found), found.protocol.name))
+        if arguments.out is None:
+            _write(path.with_name("index.html"), index.render(path.parent))
     if found.protocol.drawn:
         terminal.banner(protocol.DRAWN)
     print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")

@@ -51,12 +51,14 @@ class Cell:
     swatch: str = ""  # a colour before the text
     number: bool = False
     tip: str = ""
+    values: tuple[float, ...] = ()  # the numbers behind the text, for the CSV: one, or estimate, low and high
 
 
 @dataclass(frozen=True)
 class Table:
     """The first cell of each row is its header."""
 
+    id: str  # also the CSV file's name
     title: str
     columns: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -108,35 +110,44 @@ class Points:
     """A list of sentences."""
 
     items: tuple[str, ...]
+    title: str = ""
+    half: bool = False  # beside the next half one, where there is room
     kind: str = "points"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a scene."""
+    """One layer of a scene. `key` names the layer: the same in all scenes."""
 
+    key: str
     source: str  # data URI, empty where the file is gone
     label: str
     note: str = ""
     swatch: str = ""
     pixels: bool = False  # a mask: enlarge without smoothing
+    keys: tuple[tuple[str, str], ...] = ()  # (colour, what it means)
 
 
 @dataclass(frozen=True)
 class Scene:
     """One validation image, its truth and what each architecture made of it."""
 
-    title: str
+    rule: str  # why it is shown, in words
     name: str
+    note: str
     pictures: tuple[Picture, ...]
+    first: bool  # of its rule: on paper, these stand for all
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Scenes under one caption."""
+    """Scenes under one caption, one shown at a time; two of its layers lie on each other, parted by a slider."""
 
     title: str
     scenes: tuple[Scene, ...]
+    left: str  # keys of the layers that the slider parts at first
+    right: str
+    size: tuple[int, int]  # (height, width) of the pictures
     caption: str
     kind: str = "gallery"
 
@@ -153,7 +164,7 @@ class Legend:
 class Glossary:
     """Terms and what they mean."""
 
-    entries: tuple[tuple[str, str], ...]
+    entries: tuple[tuple[str, str, str], ...]  # key, term, meaning
     kind: str = "glossary"
 
 
@@ -176,8 +187,20 @@ class Page:
 
     title: str
     kicker: str
+    language: str
     banner: str  # "" where the images are photographs
-    verdict: tuple[str, ...]  # the first is the headline
+    verdict: tuple[str, str]  # the headline, and what it rests on
     front: tuple[Block, ...]
     sections: tuple[Section, ...]
+    newest: str  # when the newest row of the ledgers was written
     footer: str
+
+
+def plot(name: str, drawn: Any, heading: str, wide: bool = False, keys: tuple[Key, ...] = ()) -> Plot:
+    """A plotly figure under its heading."""
+    return Plot(name, drawn, heading, int(drawn.layout.height), heading, wide, keys)
+
+
+def one(name: str, drawn: Any, title: str, caption: str, keys: tuple[Key, ...] = (), half: bool = False) -> Figure:
+    """A figure block of one plot."""
+    return Figure(title, (Plot(name, drawn, title, int(drawn.layout.height), "", True, keys),), caption, half)

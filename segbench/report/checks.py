@@ -10,6 +10,7 @@ from segbench import trials
 from segbench.records import ModelCard
 from segbench.report import searches
 from segbench.report.ledgers import Ledgers, Side
+from segbench.report.texts import MISSING, decimals, text
 
 _AGREEMENT = 1e-3  # between the score while training and the score of the saved weights, examined once more
 
@@ -29,18 +30,26 @@ def checks(ledgers: Ledgers) -> list[Check]:
     if len(searched) > 1:
         made += [
             _alike("search_data", searched, lambda s: s.study.data_fingerprint),
-            _alike("search_images", searched, lambda s: f"{s.study.subset}, seed {_asked(s)['seed']}"),
+            _alike(
+                "search_images",
+                searched,
+                lambda s: f"{s.study.subset}, {text('checks.found_seed', seed=_asked(s)['seed'])}",
+            ),
             _alike("search_budget", searched, _budget),
-            _alike("search_how", searched, lambda s: f"{_asked(s)['sampler']} sampler, pruner: {_asked(s)['pruner']}"),
+            _alike(
+                "search_how",
+                searched,
+                lambda s: text("checks.found_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
+            ),
         ]
     promoted = list(ledgers.promoted)
     if len(promoted) > 1:
         made += [
             _alike("data", promoted, _cards(lambda c: c.data_fingerprint)),
             _alike("images", promoted, lambda s: f"{_cards(_images)(s)}{_names(s)}"),
-            _alike("size", promoted, _cards(lambda c: f"{c.size[0]}×{c.size[1]} pixels")),
-            _alike("epochs", promoted, _cards(lambda c: f"{c.epochs} epochs")),
-            _alike("seeds", promoted, _cards(lambda c: f"seed {c.seed}")),
+            _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
+            _alike("epochs", promoted, _cards(lambda c: text("checks.found_epochs", epochs=c.epochs))),
+            _alike("seeds", promoted, _cards(lambda c: text("checks.found_seed", seed=c.seed))),
             _alike("device", promoted, _cards(lambda c: c.device)),
             _alike("weights", promoted, _cards(lambda c: c.weights.kind)),
             _alike("versions", promoted, _cards(lambda c: _versions(c.versions))),
@@ -64,7 +73,7 @@ def _asked(side: Side) -> Mapping[str, Any]:
 def _budget(side: Side) -> str:
     assert side.study
     used = searches.budget(side.study)
-    return f"{used.ended} of {used.asked} trials of {used.epochs} epochs"
+    return text("checks.found_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
 
 
 def _cards(what: Any) -> Any:
@@ -73,13 +82,13 @@ def _cards(what: Any) -> Any:
 
 
 def _images(card: ModelCard) -> str:
-    return f"{card.train_images} to train on, {card.val_images} to validate on"
+    return text("record.images_cell", train=card.train_images, val=card.val_images)
 
 
 def _names(side: Side) -> str:
     """Tells sets of validation images apart that are of one size."""
     lists = dict.fromkeys(hashlib.sha256("\n".join(m.names).encode()).hexdigest()[:6] for m in side.scored)
-    return f" (list {', '.join(lists)})" if lists else ""
+    return f" ({text('checks.found_list', list=', '.join(lists))})" if lists else ""
 
 
 def _versions(versions: Mapping[str, str]) -> str:
@@ -94,7 +103,7 @@ def _best(sides: Sequence[Side]) -> Check:
         best = trials.best(side.study) if side.study else None
         same = side.study and all(m.card.fingerprint == side.study.fingerprint for m in side.models)
         held &= bool(same and best and all(m.card.slot == best.slot for m in side.models))
-        found.append((side.title, f"trial {slots} promoted, trial {best.slot if best else '—'} best"))
+        found.append((side.title, text("checks.found_best", slots=slots, best=best.slot if best else MISSING)))
     return Check("best", held, tuple(found))
 
 
@@ -110,5 +119,5 @@ def _reproduced(sides: Sequence[Side]) -> Check:
             if m.confusions is not None
         ]
         held &= len(gaps) == len(side.models) and max(gaps) <= _AGREEMENT
-        found.append((side.title, f"{max(gaps):.4f}" if gaps else "—"))
+        found.append((side.title, decimals(max(gaps), 4) if gaps else MISSING))
     return Check("reproduced", held, tuple(found))

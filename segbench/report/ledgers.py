@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,7 @@ class Side:
     study: StudyRecord | None
     frozen: tuple[FrozenTrial, ...]  # the study's trials as Optuna keeps them, with their distributions
     models: tuple[Model, ...]  # in order of seed
+    trials: Mapping[int, NDArray[np.int64]]  # slot to (N, 35, 8), of the same selection images; what the search kept
 
     @property
     def scored(self) -> tuple[Model, ...]:
@@ -90,16 +92,16 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Ledgers:
     Raises UserError where no architecture of the protocol has been searched or promoted, and for broken ledgers.
     """
     wanted = protocol.load(folder)
-    cards = models.promoted(wanted.name)
+    problems: list[Problem] = []
+    cards = _cards(wanted.name, problems)
     studies = _studies(wanted.name, places.studies_database(study_db))
     names = dict.fromkeys(protocol.architecture_names(folder))
     names |= dict.fromkeys(name for name, _, _ in studies) | dict.fromkeys(one.card.architecture for one in cards)
-    if not studies and not cards:
+    if not studies and not cards and not problems:
         raise UserError(
             f"nothing to report: {places.storage()} holds no study of protocol '{wanted.name}'; "
             f"search first: python -m segbench.search --protocol {asked}"
         )
-    problems: list[Problem] = []
     client = runs.client() if cards and runs.is_there() else None
     sides = []
     for index, name in enumerate(sorted(names)):
@@ -107,8 +109,24 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Ledgers:
         own = [_model(one, client, problems) for one in cards if one.card.architecture == name]
         own.sort(key=lambda m: m.card.seed)
         title = study.architecture.get("title") if study else own[-1].card.title if own else None
-        sides.append(Side(name, str(title or name), index, study, frozen, tuple(own)))
+        sides.append(Side(name, str(title or name), index, study, frozen, tuple(own), _trials(study)))
     return Ledgers(wanted, asked, tuple(sides), tuple(problems))
+
+
+def _cards(name: str, problems: list[Problem]) -> list[models.Promoted]:
+    """The protocol's promoted models. A card that cannot be read costs its model, not the report."""
+    found = []
+    for path in sorted((places.storage() / "models").glob(f"{name}-*/seed*/card.json")):
+        try:
+            card = models.read_card(path)
+        except UserError:
+            study, seed = path.parent.parent.name, path.parent.name
+            architecture = study.removeprefix(f"{name}-")
+            problems.append(Problem("card", {"model": f"{architecture}, {seed}", "architecture": architecture}))
+            continue
+        if card.protocol == name:
+            found.append(models.Promoted(path.parent, card))
+    return found
 
 
 def _studies(name: str, where: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]]:
@@ -145,7 +163,19 @@ def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
     return Model(one.folder, card, epochs, confusions, names)
 
 
+def _trials(study: StudyRecord | None) -> dict[int, NDArray[np.int64]]:
+    """The confusions the search kept of its trials; none where they are not all of the same images."""
+    if study is None:
+        return {}
+    folder = places.storage() / "trials" / study.name
+    slots = [trial.slot for trial in study.trials if not trial.baseline]
+    read = {slot: _confusions(folder / f"slot{slot}" / "confusions.npz") for slot in slots}
+    names = {names for confusions, names in read.values() if confusions is not None}
+    return {slot: one for slot, (one, _) in read.items() if one is not None} if len(names) == 1 else {}
+
+
 def _confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """(N, 35, 8) and the N scenes of a confusions.npz; nothing where it is missing or damaged."""
     try:
         with np.load(path) as file:
             confusions, names = file["confusions"].astype(np.int64), tuple(str(n) for n in file["names"])

@@ -1,4 +1,4 @@
-// Draws every figure in the colours of the reader's theme, and again when the theme changes.
+// Draws every figure in the colours of the reader's theme, and again when the theme changes; shows what terms mean.
 "use strict";
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -33,17 +33,57 @@ function themedTrace(trace) {
   return made;
 }
 
-function draw() {
-  for (const source of document.querySelectorAll("script[data-for]")) {
-    const { data, layout } = JSON.parse(source.textContent);
-    const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
-    Plotly.react(source.dataset.for, data.map(themedTrace), themed(layout), config);
-  }
+function paint(source) {
+  const { data, layout } = JSON.parse(source.textContent);
+  const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
+  Plotly.react(source.dataset.for, data.map(themedTrace), themed(layout), config);
 }
 
-draw();
-dark.addEventListener("change", draw);
-// Paper has its own width and is always light.
-const fit = () => document.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.Plots.resize(chart));
-window.addEventListener("beforeprint", fit);
-window.addEventListener("afterprint", fit);
+// One figure after another from the top, so that the page can be read meanwhile; or all `atOnce`.
+let round = 0;
+function draw(atOnce) {
+  const mine = ++round, sources = [...document.querySelectorAll("script[data-for]")];
+  if (atOnce) return sources.forEach(paint);
+  (function next() {
+    if (mine !== round || !sources.length) return;
+    paint(sources.shift());
+    setTimeout(next);
+  })();
+}
+
+draw(false);
+dark.addEventListener("change", () => draw(false));
+
+// Paper is always light and has its own width.
+function paper(on) {
+  document.documentElement.classList.toggle("paper", on);
+  draw(true);
+  for (const chart of document.querySelectorAll(".js-plotly-plot")) {
+    const width = chart.closest(".plot").classList.contains("wide") ? 668 : 322; // of A4, less its margins
+    Plotly.relayout(chart, on ? { autosize: false, width } : { autosize: true, width: null });
+  }
+}
+window.addEventListener("beforeprint", () => paper(true));
+window.addEventListener("afterprint", () => paper(false));
+
+// What a term means stands in the glossary; while it is hovered or focused, also beside it.
+const meaning = document.getElementById("meaning");
+function explain(term) {
+  meaning.textContent = document.querySelector(`${term.getAttribute("href")} + dd`).textContent;
+  meaning.hidden = false;
+  term.setAttribute("aria-describedby", "meaning");
+  const at = term.getBoundingClientRect();
+  const left = Math.max(12, Math.min(at.left, document.documentElement.clientWidth - meaning.offsetWidth - 12));
+  const below = at.bottom + 6 + meaning.offsetHeight < window.innerHeight;
+  meaning.style.left = `${left + window.scrollX}px`;
+  meaning.style.top = `${(below ? at.bottom + 6 : at.top - 6 - meaning.offsetHeight) + window.scrollY}px`;
+}
+function hush() {
+  meaning.hidden = true;
+  document.querySelector("[aria-describedby=meaning]")?.removeAttribute("aria-describedby");
+}
+for (const term of document.querySelectorAll("a.term")) {
+  for (const name of ["mouseenter", "focus"]) term.addEventListener(name, () => explain(term));
+  for (const name of ["mouseleave", "blur"]) term.addEventListener(name, hush);
+}
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });

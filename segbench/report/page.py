@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
+from segbench.report import download
 from segbench.report.blocks import Page
+from segbench.report.terms import Terms
 from segbench.report.texts import text
 
 _HERE = Path(__file__).parent
@@ -18,19 +20,25 @@ _INSIDE_SCRIPT = str.maketrans(
 )
 
 
-def render(page: Page) -> str:
-    """The HTML. Equal pages give equal bytes."""
+def render(page: Page, protocol: str) -> str:
+    """The HTML, in the language spoken. Equal pages give equal bytes. `protocol` begins the names of its downloads."""
     from plotly.offline import get_plotlyjs
 
-    template = _environment().get_template("page.html")
-    # These three are the project's and plotly's own files; all other text is escaped by the template.
-    return template.render(
-        page=page,
-        text=text,
-        plotly=Markup(get_plotlyjs()),
-        style=Markup(_read("style.css")),
-        script=Markup(_read("page.js")),
+    # These are the project's and plotly's own files; all other text is escaped by the template.
+    scripts = [Markup(content) for content in (get_plotlyjs(), read("page.js"), read("scenes.js"))]
+    return template("page.html").render(
+        page=page, text=text, style=Markup(read("style.css")), scripts=scripts, terms=Terms(), protocol=protocol
     )
+
+
+def template(name: str) -> Template:
+    """One of the HTML files beside this one, which escapes what it is given."""
+    return _environment().get_template(name)
+
+
+def read(name: str) -> str:
+    """One of the files beside this one."""
+    return (_HERE / name).read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -43,23 +51,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["embedded"] = _embedded
-    made.filters["typed"] = _typed
+    made.globals["download"] = download
     return made
-
-
-def _typed(words: str) -> Markup:
-    """Text in which `…` becomes a code element."""
-    parts = [
-        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(words.split("`"))
-    ]
-    return Markup("").join(parts)
 
 
 def _embedded(figure: object) -> Markup:
     """A plotly figure as JSON to stand inside a script element."""
     content = str(figure.to_json())  # type: ignore[attr-defined]
     return Markup(content.translate(_INSIDE_SCRIPT))
-
-
-def _read(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")

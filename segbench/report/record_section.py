@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from segbench.records import ModelCard, Scalar
-from segbench.report import searches
-from segbench.report.blocks import Block, Cell, Prose, Section, Table
+from segbench.report.blocks import Block, Cell, Checklist, Item, Prose, Section, Table
+from segbench.report.checks import Check
 from segbench.report.ledgers import Ledgers, Side
-from segbench.report.texts import MISSING, text
+from segbench.report.texts import MISSING, scalar, text
 from segbench.report.theme import colour
 
 
-def section(ledgers: Ledgers) -> Section:
-    """Hyperparameters of the promoted sides, provenance of all."""
+def section(ledgers: Ledgers, checks: Sequence[Check]) -> Section:
+    """Whether it was fair, the hyperparameters of the promoted sides, the provenance of all."""
     known = [side for side in ledgers.sides if side.models or side.study]
     blocks: list[Block] = []
+    if checks:
+        items = tuple(Item(c.held, text(f"checks.{c.key}"), _found(c)) for c in checks)
+        blocks.append(Checklist(text("checks.title"), items, text("checks.caption")))
     if ledgers.promoted:
         blocks.append(_hyperparameters(ledgers.promoted))
     else:
-        blocks.append(Prose((text("comparisons.nothing"),), tone="note"))
+        blocks.append(Prose((text("quality.nothing"),), tone="note"))
     blocks.append(_provenance(known))
     return Section("record", text("record.title"), text("record.short"), tuple(blocks))
 
@@ -27,9 +30,7 @@ def section(ledgers: Ledgers) -> Section:
 def _hyperparameters(sides: tuple[Side, ...]) -> Table:
     params = [side.models[0].card.hyperparameters.params() for side in sides]
     names = list(dict.fromkeys(name for one in params for name in one))
-    rows = [
-        (Cell(name), *(Cell(searches.short(one[name]) if name in one else MISSING) for one in params)) for name in names
-    ]
+    rows = [(Cell(name), *(Cell(scalar(one[name]) if name in one else MISSING) for one in params)) for name in names]
     facts: list[tuple[str, Callable[[ModelCard], str]]] = [
         ("batch_size", lambda c: str(c.batch_size)),
         ("model", lambda c: _options(c.model)),
@@ -37,7 +38,9 @@ def _hyperparameters(sides: tuple[Side, ...]) -> Table:
     ]
     rows += [(Cell(text(f"record.{key}")), *(Cell(_cards(side, what)) for side in sides)) for key, what in facts]
     head = (Cell(text("record.hyperparameter")), *_heads(sides))
-    return Table(text("record.hyperparameters"), head, tuple(rows), text("record.hyperparameters_caption"))
+    return Table(
+        "hyperparameters", text("record.hyperparameters"), head, tuple(rows), text("record.hyperparameters_caption")
+    )
 
 
 def _provenance(sides: list[Side]) -> Table:
@@ -65,7 +68,15 @@ def _provenance(sides: list[Side]) -> Table:
     ]
     rows = tuple((Cell(text(f"record.{key}")), *(Cell(what(side)) for side in sides)) for key, what in facts)
     head = (Cell(text("record.fact")), *_heads(sides))
-    return Table(text("record.provenance"), head, rows, text("record.provenance_caption"))
+    return Table("provenance", text("record.provenance"), head, rows, text("record.provenance_caption"))
+
+
+def _found(check: Check) -> str:
+    each = [text("checks.each", title=title, found=found) for title, found in check.found]
+    if check.key == "reproduced":
+        return text("checks.reproduced_detail", list=", ".join(each))
+    alike = len({found for _, found in check.found}) == 1
+    return check.found[0][1] if alike else "; ".join(each)
 
 
 def _heads(sides: tuple[Side, ...] | list[Side]) -> list[Cell]:

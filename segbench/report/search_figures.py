@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +11,16 @@ import plotly.graph_objects as go
 from segbench import trials
 from segbench.records import StudyRecord, TrialRecord
 from segbench.report import searches
-from segbench.report.texts import text
-from segbench.report.theme import GREY, colour, figure, safe, symbol
+from segbench.report.texts import duration, percent, scalar, score, text
+from segbench.report.theme import GREY, colour, figure, finite, line, safe, symbol
+from segbench.report.tuning import Budgets, Tuning
 
 HISTORY, PARALLEL = 280, 340
 _MARGIN = {"l": 52, "r": 12, "t": 12, "b": 44}
 
 
-def history(study: StudyRecord, index: int) -> go.Figure:
-    """A trial's value by slot, and the best so far."""
+def history(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Figure:
+    """A trial's value by slot, and the best so far, on the mIoU axis `span`."""
     steps = searches.history(study)
     done = [s for s in steps if s.trial.value is not None]
     known = [s for s in steps if s.best is not None]
@@ -46,11 +48,11 @@ def history(study: StudyRecord, index: int) -> go.Figure:
         ends = [steps[0].trial.slot - 0.4, steps[-1].trial.slot + 0.4]
         traces.append(_dashed(ends, [base.value, base.value], text("figures.baseline")))
     x = {"title": text("figures.slot"), "dtick": max(1, round(len(steps) / 12)), "tick0": 0}
-    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU"}, hovermode="closest", margin=_MARGIN)
+    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": span}, hovermode="closest", margin=_MARGIN)
 
 
-def learning(study: StudyRecord, index: int) -> go.Figure:
-    """mIoU by epoch of every trial; the best one in colour."""
+def learning(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Figure:
+    """mIoU by epoch of every trial; the best one in colour, on the mIoU axis `span`."""
     best = trials.best(study)
     shown = [t for t in study.trials if t.epochs]
     traces = [_curve(t, GREY, 1.4, 0.55) for t in shown if t != best and not t.baseline]
@@ -58,7 +60,60 @@ def learning(study: StudyRecord, index: int) -> go.Figure:
     if best:
         traces.append(_curve(best, colour(index), 3, 1.0))
     x = {"title": text("figures.epoch"), "dtick": 1}
-    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU"}, hovermode="closest", margin=_MARGIN)
+    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": span}, hovermode="closest", margin=_MARGIN)
+
+
+def span(studies: Sequence[StudyRecord], epochs: bool = True) -> tuple[float, float]:
+    """An mIoU axis that holds the value, and with `epochs` every epoch, of every trial of these studies."""
+    found = [e.miou for study in studies for t in study.trials for e in t.epochs]
+    values = [v for v in found if epochs and math.isfinite(v)]
+    values += [t.value for study in studies for t in study.trials if t.value is not None]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    pad = max((high - low) * 0.07, 0.005)
+    return max(low - pad, 0.0), high + pad
+
+
+def expected_by_trials(found: Sequence[Tuning], axis: tuple[float, float]) -> go.Figure:
+    """The expected best after 1, 2, … trials of each search."""
+    traces = [
+        go.Scatter(
+            x=list(range(1, len(one.by_trials) + 1)),
+            y=list(one.by_trials),
+            mode="lines+markers",
+            line=line(one.side.index),
+            marker={"symbol": symbol(one.side.index), "size": 7, "color": colour(one.side.index)},
+            name=safe(one.side.title),
+            hovertemplate="%{y:.3f}",
+        )
+        for one in found
+    ]
+    most = max(len(one.by_trials) for one in found)
+    x = {"title": text("figures.trials"), "tick0": 1, "dtick": max(1, round(most / 10))}
+    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x", margin=_MARGIN)
+
+
+def expected_by_time(found: Sequence[Tuning], budgets: Budgets, axis: tuple[float, float]) -> go.Figure:
+    """The expected best within each budget of time; a dashed line where the leader changes."""
+    longest = budgets.seconds[-1]
+    unit, name = (3600, "search_hours") if longest >= 7200 else (60, "minutes")
+    if longest < 120:
+        unit, name = 1, "seconds_of_search"
+    traces: list[Any] = [
+        go.Scatter(
+            x=(budgets.seconds / unit).round(5).tolist(),
+            y=[finite(v) for v in curve.round(6).tolist()],
+            mode="lines",
+            line={**line(one.side.index), "shape": "hv"},
+            name=safe(one.side.title),
+            hovertemplate="%{y:.3f}",
+        )
+        for one, curve in zip(found, budgets.expected, strict=True)
+    ]
+    if budgets.crossover is not None:
+        at = budgets.crossover / unit
+        traces.append(_dashed([at, at], list(axis), duration(budgets.crossover)))
+    x = {"title": text(f"figures.{name}"), "rangemode": "tozero"}
+    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x", margin=_MARGIN)
 
 
 def parallel(study: StudyRecord, index: int) -> go.Figure:
@@ -67,13 +122,13 @@ def parallel(study: StudyRecord, index: int) -> go.Figure:
     axes = searches.axes(study, shown)
     values = [t.value or 0.0 for t in shown]
     low, high = min(values), max(values)
-    score = searches.Axis("mIoU", f"{low:.3f}", f"{high:.3f}", (), tuple(_between(v, low, high) for v in values))
+    last = searches.Axis("mIoU", score(low), score(high), (), tuple(_between(v, low, high) for v in values))
     best = trials.best(study)
     traces = []
     for place, trial in enumerate(shown):
         rank = (place + 1) / len(shown)
         strong = {"color": colour(index) if rank > 0.5 else GREY, "width": 3 if trial == best else 1.6}
-        points = [axis.positions[place] for axis in (*axes, score)]
+        points = [axis.positions[place] for axis in (*axes, last)]
         traces.append(
             go.Scatter(
                 x=list(range(len(points))),
@@ -87,8 +142,8 @@ def parallel(study: StudyRecord, index: int) -> go.Figure:
                 hovertemplate="%{text}<extra></extra>",
             )
         )
-    made = figure(traces, PARALLEL, hovermode="closest", margin={"l": 36, "r": 36, "t": 34, "b": 54})
-    _rule(made, [*axes, score])
+    made = figure(traces, PARALLEL, hovermode="closest", margin={"l": 36, "r": 36, "t": 34, "b": 66})
+    _rule(made, [*axes, last])
     return made
 
 
@@ -99,7 +154,7 @@ def importance(shares: Sequence[tuple[str, float]], index: int) -> go.Figure:
         y=[safe(name) for name, _ in shares],
         orientation="h",
         marker={"color": colour(index)},
-        text=[f"{share * 100:.0f} %" for _, share in shares],
+        text=[percent(share) for _, share in shares],
         textposition="outside",
         cliponaxis=False,
         hovertemplate="%{y}: %{text}<extra></extra>",
@@ -112,8 +167,8 @@ def importance(shares: Sequence[tuple[str, float]], index: int) -> go.Figure:
 
 def described(trial: TrialRecord) -> str:
     """A trial's hyperparameters, one a line, for a tooltip."""
-    lines = [f"{_title(trial)}: mIoU {trial.value:.4f}" if trial.value is not None else _title(trial)]
-    return "<br>".join(safe(one) for one in [*lines, *(f"{k} {searches.short(v)}" for k, v in trial.params.items())])
+    lines = [f"{_title(trial)}: mIoU {score(trial.value)}" if trial.value is not None else _title(trial)]
+    return "<br>".join(safe(one) for one in [*lines, *(f"{k} {scalar(v)}" for k, v in trial.params.items())])
 
 
 def _title(trial: TrialRecord) -> str:
@@ -151,7 +206,8 @@ def _rule(made: go.Figure, axes: Sequence[searches.Axis]) -> None:
         made.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
         _write(made, axis.high, x, 1.0, anchor, yanchor="bottom", yshift=3)
         _write(made, axis.low, x, 0.0, anchor, yanchor="top", yshift=-3)
-        _write(made, f"<b>{safe(axis.name)}</b>", x, 0.0, anchor, yanchor="top", yshift=-24, font={"size": 12.5})
+        below = -22 if x % 2 == 0 else -38  # in two rows, or long names would run into each other
+        _write(made, f"<b>{safe(axis.name)}</b>", x, 0.0, anchor, yanchor="top", yshift=below, font={"size": 12})
         for y, words in axis.ticks:
             _write(made, safe(words), x, y, "left", xshift=6, name="over-lines")
     made.update_xaxes(visible=False, range=[-0.08, last + 0.08])

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from segbench import trials
-from segbench.records import EpochRecord, Scalar, StudyRecord, TrialRecord
+from segbench.records import EpochRecord, StudyRecord, TrialRecord
 from segbench.report.ledgers import Side
+from segbench.report.texts import scalar
 
 TRIALS_FOR_IMPORTANCE = 10  # below, the top quarter is one or two trials
 _TOP = 0.25  # the quantile of trials that PED-ANOVA contrasts with all; Optuna's 0.1 would leave one of ten
@@ -135,9 +136,4 @@ def _axis(name: str, values: Mapping[str, Any], shown: list[TrialRecord]) -> Axi
     low, high = min(numbers), max(numbers)
     span = scale(high) - scale(low)
     positions = tuple((scale(float(p)) - scale(low)) / span if isinstance(p, (int, float)) else None for p in params)
-    return Axis(name, short(low), short(high), (), positions)
-
-
-def short(value: Scalar) -> str:
-    """A hyperparameter's value as text."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return Axis(name, scalar(low), scalar(high), (), positions)

@@ -42,6 +42,7 @@ class Summary:
     training_memory_gb: float  # peak
     inference_memory_gb: float  # peak
     seconds: float  # wall-clock of the promotion, all seeds together
+    search_seconds: float  # wall-clock of the search, all trials together
     on_gpu: bool
 
 
@@ -56,6 +57,8 @@ class Duel:
     miou_official: Interval
     pixel_accuracy: Interval
     iou: tuple[Interval, ...]  # per category
+
+    ahead: float  # in which share of the resamples `first` has the higher mIoU, 0..1
 
     @property
     def seeds(self) -> int:
@@ -122,6 +125,32 @@ def majority_accuracy(side: Side) -> float | None:
     return None
 
 
+def device_hours(row: Summary) -> float:
+    """Wall-clock hours of the search and of the full training of one seed."""
+    return (row.search_seconds + row.seconds / max(len(row.seeds), 1)) / 3600
+
+
+def costs(row: Summary) -> dict[str, float]:
+    """What quality is weighed against; lower is better."""
+    return {
+        "latency": row.latency_ms,
+        "hours": device_hours(row),
+        "parameters": row.parameters / 1e6,
+        "memory": row.inference_memory_gb,
+    }
+
+
+def front(rows: list[Summary], cost: str) -> list[Summary]:
+    """The rows that no other one beats: nothing is at least as good and as cheap, and better in one of the two."""
+
+    def beaten(row: Summary) -> bool:
+        mine = (row.miou.estimate, -costs(row)[cost])
+        others = [(other.miou.estimate, -costs(other)[cost]) for other in rows if other is not row]
+        return any(o[0] >= mine[0] and o[1] >= mine[1] and o != mine for o in others)
+
+    return [row for row in rows if not beaten(row)]
+
+
 def image_miou(side: Side) -> dict[str, float]:
     """Scene to mIoU of that image alone, mean over seeds."""
     if not side.runs or any(model.names != side.scored[0].names for model in side.scored):
@@ -148,9 +177,9 @@ def _summary(side: Side) -> Summary:
         inference_images_per_second=_mean(speed.inference_images_per_second for speed in speeds),
         latency_ms=_mean(speed.latency_ms for speed in speeds),
         milliseconds_per_image=(
-            _mean(1000 / speed.preprocess_images_per_second for speed in speeds),
-            _mean(1000 / speed.forward_images_per_second for speed in speeds),
-            _mean(1000 / speed.postprocess_images_per_second for speed in speeds),
+            _mean(_per_image(speed.preprocess_images_per_second) for speed in speeds),
+            _mean(_per_image(speed.forward_images_per_second) for speed in speeds),
+            _mean(_per_image(speed.postprocess_images_per_second) for speed in speeds),
         ),
         seconds_per_epoch=sum(parts),
         parts_of_epoch=parts,
@@ -159,6 +188,7 @@ def _summary(side: Side) -> Summary:
         training_memory_gb=max(epoch.peak_memory_gb for epoch in epochs),
         inference_memory_gb=max(speed.peak_memory_gb for speed in speeds),
         seconds=sum(card.seconds for card in cards),
+        search_seconds=sum(trial.seconds for trial in side.study.trials) if side.study else 0.0,
         on_gpu=not cards[0].device.startswith("cpu"),
     )
 
@@ -191,7 +221,13 @@ def _duel(first: Summary, second: Summary) -> Duel | None:
         statistics.difference(a, b, statistics.miou_official)[0],
         statistics.difference(a, b, statistics.pixel_accuracy)[0],
         tuple(statistics.difference(a, b, statistics.iou)),
+        statistics.superiority(a, b, statistics.miou)[0],
     )
+
+
+def _per_image(images_per_second: float) -> float:
+    """Milliseconds; NaN where the card holds no speed."""
+    return 1000 / images_per_second if images_per_second > 0 else NAN
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import Any
 
 import plotly.graph_objects as go
+
+from segbench.report.texts import separators
 
 # One per architecture, in the protocol's order; told apart by colour-blind readers and visible on white and near-black.
 COLOURS = ("#2b83ba", "#d95f02", "#1b9e77", "#7570b3", "#cc5490", "#8c7a2b")
 DASHES = ("solid", "solid", "dash", "dash", "dot", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 GREY = "#8a8f98"
+WRONG = "#d7191c"  # in an error map
+BOTH_WRONG = "#3c3c44"  # where no architecture is right
 
 # The parts of an epoch, or of an inference: one hue each, so that no colour stands for an architecture.
 PART_COLOURS = ("#b8b0a2", "#6f9fb5", "#a9c7a0", "#c98d83", "#d9bf77", "#8d86a8", "#a3836b", "#cfcfcf")
@@ -38,6 +43,11 @@ def safe(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
+def finite(value: float) -> float | None:
+    """What JSON can hold."""
+    return value if math.isfinite(value) else None
+
+
 def figure(traces: list[Any], height: int, **layout: Any) -> go.Figure:
     """A figure that neither zooms nor pans: a page is scrolled with the finger that would do it."""
     made = go.Figure(traces)
@@ -50,6 +60,7 @@ def figure(traces: list[Any], height: int, **layout: Any) -> go.Figure:
         "dragmode": False,
         "showlegend": False,  # page.html writes legends, which wrap on a phone
         "hoverlabel": {"align": "left"},
+        "separators": separators(),
     }
     made.update_layout({**common, **layout})
     made.update_xaxes(fixedrange=True, automargin=True, zeroline=False)

@@ -1,4 +1,4 @@
-"""Numbers in sentences: the verdict, what is missing, the conclusion."""
+"""Numbers in sentences: the verdict, its caveats, what is missing, what it amounts to."""
 
 from __future__ import annotations
 
@@ -9,41 +9,47 @@ from segbench.labels import CATEGORIES
 from segbench.report import searches
 from segbench.report.checks import Check
 from segbench.report.ledgers import Ledgers
-from segbench.report.tables import Duel, Summary, ranked
-from segbench.report.texts import listed, number, points, score, text
+from segbench.report.tables import Duel, Summary, costs, front, ranked
+from segbench.report.texts import duration, listed, number, percent, points, score, text
+from segbench.report.tuning import Budgets, Tuning, shared_seconds
 
 SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
 
-def verdict(rows: Sequence[Summary], duels: Sequence[Duel], checks: Sequence[Check]) -> list[str]:
-    """The headline first, then what it rests on and what it does not cover."""
+def verdict(rows: Sequence[Summary], duels: Sequence[Duel]) -> tuple[str, str]:
+    """The headline, and what it rests on."""
     if not rows:
-        return [text("verdict.none")]
+        return text("verdict.none"), text("verdict.none_detail")
     order = ranked(rows)
     if len(rows) == 1:
         card = order[0].side.models[0].card
-        found = [_say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)]
-    elif duels:
-        found = [
-            *_decided(duels[0]),
-            *_opposite(duels[0]),
-            _cost(duels[0].first, duels[0].second),
-            _seeds(duels[0]),
-            *_others(duels[1:]),
-        ]
-    else:
-        first, second = order[:2]
-        gap = points(first.miou.estimate - second.miou.estimate)
-        values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
-        found = [_say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")]
-        found.append(_cost(first, second))
-    failed = [text(f"checks.{check.key}").lower() for check in checks if not check.held]
+        headline = _say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)
+        return headline, text("verdict.only_one_detail")
+    if duels:
+        return _decided(duels[0])
+    first, second = order[:2]
+    gap = points(first.miou.estimate - second.miou.estimate)
+    values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
+    return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
+
+
+def caveats(rows: Sequence[Summary], duels: Sequence[Duel], checks: Sequence[Check]) -> list[str]:
+    """What the verdict does not cover, what may explain it otherwise, and what contradicts it: gravest first."""
+    found = []
+    if duels:
+        found += [*_opposite(duels[0]), *_others(duels[1:])]
+    failed = [text(f"checks.{check.key}") for check in checks if not check.held]
     if failed:
-        found.append(text("verdict.unfair", list=", ".join(failed)))
+        listing = ", ".join(one[:1].lower() + one[1:] for one in failed)
+        found.append(text("verdict.unfair", list=listing))
     for row in rows:
         if row.miou.estimate <= row.majority_miou:
             found.append(text("verdict.majority", title=row.side.title, majority=score(row.majority_miou)))
-    if all(model.card.weights.kind == "random" for row in rows for model in row.side.models):
+    if rows:
+        seeds = min(len(row.seeds) for row in rows)
+        found.append(text("verdict.one_seed") if seeds == 1 else text("verdict.several_seeds", seeds=seeds))
+        found.append(text("verdict.flattering"))
+    if rows and all(model.card.weights.kind == "random" for row in rows for model in row.side.models):
         found.append(text("verdict.random"))
     return found
 
@@ -76,8 +82,8 @@ def by_category(duel: Duel) -> str:
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
     for name, delta in zip(CATEGORIES, duel.iou, strict=True):
         groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
-    parts = [text(f"classes.{group}", list=listed(names)) for group, names in groups.items() if names]
-    return f"{duel.first.side.title} against {duel.second.side.title}: {'; '.join(parts)}."
+    parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
+    return _say("quality.by_category", first=duel.first, second=duel.second, parts="; ".join(parts))
 
 
 def conclusion(rows: Sequence[Summary], duels: Sequence[Duel]) -> list[str]:
@@ -107,6 +113,34 @@ def conclusion(rows: Sequence[Summary], duels: Sequence[Duel]) -> list[str]:
     return [*found, text("conclusion.scope", size=size, epochs=card.epochs)]
 
 
+def budget(found: Sequence[Tuning], budgets: Budgets) -> str:
+    """Which search finds more at which budget."""
+    if budgets.ahead is None:
+        return text("search.expected_tie")
+    first, second = found[budgets.ahead].side.title, found[1 - budgets.ahead].side.title
+    if budgets.crossover is None:
+        return text("search.no_crossover", first=first, cost=duration(shared_seconds(found)))
+    return text("search.crossover", first=first, second=second, cost=duration(budgets.crossover))
+
+
+def price(rows: Sequence[Summary]) -> list[str]:
+    """What the better of two takes of each cost, as ratios; of more, which one is beaten on which cost."""
+    names = tuple(costs(rows[0]))
+    if len(rows) == 2:
+        first, second = ranked(rows)
+        pairs = [(c, costs(first)[c], costs(second)[c]) for c in names]
+        ratios = [(c, a / b) for c, a, b in pairs if b > 0]
+        each = [text("cost.times", ratio=number(r, 2), what=text(f"cost.axis_{c}")) for c, r in ratios]
+        key = "dominates" if all(r <= 1 for _, r in ratios) else "price"
+        gap = points(first.miou.estimate - second.miou.estimate)
+        return [_say(f"cost.{key}", first=first, second=second, list=listed(each), delta=gap)]
+    found = []
+    for row in rows:
+        on = [text(f"cost.axis_{c}") for c in names if row in front(list(rows), c)]
+        found.append(text("cost.front" if on else "cost.beaten", title=row.side.title, axes=listed(on)))
+    return found
+
+
 def decided(duel: Duel) -> bool:
     """Whether the gap is more than the choice of images explains and, with one seed, than a seed may change."""
     return duel.miou.excludes_zero and (duel.seeds > 1 or duel.miou.estimate >= SEED_NOISE)
@@ -117,7 +151,7 @@ def contradicted(duel: Duel) -> bool:
     return duel.miou_official.high < 0
 
 
-def _decided(duel: Duel) -> list[str]:
+def _decided(duel: Duel) -> tuple[str, str]:
     key = "clear" if decided(duel) else "close" if duel.miou.excludes_zero else "unclear"
     values = {
         "a": score(duel.first.miou.estimate),
@@ -125,10 +159,12 @@ def _decided(duel: Duel) -> list[str]:
         "delta": points(duel.miou.estimate),
     }
     ends = {"low": points(duel.miou.low), "high": points(duel.miou.high)}
-    return [
+    return (
         _say(f"verdict.{key}", first=duel.first, second=duel.second, **values),
-        text(f"verdict.{key}_detail", images=duel.images, **ends),
-    ]
+        text(
+            f"verdict.{key}_detail", first=duel.first.side.title, images=duel.images, share=percent(duel.ahead), **ends
+        ),
+    )
 
 
 def _opposite(duel: Duel) -> list[str]:
@@ -137,25 +173,6 @@ def _opposite(duel: Duel) -> list[str]:
     official = duel.miou_official
     values = {"delta": points(-official.estimate), "low": points(-official.high), "high": points(-official.low)}
     return [_say("verdict.opposite", first=duel.first, second=duel.second, **values)]
-
-
-def _cost(first: Summary, second: Summary) -> str:
-    return _say(
-        "verdict.cost",
-        first=first,
-        ips_a=number(first.inference_images_per_second),
-        ips_b=number(second.inference_images_per_second),
-        ips_ratio=number(first.inference_images_per_second / second.inference_images_per_second, 2),
-        s_a=number(first.seconds_per_epoch),
-        s_b=number(second.seconds_per_epoch),
-        s_ratio=number(first.seconds_per_epoch / second.seconds_per_epoch, 2),
-    )
-
-
-def _seeds(duel: Duel) -> str:
-    if duel.seeds > 1:
-        return text("verdict.several_seeds", seeds=duel.seeds)
-    return text("verdict.one_seed")
 
 
 def _others(duels: Sequence[Duel]) -> list[str]:

@@ -1,0 +1,196 @@
+"""Ledgers fabricated with the real Optuna and the real MLflow: two architectures, searched and promoted.
+
+PYTEST_DONT_REWRITE: it is a plugin, for its fixtures, and a module, for its helpers; it asserts nothing.
+"""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from segbench import database, metrics, models, places, protocol, runs, sampling, slots, trials
+from segbench.data import packed, streets
+from segbench.labels import CATEGORIES, CATEGORY_OF_RAW
+from segbench.pictures import mask
+from segbench.records import EpochRecord, EpochSeconds, Hyperparameters, ModelCard, SpeedCard, WeightsOrigin
+from segbench.report import ledgers
+
+HOSTILE = "<script>alert(1)</script> & <b>streets</b>"
+ERRORS = {"alpha": 0.3, "beta": 0.1}  # the share of pixels each fabricated model gets wrong
+TOML = """
+title = "{title}"
+batch_size = 4
+weights = "random"
+[space]
+lr = {{ log_uniform = [1e-4, 1e-2] }}
+weight_decay = {{ log_uniform = [1e-6, 1e-3] }}
+optimizer = {{ choice = ["adam", "sgd"] }}
+[baseline]
+lr = 0.5
+weight_decay = 1e-5
+optimizer = "adam"
+"""
+PROTOCOL = """
+title = "{title}"
+data = {{ size = [32, 64], streets = {{ train = 4, val = 8, size = [32, 64] }} }}
+search = {{ trials = 12, epochs = 3, train_images = 2, val_images = 1 }}
+final = {{ epochs = 4 }}
+"""
+
+
+def epoch(number: int, quality: float) -> EpochRecord:
+    seconds = EpochSeconds(0.1, 0.5, 0.2, 1.0, 0.1, 0.29, 0.01, 2.5)
+    iou = (None, *(quality for _ in CATEGORIES[1:]))
+    return EpochRecord(
+        number, 2 / number, 3 / number, 1 - quality, quality, quality, quality, iou, seconds, 40.0, 1.25 + number / 100
+    )
+
+
+def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, data: str) -> None:
+    study = trials.open_study(storage, asked, own, data, "2 train images")
+    slots.plan(study, own.space, asked.search, own.baseline)
+
+    def objective(trial: optuna.Trial) -> float:
+        params = sampling.suggest(trial, own.space)
+        trial.set_user_attr("device", "cpu (2 threads), fp32")
+        if trials.slot_of(trial) == 3:
+            raise trials.TrialFailed("diverged", "loss is nan in epoch 1")
+        quality = 0.3 + 0.1 * float(np.log10(params["lr"]) + 4) / 2
+        trials.report(trial, [epoch(n, quality * n / 3) for n in (1, 2, 3)])
+        return quality
+
+    trials.run(study, objective)
+
+
+def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packed.Dataset, record: Any) -> None:
+    folder = places.model_folder(record.name, 0)
+    truth = np.array(CATEGORY_OF_RAW, np.uint8)[data.val.labels]
+    generator = np.random.default_rng(0)
+    wrong = generator.random(truth.shape) < ERRORS[own.name]
+    predicted = np.where(wrong, generator.integers(0, 8, truth.shape), truth).astype(np.uint8)
+    cells = data.val.labels.astype(np.int64) * 8 + predicted
+    counted = np.stack([np.bincount(one.ravel(), minlength=256 * 8).reshape(256, 8) for one in cells])
+    confusions = metrics.rows(counted)
+    for name, categories in zip(data.val.names, predicted, strict=True):
+        path = folder / "masks" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask(categories).save(path)
+    np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(data.val.names))
+    found = metrics.scores(confusions.sum(0))
+    records = [epoch(n, found.miou * n / 4) for n in (1, 2, 3, 4)]
+    client = runs.client()
+    parent = runs.study_run(client, asked.name, record.name, {})
+    best = trials.best(record)
+    run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
+    for one in records:
+        runs.log_epoch(client, run, one)
+    histogram = [np.bincount(split.labels.ravel(), minlength=256) for split in (data.train, data.val)]
+    speed = SpeedCard("cpu", "fp32", 4, data.size, 100 + 300 * ERRORS[own.name], 1e4, 5e3, 120.0, 9.5, 741_080, 0.8)
+    card = ModelCard(
+        architecture=own.name,
+        title=own.title,
+        model={},
+        categories=CATEGORIES,
+        size=data.size,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        hyperparameters=Hyperparameters.from_params(best.params),
+        batch_size=4,
+        protocol=asked.name,
+        protocol_title=asked.title,
+        drawn=asked.drawn,
+        fingerprint=record.fingerprint,
+        data_fingerprint=data.fingerprint,
+        cache=data.folder.name,
+        weights=WeightsOrigin("random", "seed 0", "e8" * 32),
+        study=record.name,
+        trial=best.number,
+        slot=best.slot,
+        seed=0,
+        epochs=4,
+        train_images=4,
+        val_images=8,
+        best=records[-1],
+        last=records[-1],
+        majority_miou=metrics.majority_miou(*histogram),
+        speed=speed,
+        device="cpu (2 threads), fp32",
+        versions={"torch": "2.13.0"},
+        run_id=run,
+        seconds=12.5,
+        created=datetime(2031, 5, 6, 7, 8, tzinfo=UTC).isoformat(),
+    )
+    models.write_card(folder / "card.json", card)
+
+
+def keep(record: Any) -> None:
+    """Per-trial confusions, as a search may keep them: a share of the pixels that grows with the value is right."""
+    generator = np.random.default_rng(1)
+    for trial in record.trials:
+        if trial.value is None or trial.baseline:
+            continue
+        confusions = np.zeros((6, 35, 8), np.int64)
+        for image in confusions:
+            right = generator.binomial(1000, trial.value)
+            image[7, 1], image[7, 2] = right, 1000 - right  # road as flat, road as construction
+            image[11, 2] = 1000
+        folder = places.storage() / "trials" / record.name / f"slot{trial.slot}"
+        folder.mkdir(parents=True)
+        np.savez_compressed(
+            folder / "confusions.npz", confusions=confusions, names=np.array([f"s{i}" for i in range(6)])
+        )
+
+
+@pytest.fixture(scope="session")
+def fabricated(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -> Path:
+    """A folder with `storage/` and the protocol `fab/`: two architectures, searched and promoted."""
+    root = tmp_path_factory.mktemp("report")
+    shutil.copytree(made_databases, root / "storage")
+    folder = root / "fab"
+    folder.mkdir()
+    (folder / "protocol.toml").write_text(PROTOCOL.format(title=HOSTILE))
+    (folder / "alpha.toml").write_text(TOML.format(title="Alpha </script><i>net</i>"))
+    (folder / "beta.toml").write_text(TOML.format(title="Beta"))
+    streets.write(root / "data", 4, 8, 32, 64, seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGBENCH_STORAGE", str(root / "storage"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        asked = protocol.load(folder)
+        data = packed.prepare(root / "data", asked.data.size, places.cache())
+        storage = database.connect(places.studies_database())
+        for name in ERRORS:
+            own = protocol.load_architecture(folder, name)
+            search(storage, asked, own, data.fingerprint)
+            record = trials.record(storage, f"fab-{name}")
+            promote(asked, own, data, record)
+            keep(record)
+    return root
+
+
+@pytest.fixture(scope="session")
+def whole(fabricated: Path) -> ledgers.Ledgers:
+    """What the report reads of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGBENCH_STORAGE", str(fabricated / "storage"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return read(fabricated)
+
+
+@pytest.fixture
+def here(fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to spoil."""
+    shutil.copytree(fabricated, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.setenv("SEGBENCH_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def read(here: Path) -> ledgers.Ledgers:
+    """What the report reads of such a folder."""
+    return ledgers.read(here / "fab", "fab")
