@@ -30,3 +30,8 @@ def test_compile_is_refused_without_cuda() -> None:
 def test_unknown_device_names_the_others() -> None:
     with pytest.raises(UserError, match="try --device auto"):
         compute.choose("abacus")
+
+
+def test_denormal_numbers_count_as_zero_on_a_cpu() -> None:
+    compute.choose("cpu")
+    assert (torch.full((1000,), 1e-40) * 0.5).count_nonzero() == 0
