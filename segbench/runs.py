@@ -11,6 +11,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -45,6 +47,8 @@ def client() -> MlflowClient:
     try:
         # Two first uses at once corrupt the database for good.
         with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                _make(mlflow, file)
             made = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
             made.search_experiments(max_results=1)
             with contextlib.closing(sqlite3.connect(file, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection:
@@ -65,24 +69,31 @@ def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str
     """The id of the study's run, made on first use together with the protocol's experiment."""
     experiment = _experiment(mlflow, protocol)
     found = mlflow.search_runs([experiment], f"tags.study = '{study}' and tags.kind = 'study'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
-    made = mlflow.create_run(experiment, run_name=study, tags={**tags, "study": study, "kind": "study"})
-    mlflow.set_terminated(made.info.run_id)
-    return str(made.info.run_id)
+    every = {**tags, "study": study, "kind": "study"}
+    run = found[0] if found else mlflow.create_run(experiment, run_name=study, tags=every)
+    if run.info.status == "RUNNING":  # new, or of a process that was killed here
+        mlflow.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
 
 
 def nested_run(
     mlflow: MlflowClient, parent: str, name: str, tags: Mapping[str, str], params: Mapping[str, Scalar]
 ) -> str:
-    """The id of a new run inside `parent`, with its parameters."""
+    """The id of a new run inside `parent`, with its parameters. One that was made with the same tags and is still
+    empty is taken instead: its process was killed before it could remember the id."""
     from mlflow.entities import Param
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     experiment = mlflow.get_run(parent).info.experiment_id
-    made = mlflow.create_run(experiment, run_name=name, tags={**tags, MLFLOW_PARENT_RUN_ID: parent})
-    mlflow.log_batch(made.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-    return str(made.info.run_id)
+    all_tags = {**tags, MLFLOW_PARENT_RUN_ID: parent}
+    same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in all_tags.items() if key != "trial")
+    left = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' and {same}")
+    run = next((run for run in left if not run.data.metrics), None)
+    run = run or mlflow.create_run(experiment, run_name=name, tags=all_tags)
+    if "trial" in tags:  # Optuna's number changes with every attempt
+        mlflow.set_tag(run.info.run_id, "trial", tags["trial"])
+    mlflow.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    return str(run.info.run_id)
 
 
 def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
@@ -129,13 +140,17 @@ def ended(
     run: str,
     fine: tuple[type[BaseException], ...] = (),
     killed: tuple[type[BaseException], ...] = (),
+    lost: tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
     """Ends the run with what happens inside: FINISHED, also after the exceptions in `fine`; KILLED after those in
-    `killed` and after Ctrl-C; FAILED after any other."""
-    status = "KILLED"
+    `killed` and after Ctrl-C; FAILED after any other. After those in `lost` it is another process's to end."""
+    status: str | None = "KILLED"
     try:
         yield
         status = "FINISHED"
+    except lost:
+        status = None
+        raise
     except fine:
         status = "FINISHED"
         raise
@@ -145,7 +160,8 @@ def ended(
         status = "FAILED"
         raise
     finally:
-        mlflow.set_terminated(run, status)
+        if status:
+            mlflow.set_terminated(run, status)
 
 
 def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
@@ -187,6 +203,15 @@ def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:
         page = mlflow.search_runs(experiments, query, page_token=page.token)
         found += page
     return found
+
+
+def _make(mlflow: ModuleType, file: Path) -> None:
+    """MLflow makes its tables in many steps, and cannot go on where it was killed between two: so elsewhere first."""
+    partial = file.with_suffix(".partial")
+    for leftover in file.parent.glob(f"{partial.name}*"):
+        leftover.unlink()
+    mlflow.MlflowClient(f"sqlite:///{partial.resolve()}").search_experiments(max_results=1)
+    os.replace(partial, file)
 
 
 def _experiment(mlflow: MlflowClient, name: str) -> str:
