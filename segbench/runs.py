@@ -6,14 +6,15 @@ One experiment per protocol; in it one run per study; nested in that its trials 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from filelock import FileLock
 
@@ -26,7 +27,36 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SECONDS_TO_WAIT_FOR_A_LOCK = 60
+_SECONDS_TO_WAIT = 60  # for a database that is locked, or whose disk is full
+_SECONDS_BETWEEN_TRIES = 1
+_OUTAGE = "TEMPORARILY_UNAVAILABLE"  # MLflow's word for what its database refuses
+_Given, _Made = ParamSpec("_Given"), TypeVar("_Made")
 _UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
+
+
+def _patient(work: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    """Does the work again while MLflow's database cannot be used. It must bear being done twice."""
+
+    @functools.wraps(work)
+    def patient(*arguments: _Given.args, **options: _Given.kwargs) -> _Made:
+        from mlflow.exceptions import MlflowException
+
+        deadline = time.monotonic() + _SECONDS_TO_WAIT
+        while True:
+            try:
+                return work(*arguments, **options)
+            except MlflowException as error:
+                if error.error_code != _OUTAGE:
+                    raise
+                if time.monotonic() > deadline:
+                    reason = next(iter(str(error).strip().splitlines()), "")
+                    raise UserError(
+                        f"MLflow's database could not be used for {_SECONDS_TO_WAIT:.0f} s ({reason}). Once it can be, "
+                        "type the same command again to go on"
+                    ) from None
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+
+    return patient
 
 
 def client() -> MlflowClient:
@@ -38,7 +68,7 @@ def client() -> MlflowClient:
     import mlflow
 
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log as an error, they raise too
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
         return mlflow.MlflowClient(given)
@@ -65,6 +95,7 @@ def is_there() -> bool:
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or places.tracking_database().is_file()
 
 
+@_patient
 def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str, str]) -> str:
     """The id of the study's run, made on first use together with the protocol's experiment."""
     experiment = _experiment(mlflow, protocol)
@@ -76,6 +107,7 @@ def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str
     return str(run.info.run_id)
 
 
+@_patient
 def nested_run(
     mlflow: MlflowClient, parent: str, name: str, tags: Mapping[str, str], params: Mapping[str, Scalar]
 ) -> str:
@@ -96,6 +128,7 @@ def nested_run(
     return str(run.info.run_id)
 
 
+@_patient
 def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
     """Sets a run that was ended or killed running again; False where it is not there."""
     from mlflow.exceptions import MlflowException
@@ -106,16 +139,20 @@ def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
         mlflow.update_run(run, status="RUNNING")
         for key, value in tags.items():
             mlflow.set_tag(run, key, value)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code == _OUTAGE:
+            raise
         return False
     return True
 
 
+@_patient
 def steps(mlflow: MlflowClient, run: str) -> set[int]:
     """The epochs that `log_epoch` has logged: a step logged twice would be two points."""
     return {metric.step for metric in mlflow.get_metric_history(run, "miou")}
 
 
+@_patient
 def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
     """One epoch, in one synchronous call: an asynchronous one loses what is under way when the process is killed."""
     from mlflow.entities import Metric
@@ -125,6 +162,7 @@ def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
     mlflow.log_batch(run, metrics=metrics)
 
 
+@_patient
 def log_metrics(mlflow: MlflowClient, run: str, values: Mapping[str, float]) -> None:
     """Single numbers that belong to no epoch. Those that are there already stay as they are."""
     from mlflow.entities import Metric
@@ -161,7 +199,7 @@ def ended(
         raise
     finally:
         if status:
-            mlflow.set_terminated(run, status)
+            _patient(mlflow.set_terminated)(run, status)
 
 
 def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:

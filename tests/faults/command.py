@@ -22,7 +22,7 @@ import mlflow.store.tracking.sqlalchemy_store  # the imports of the commands, on
 import optuna_dashboard
 import torch
 
-from segbench import database, evaluation, examine, objective, promote, resume, search, speed, terminal, training
+from segbench import database, evaluation, examine, objective, promote, resume, runs, search, speed, terminal, training
 from segbench import checkpoint as checkpoint
 
 del mlflow, optuna_dashboard, search, promote, examine
@@ -42,7 +42,8 @@ class Instant(NamedTuple):
     name: str  # with dots for methods
     call: int = 1
     after: bool = False
-    what: str = "kill"  # or "stop", "terminate": a signal to itself; "nan", "memory": what the call gives
+    what: str = "kill"  # or "stop", "terminate": a signal to itself; "fill PATH": its disk is full from then on;
+    # "nan", "memory": what the call gives
 
 
 class Settings(NamedTuple):
@@ -53,7 +54,8 @@ class Settings(NamedTuple):
     share: float | None = float("inf")  # of the time that may go into checkpoints; None: the program's own
     instant: Instant | None = None
     file_bytes: int = 0  # the largest file it can write; 0 for any
-    heartbeat: tuple[float, float] = (60, 180)  # seconds: between two beats, and of grace
+    heartbeat: tuple[int, int] = (60, 180)  # seconds: between two beats, and of grace
+    patience: float = 60  # seconds that a database which cannot be used is waited for
     user: int = 0  # whom to become
     events: str = ""  # the file that takes what it is doing
 
@@ -66,7 +68,9 @@ def run(module: str, arguments: list[str], settings: Settings) -> None:
     if settings.share is not None:
         resume.SHARE = settings.share
         speed._SECONDS_PER_PART = 0.01
-    database.HEARTBEAT_SECONDS, database.GRACE_SECONDS = settings.heartbeat  # type: ignore[assignment]
+    database.HEARTBEAT_SECONDS, database.GRACE_SECONDS = settings.heartbeat
+    database._SECONDS_TO_WAIT_FOR_A_SERVER = settings.patience  # type: ignore[assignment]
+    runs._SECONDS_TO_WAIT = settings.patience  # type: ignore[assignment]
     if settings.events:
         _tell(settings.events)
     if settings.instant:
@@ -122,9 +126,18 @@ def _hurt(instant: Instant) -> None:
 
 
 def _signal(what: str) -> None:
+    if what.startswith("fill "):
+        _fill(what.removeprefix("fill "))
     number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "terminate": signal.SIGTERM}.get(what)
     if number:
         os.kill(os.getpid(), number)
+
+
+def _fill(path: str) -> None:
+    """Leaves no byte on its disk."""
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
 
 
 def _tell(events: str) -> None:

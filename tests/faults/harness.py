@@ -8,7 +8,8 @@ import json
 import multiprocessing
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +71,20 @@ class Place:
         text = self.said.read_text() if self.said.exists() else ""
         self.said.unlink(missing_ok=True)
         return text
+
+    def wait_for(self, event: str, times: int) -> None:
+        """Until a command has told so often of an event."""
+        self.wait_until(lambda: self.events.exists() and self.events.read_text().split().count(event) >= times)
+
+    def wait_until(self, truth: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 200
+        while not truth():
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.02)
+
+    def found(self) -> Found:
+        """All there is."""
+        return found(self)
 
     @property
     def ledger(self) -> database.Ledger:
