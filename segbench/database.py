@@ -87,6 +87,19 @@ class Ledger(RDBStorage):
             with contextlib.suppress(SQLAlchemyError):  # a lock whose connection is gone is gone too
                 connection.close()
 
+    def silent(self, study_id: int) -> dict[int, float]:
+        """The running trials without a heartbeat for GRACE_SECONDS by the database's clock, and for how many seconds
+        this process has seen them so by its own, which nobody can set."""
+        now = time.monotonic()
+        known = self._silent_since.get(study_id, {})
+        since = {trial_id: known.get(trial_id, now) for trial_id in self._get_stale_trial_ids(study_id)}
+        self._silent_since[study_id] = since
+        return {trial_id: now - first for trial_id, first in since.items()}
+
+    @functools.cached_property
+    def _silent_since(self) -> dict[int, dict[int, float]]:
+        return {}
+
     def _patiently(self, work: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + self.patience_seconds
         while True:

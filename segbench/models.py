@@ -31,9 +31,14 @@ class Promoted(NamedTuple):
 def promoted(protocol: str | None = None) -> list[Promoted]:
     """All promoted models, or one protocol's, in order of study and seed."""
     study = "*" if protocol is None else f"{protocol}-*"  # another protocol's broken card is not asked
-    cards = sorted((places.storage() / "models").glob(f"{study}/seed*/card.json"))
-    found = [Promoted(path.parent, read_card(path)) for path in cards]
+    folders = sorted((places.storage() / "models").glob(study))
+    found = [Promoted(path.parent, read_card(path)) for folder in folders for path in cards(folder)]
     return [one for one in found if protocol is None or one.card.protocol == protocol]
+
+
+def cards(folder: Path) -> list[Path]:
+    """Those of a study's finished promotions, in order of seed; a killed one leaves a .partial or .old beside them."""
+    return sorted(path for path in folder.glob("seed*/card.json") if not path.parent.suffix)
 
 
 def read_card(path: Path) -> ModelCard:

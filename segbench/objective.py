@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 import torch
 from filelock import FileLock
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from segbench import (
@@ -128,7 +129,8 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     trial.set_user_attr("run_id", run)
     trial.set_user_attr("device", job.compute.words)
     trials.remember_weights(trial, origin)
-    with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,), killed=(trials.Stopped,)):
+    lost = (UpdateFinishedTrialError,)  # this process was thought dead, and another goes on with its slot
+    with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,), killed=(trials.Stopped,), lost=lost):
         trial.set_user_attr("startup_seconds", time.perf_counter() - started)
         trial.set_user_attr("earlier_seconds", sum(record.seconds.total for record in kept.records))
         try:
@@ -179,16 +181,18 @@ def _run(trial: optuna.Trial, job: Job, kept: Kept, params: dict[str, Scalar]) -
 def _train(trial: optuna.Trial, job: Job, state: State, kept: Kept, run: str, show: Show) -> None:
     logged = runs.steps(job.mlflow, run)
     restored = state.epoch
+    known = len(trial.user_attrs.get("epochs", []))  # told by an earlier trial of the slot; never fewer from now on
     number = job.search.epochs
     records: list[EpochRecord] = []
     for record in kept.epochs(state, epochs(state, job.images, number, job.search.seed)):
         records.append(record)
-        trials.report(trial, records)
+        if record.epoch > known or record.epoch == number:
+            trials.report(trial, records)
         if record.epoch not in logged:
             runs.log_epoch(job.mlflow, run, record)
         show(trials.slot_of(trial), record)
         if restored <= record.epoch < number:
-            if trial.should_prune():
+            if known <= record.epoch and trial.should_prune():
                 raise optuna.TrialPruned(f"after epoch {record.epoch}")
             if stopping.requested():
                 kept.write(state)
@@ -214,12 +218,12 @@ def _keep_weights(trial: optuna.Trial, state: State, kept: Kept) -> None:
             if other != path and about.get("study") == study and (float(about["miou"]), -int(about["slot"])) > own:
                 path.unlink(missing_ok=True)
                 return
-            if other != path:
-                other.unlink()
         about = {"study": study, "miou": repr(own[0]), "slot": str(-own[1]), "epoch": str(best.record.epoch)}
         state.model.load_state_dict(best.weights)
         with _forgiving(path):
             checkpoint.save(state.model, path, about)
+            for other in set(kept.folder.parent.glob("slot*/best.safetensors")) - {path}:
+                other.unlink()
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def _models(names: list[str] | None) -> list[Promoted]:
 def _write(image: NDArray[np.uint8], categories: NDArray[np.uint8], out: Path, stem: str, one: Promoted) -> None:
     from segbench import pictures
 
-    seed = f"-{one.folder.name}" if len(list(one.folder.parent.glob("seed*/card.json"))) > 1 else ""
+    seed = f"-{one.folder.name}" if len(models.cards(one.folder.parent)) > 1 else ""
     start = out / f"{stem}-{one.card.study}{seed}"
     pictures.mask(categories).save(f"{start}-mask.png")
     pictures.overlay(image, categories).save(f"{start}-overlay.png")

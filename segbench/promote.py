@@ -109,7 +109,8 @@ def _promote_alone(plan: Plan, data: Dataset, seed: int, device: Compute, folder
     chosen = subset.draw_final(data, plan.protocol.final)
     hyperparameters = Hyperparameters.from_params(plan.trial.params)
     if _is_done(folder, plan, hyperparameters, chosen):
-        resume.clear(folder)  # left by a process that was killed in its very last step
+        resume.clear(folder)  # left by a process that was killed in its very last steps
+        shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
         return
     terminal.say(

@@ -6,12 +6,15 @@ One experiment per protocol; in it one run per study; nested in that its trials 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from filelock import FileLock
 
@@ -24,7 +27,36 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SECONDS_TO_WAIT_FOR_A_LOCK = 60
+_SECONDS_TO_WAIT = 60  # for a database that is locked, or whose disk is full
+_SECONDS_BETWEEN_TRIES = 1
+_OUTAGE = "TEMPORARILY_UNAVAILABLE"  # MLflow's word for what its database refuses
+_Given, _Made = ParamSpec("_Given"), TypeVar("_Made")
 _UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
+
+
+def _patient(work: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    """Does the work again while MLflow's database cannot be used. It must bear being done twice."""
+
+    @functools.wraps(work)
+    def patient(*arguments: _Given.args, **options: _Given.kwargs) -> _Made:
+        from mlflow.exceptions import MlflowException
+
+        deadline = time.monotonic() + _SECONDS_TO_WAIT
+        while True:
+            try:
+                return work(*arguments, **options)
+            except MlflowException as error:
+                if error.error_code != _OUTAGE:
+                    raise
+                if time.monotonic() > deadline:
+                    reason = next(iter(str(error).strip().splitlines()), "")
+                    raise UserError(
+                        f"MLflow's database could not be used for {_SECONDS_TO_WAIT:.0f} s ({reason}). Once it can be, "
+                        "type the same command again to go on"
+                    ) from None
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+
+    return patient
 
 
 def client() -> MlflowClient:
@@ -36,7 +68,7 @@ def client() -> MlflowClient:
     import mlflow
 
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log as an error, they raise too
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
         return mlflow.MlflowClient(given)
@@ -45,6 +77,8 @@ def client() -> MlflowClient:
     try:
         # Two first uses at once corrupt the database for good.
         with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                _make(mlflow, file)
             made = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
             made.search_experiments(max_results=1)
             with contextlib.closing(sqlite3.connect(file, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection:
@@ -61,30 +95,40 @@ def is_there() -> bool:
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or places.tracking_database().is_file()
 
 
+@_patient
 def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str, str]) -> str:
     """The id of the study's run, made on first use together with the protocol's experiment."""
     experiment = _experiment(mlflow, protocol)
     found = mlflow.search_runs([experiment], f"tags.study = '{study}' and tags.kind = 'study'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
-    made = mlflow.create_run(experiment, run_name=study, tags={**tags, "study": study, "kind": "study"})
-    mlflow.set_terminated(made.info.run_id)
-    return str(made.info.run_id)
+    every = {**tags, "study": study, "kind": "study"}
+    run = found[0] if found else mlflow.create_run(experiment, run_name=study, tags=every)
+    if run.info.status == "RUNNING":  # new, or of a process that was killed here
+        mlflow.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
 
 
+@_patient
 def nested_run(
     mlflow: MlflowClient, parent: str, name: str, tags: Mapping[str, str], params: Mapping[str, Scalar]
 ) -> str:
-    """The id of a new run inside `parent`, with its parameters."""
+    """The id of a new run inside `parent`, with its parameters. One that was made with the same tags and is still
+    empty is taken instead: its process was killed before it could remember the id."""
     from mlflow.entities import Param
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     experiment = mlflow.get_run(parent).info.experiment_id
-    made = mlflow.create_run(experiment, run_name=name, tags={**tags, MLFLOW_PARENT_RUN_ID: parent})
-    mlflow.log_batch(made.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-    return str(made.info.run_id)
+    all_tags = {**tags, MLFLOW_PARENT_RUN_ID: parent}
+    same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in all_tags.items() if key != "trial")
+    left = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' and {same}")
+    run = next((run for run in left if not run.data.metrics), None)
+    run = run or mlflow.create_run(experiment, run_name=name, tags=all_tags)
+    if "trial" in tags:  # Optuna's number changes with every attempt
+        mlflow.set_tag(run.info.run_id, "trial", tags["trial"])
+    mlflow.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    return str(run.info.run_id)
 
 
+@_patient
 def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
     """Sets a run that was ended or killed running again; False where it is not there."""
     from mlflow.exceptions import MlflowException
@@ -95,16 +139,20 @@ def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
         mlflow.update_run(run, status="RUNNING")
         for key, value in tags.items():
             mlflow.set_tag(run, key, value)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code == _OUTAGE:
+            raise
         return False
     return True
 
 
+@_patient
 def steps(mlflow: MlflowClient, run: str) -> set[int]:
     """The epochs that `log_epoch` has logged: a step logged twice would be two points."""
     return {metric.step for metric in mlflow.get_metric_history(run, "miou")}
 
 
+@_patient
 def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
     """One epoch, in one synchronous call: an asynchronous one loses what is under way when the process is killed."""
     from mlflow.entities import Metric
@@ -114,6 +162,7 @@ def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
     mlflow.log_batch(run, metrics=metrics)
 
 
+@_patient
 def log_metrics(mlflow: MlflowClient, run: str, values: Mapping[str, float]) -> None:
     """Single numbers that belong to no epoch. Those that are there already stay as they are."""
     from mlflow.entities import Metric
@@ -129,13 +178,17 @@ def ended(
     run: str,
     fine: tuple[type[BaseException], ...] = (),
     killed: tuple[type[BaseException], ...] = (),
+    lost: tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
     """Ends the run with what happens inside: FINISHED, also after the exceptions in `fine`; KILLED after those in
-    `killed` and after Ctrl-C; FAILED after any other."""
-    status = "KILLED"
+    `killed` and after Ctrl-C; FAILED after any other. After those in `lost` it is another process's to end."""
+    status: str | None = "KILLED"
     try:
         yield
         status = "FINISHED"
+    except lost:
+        status = None
+        raise
     except fine:
         status = "FINISHED"
         raise
@@ -145,7 +198,8 @@ def ended(
         status = "FAILED"
         raise
     finally:
-        mlflow.set_terminated(run, status)
+        if status:
+            _patient(mlflow.set_terminated)(run, status)
 
 
 def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
@@ -187,6 +241,15 @@ def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:
         page = mlflow.search_runs(experiments, query, page_token=page.token)
         found += page
     return found
+
+
+def _make(mlflow: ModuleType, file: Path) -> None:
+    """MLflow makes its tables in many steps, and cannot go on where it was killed between two: so elsewhere first."""
+    partial = file.with_suffix(".partial")
+    for leftover in file.parent.glob(f"{partial.name}*"):
+        leftover.unlink()
+    mlflow.MlflowClient(f"sqlite:///{partial.resolve()}").search_experiments(max_results=1)
+    os.replace(partial, file)
 
 
 def _experiment(mlflow: MlflowClient, name: str) -> str:

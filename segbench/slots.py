@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from segbench import database, sampling
+from segbench import database, owners, sampling
 from segbench.owners import Owner
 from segbench.protocol import Search, Space
 from segbench.records import Scalar
@@ -60,7 +60,8 @@ def mend(study: optuna.Study) -> list[str]:
     """Ends the running trials whose process is gone and queues their slots again, unless that happened too often.
 
     A process is gone where this host does not know it any more, or where it has sent no heartbeat for database's
-    GRACE_SECONDS. Returns what was done, a line each.
+    GRACE_SECONDS; one of this host has two beats more, for its clock may have been set. Returns what was done, a line
+    each.
     """
     if not _stale(study) and not _left_alone(study):
         return []
@@ -125,9 +126,16 @@ def _mend(study: optuna.Study) -> list[str]:
 
 def _stale(study: optuna.Study) -> list[FrozenTrial]:
     """The running trials whose process is gone."""
-    silent = set(database.ledger_of(study)._get_stale_trial_ids(study._study_id))
+    silent = database.ledger_of(study).silent(study._study_id)
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [t for t in running if t._trial_id in silent or _is_deserted(t)]
+    return [t for t in running if _is_silent(t, silent) or _is_deserted(t)]
+
+
+def _is_silent(trial: FrozenTrial, silent: Mapping[int, float]) -> bool:
+    """Where its process is still there it hangs, or somebody has set the clock: then its next beat will tell."""
+    owner = Owner.parse(trial.user_attrs.get("owner", ""))
+    here = owner is not None and owner.host == owners.here()
+    return silent.get(trial._trial_id, -1) >= (2 * database.HEARTBEAT_SECONDS if here else 0)
 
 
 def _is_deserted(trial: FrozenTrial) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import re
 import signal
 import sys
@@ -40,6 +41,16 @@ def run(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader, such as `head`, has seen enough
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "a disk"
+        print(
+            f"segbench: error: {where}: {error.strerror}. Free some space and type the same command again: it goes on "
+            "where it stopped",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

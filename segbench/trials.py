@@ -12,7 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from segbench import database, owners, sampling, slots, terminal
+from segbench import database, owners, sampling, slots, stopping, terminal
 from segbench.database import Ledger, Lost
 from segbench.errors import UserError
 from segbench.protocol import DRAWN, Architecture, Protocol, fingerprint
@@ -54,15 +54,15 @@ def open_study(
         )
         known = study.user_attrs
         _require_same(study.study_name, known, identity)
-        description = {"protocol": to_json(protocol), "architecture": to_json(architecture), "subset": subset}
-        for key, content in {**identity, **description}.items():
-            if known.get(key) != content:
-                study.set_user_attr(key, content)
-        if not known:
+        if "fingerprint" not in known:  # set last: a process that was killed in here leaves all to the next
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(["mIoU"])
             _write_note(study, protocol, architecture, subset)
+        description = {"protocol": to_json(protocol), "architecture": to_json(architecture), "subset": subset}
+        for key, content in {**description, **dict(reversed(identity.items()))}.items():
+            if known.get(key) != content:
+                study.set_user_attr(key, content)
     return study
 
 
@@ -79,6 +79,8 @@ def run(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> None
     """
     owner, waits = str(owners.me()), False
     while True:
+        if stopping.requested():
+            raise Stopped
         for line in slots.mend(study):
             terminal.say(line)
         trial = slots.claim(study, owner)

@@ -1,0 +1,87 @@
+"""Processes that hang, clocks that are set, and trainings that cannot go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from segbench import database, owners, slots, trials
+from tests import worker
+from tests.faults.command import Instant
+from tests.faults.harness import Found, Place, assert_whole
+
+SHORT = (1, 2)  # seconds: between two heartbeats, and of grace
+
+
+def test_a_process_that_hangs_is_replaced_and_writes_nothing_when_it_wakes(place: Place, searched: Found) -> None:
+    hangs = place.start("search", Instant("segbench.training", "_pass", 2, what="stop"), heartbeat=SHORT)
+    place.wait_until(lambda: owners.Owner.of(hangs.pid) and _state(hangs.pid) == "T")
+    waits = place.start("search", Instant("segbench.slots", "claim", 2))  # killed when the other slot is done
+    waits.join(200)
+    patient = place.start("search")
+    place.wait_until(lambda: "waiting for 1 more" in place.said.read_text())
+    os.kill(patient.pid or 0, signal.SIGTERM)
+    patient.join(60)
+    assert patient.exitcode == 128 + signal.SIGTERM
+    place.output()
+    assert place.run("search", heartbeat=SHORT) == 0
+    assert f"{hangs.pid}" in place.output()
+    assert_whole(place, searched)
+    os.kill(hangs.pid or 0, signal.SIGCONT)
+    hangs.join(200)
+    assert hangs.exitcode == 0, place.output()
+    assert_whole(place, searched)
+
+
+def _state(pid: int | None) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = database.connect(tmp_path / "studies.db")
+    study = worker.study(ledger, 1)
+    trial = slots.claim(study, str(owners.me()))
+    assert trial is not None
+
+    def set_the_clock() -> None:
+        with ledger.engine.begin() as connection:
+            connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'"))
+
+    now = time.monotonic()
+    monkeypatch.setattr(database.time, "monotonic", lambda: now)
+    set_the_clock()
+    assert slots.mend(study) == []
+    now += database.HEARTBEAT_SECONDS  # by now it has beaten
+    ledger.record_heartbeat(trial._trial_id)
+    assert slots.mend(study) == []
+    set_the_clock()
+    assert slots.mend(study) == []
+    now += 2 * database.HEARTBEAT_SECONDS - 1
+    assert slots.mend(study) == []
+    now += 2  # it hangs
+    assert slots.mend(study) == [f"slot 0: {owners.me()} is gone; queued again"]
+
+
+@pytest.mark.parametrize(
+    ("what", "state"), [("nan", "diverged"), ("memory", "out of memory")]
+)
+def test_a_training_that_cannot_go_on_spends_its_slot_alone(
+    what: str, state: str, place: Place, searched: Found
+) -> None:
+    assert place.run("search", Instant("segbench.training", "_pass", 2, what=what)) == 0, place.output()
+    assert place.run("search") == 0
+    name = trials.names(place.ledger)[0]
+    failed, fine = trials.record(place.ledger, name).trials
+    assert (failed.state, failed.slot, len(failed.epochs)) == (state, 0, 1)
+    key = f"{name} {fine.slot}"
+    expected = searched._replace(
+        slots={f"{name} 0": (state, None, dict(failed.params), searched.slots[f"{name} 0"][3][:1]),
+               key: searched.slots[key]},
+        weights={path.replace("slot0", "slot1"): "" for path in searched.weights},
+    )  # fmt: skip
+    assert_whole(place, expected._replace(weights=place.found().weights))
