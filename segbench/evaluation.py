@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segbench import metrics
+from segbench import distributed, metrics
 from segbench.architectures.segmenter import Segmenter
 from segbench.compute import Compute
-from segbench.data.batches import Batches
+from segbench.data.batches import Batch, Batches
 from segbench.inference import resize
 from segbench.labels import CATEGORIES
 
@@ -34,23 +35,47 @@ def evaluate(
 ) -> Evaluation:
     """Scores the model, in evaluation mode, on every image once. `see` is given each batch's (B, H, W) int64
     predicted categories, in order."""
+    return _joined([_pass(model, batches, compute, see)], batches.images)
+
+
+def evaluate_together(model: Segmenter, batches: Batches, compute: Compute) -> Evaluation:
+    """The same, with the batches dealt out among the processes of the group; all of them get all of it."""
+    own = batches.every(distributed.size(), distributed.rank())
+    return _joined(distributed.gather(_pass(model, own, compute)), batches.images)
+
+
+class _Part(NamedTuple):
+    loss: float  # sum over the images
+    nll: float
+    confusions: list[NDArray[np.int64]]  # of each batch, (B, 35, 8)
+
+
+def _pass(
+    model: Segmenter, batches: Iterable[Batch], compute: Compute, see: Callable[[Tensor], None] | None = None
+) -> _Part:
     model.eval()
     loss = torch.zeros((), device=compute.device)
     nll = torch.zeros((), device=compute.device)
     counts = []
     with torch.inference_mode():
-        for images, labels, raw in batches:
+        for batch in batches:
             with compute.autocast():
-                outputs = model(images)
-            loss += sum(model.losses(outputs, labels).values()) * len(images)
-            scores = resize(model.scores(outputs), labels.shape[-2:])
-            nll += F.nll_loss(model.log_probabilities(scores), labels) * len(images)
+                outputs = model(batch.images)
+            loss += sum(model.losses(outputs, batch.labels).values()) * len(batch.images)
+            scores = resize(model.scores(outputs), batch.labels.shape[-2:])
+            nll += F.nll_loss(model.log_probabilities(scores), batch.labels) * len(batch.images)
             predicted = scores.argmax(1)
-            counts.append(_count(raw, predicted))
+            counts.append(_count(batch.raw, predicted))
             if see:
                 see(predicted)
-    by_raw_id = torch.cat(counts).cpu().numpy()
-    return Evaluation(float(loss) / batches.images, float(nll) / batches.images, metrics.rows(by_raw_id))
+    return _Part(float(loss), float(nll), [metrics.rows(count.cpu().numpy()) for count in counts])
+
+
+def _joined(parts: list[_Part], images: int) -> Evaluation:
+    """The parts' batches, dealt out in turn, back in order."""
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*(part.confusions for part in parts)))
+    confusions = np.concatenate([confusion for confusion in turns if confusion is not None])
+    return Evaluation(sum(p.loss for p in parts) / images, sum(p.nll for p in parts) / images, confusions)
 
 
 def _count(raw: Tensor, predicted: Tensor) -> Tensor:

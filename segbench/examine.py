@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from segbench import checkpoint, evaluation, inference, metrics, pictures, speed
+from segbench import checkpoint, distributed, evaluation, inference, metrics, pictures, speed
 from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from segbench.data.packed import Dataset
 from segbench.errors import UserError
@@ -119,7 +119,7 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         last=records[-1],
         majority_miou=metrics.majority_miou(train, val),
         speed=measured,
-        device=trained.state.compute.words,
+        device=distributed.times(trained.state.compute.words),
         versions={name: version(name) for name in _VERSIONS},
         run_id=trained.run,
         seconds=time.perf_counter() - trained.started,

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from segbench import global_batch
+
 _CLASS, _MASK, _DICE = 2.0, 5.0, 5.0  # weights of the terms, in the loss and in the matching cost alike
 _NO_OBJECT = 0.1  # weight of the class "no object" in the cross-entropy
 _POINTS = 12_544  # the original's number of points: a dice sum over N pixels is scaled to it, as 1 is added to it
@@ -58,7 +60,8 @@ def loss(class_logits: Tensor, mask_logits: Tensor, labels: Tensor) -> Terms:
     # index_select, as its gradient is written row by row; that of general indexing is accumulated element by element.
     logits = mask_logits.flatten(0, 2).index_select(0, matches.rows).flatten(1).float()
     wanted = targets.flatten(0, 1).index_select(0, matches.images * classes + matches.classes).flatten(1)
-    return Terms(_class_term(class_logits, matches), *_mask_terms(logits, wanted, max(matches.targets, 1)))
+    number = global_batch.spread(matches.targets, len(labels), labels.device)
+    return Terms(_class_term(class_logits, matches), *_mask_terms(logits, wanted, number))
 
 
 def shares(labels: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
@@ -121,10 +124,13 @@ def _class_term(class_logits: Tensor, matches: Matches) -> Tensor:
     weight = torch.ones(no_object + 1, device=logits.device)
     weight[no_object] = _NO_OBJECT
     # Each layer has as many matches, hence the same sum of weights: the mean over all is the mean of the layers' means.
-    return _CLASS * len(class_logits) * F.cross_entropy(logits, wanted, weight)
+    matched = len(matches.rows)
+    present = matched + _NO_OBJECT * (len(logits) - matched)
+    weights = global_batch.spread(present, class_logits.shape[1], class_logits.device)
+    return _CLASS * len(class_logits) * F.cross_entropy(logits, wanted, weight, reduction="sum") / weights
 
 
-def _mask_terms(logits: Tensor, wanted: Tensor, targets: int) -> tuple[Tensor, Tensor]:
+def _mask_terms(logits: Tensor, wanted: Tensor, targets: Tensor | float) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy and dice of matched masks, each divided by `targets`. logits, wanted: (M, N) float32."""
     weight = _weight(logits.detach())
     mask = F.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="sum")

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from segbench import (
     architectures,
     checkpoint,
+    distributed,
     places,
     resume,
     runs,
@@ -242,6 +243,8 @@ def epochs(state: State, images: Images, number: int, seed: int) -> Iterator[Epo
     except training.Diverged as error:
         raise trials.TrialFailed("diverged", str(error)) from error
     except (RuntimeError, MemoryError) as error:
+        if lost := distributed.lost(error):
+            raise lost from error
         if not out_of_memory(error):
             raise
         if torch.cuda.is_available():

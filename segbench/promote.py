@@ -2,6 +2,7 @@
 
     python -m segbench.promote deeplab
     python -m segbench.promote                       every architecture of the protocol, in turn
+    torchrun --nproc-per-node 4 -m segbench.promote  each on four GPUs, to the same result
 
 Every epoch goes to MLflow; the model, its card, its masks and its per-image confusions go to storage/models.
 """
@@ -11,17 +12,20 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench import models, options, places, stopping, terminal
+from segbench import distributed, models, options, places, stopping, terminal
 from segbench import protocol as protocols
 from segbench.errors import UserError
 from segbench.protocol import Architecture, Protocol, fingerprint
-from segbench.records import Hyperparameters, StudyRecord, WeightsOrigin, to_json
+from segbench.records import EpochRecord, Hyperparameters, StudyRecord, WeightsOrigin, to_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import argparse
 
+    from filelock import BaseFileLock
     from mlflow import MlflowClient
 
     from segbench.compute import Compute
@@ -37,23 +41,46 @@ def main(argv: list[str] | None = None) -> int:
     """Promotes the best trial of each architecture."""
     arguments = options.parse(options.parser(__doc__), argv)
     protocol, chosen = options.read(arguments)
-
-    from segbench import compute, database, dataset, trials
-
-    storage = database.connect(places.studies_database(arguments.study_db))
-    plans = [_plan(trials.record(storage, trials.study_name(protocol, one)), protocol, one) for one in chosen]
-    device = compute.choose(arguments.device, arguments.compile)
-    if protocol.drawn:
-        terminal.banner(protocols.DRAWN)
-    data = dataset.ready(protocol, arguments.data)
-    for plan in plans:
-        for seed in protocol.final.seeds:
-            _promote(plan, data, seed, device)
-    _table(protocol)
+    _require_images_for_all(chosen, arguments)
+    with distributed.joined(arguments.device) as device:
+        _promote_all(protocol, chosen, device, arguments)
+    if distributed.is_main():
+        _table(protocol)
     terminal.next_command(
         "python -m segbench.report" + options.protocol_again(arguments) + options.study_db_again(arguments)
     )
     return 0
+
+
+def _require_images_for_all(chosen: list[Architecture], arguments: argparse.Namespace) -> None:
+    processes = distributed.size()
+    if processes > 1 and arguments.compile:
+        raise UserError(f"--compile is for one process; {processes} were started, so drop it")
+    for architecture in chosen:
+        if architecture.batch_size < processes:
+            raise UserError(
+                f"{architecture.name}.toml has batch_size {architecture.batch_size}, which {processes} processes "
+                f"cannot share; start at most {architecture.batch_size}"
+            )
+
+
+def _promote_all(
+    protocol: Protocol, chosen: list[Architecture], device_name: str, arguments: argparse.Namespace
+) -> None:
+    from segbench import compute, database, dataset, trials
+
+    def plan() -> list[Plan]:
+        storage = database.connect(places.studies_database(arguments.study_db))
+        return [_plan(trials.record(storage, trials.study_name(protocol, one)), protocol, one) for one in chosen]
+
+    plans = distributed.on_main(plan)
+    device = compute.choose(device_name, arguments.compile)
+    if protocol.drawn:
+        terminal.banner(protocols.DRAWN)
+    data = distributed.main_first(lambda: dataset.ready(protocol, arguments.data))
+    for one in plans:
+        for seed in protocol.final.seeds:
+            _promote(one, data, seed, device)
 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture) -> Plan:
@@ -83,7 +110,7 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture) ->
 
 
 def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     if data.fingerprint != plan.study.data_fingerprint:
         raise UserError(
@@ -91,10 +118,20 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
             f"now {data.fingerprint}); give the same with --data, or search again under a copied protocol"
         )
     folder = places.model_folder(plan.study.name, seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"), blocking=False)
+    distributed.on_main(lambda: _acquire(lock, plan, seed))
     try:
-        with FileLock(folder.with_suffix(".lock"), blocking=False):
-            _promote_alone(plan, data, seed, device, folder)
+        _promote_locked(plan, data, seed, device, folder)
+    finally:
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
+    from filelock import Timeout
+
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire()
     except Timeout:
         raise UserError(
             f"'{plan.study.name}', seed {seed}, is being promoted by another process; let it end, or stop it and type "
@@ -102,13 +139,13 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
         ) from None
 
 
-def _promote_alone(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
+def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
     from segbench import examine, objective, resume, runs, training
     from segbench.data import subset
 
     chosen = subset.draw_final(data, plan.protocol.final)
     hyperparameters = Hyperparameters.from_params(plan.trial.params)
-    if _is_done(folder, plan, hyperparameters, chosen):
+    if distributed.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen)):
         resume.clear(folder)  # left by a process that was killed in its very last steps
         shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
@@ -118,16 +155,21 @@ def _promote_alone(plan: Plan, data: Dataset, seed: int, device: Compute, folder
     )
     started = time.perf_counter()
     images = objective.Images.of(data, chosen, plan.architecture.batch_size, device)
-    model, origin = objective.build(plan.architecture, hyperparameters, seed)
+    model, origin = distributed.main_first(lambda: objective.build(plan.architecture, hyperparameters, seed))
     state = training.begin(model, hyperparameters, device)
     partial = folder.with_suffix(".partial")
     kept = resume.Kept(partial, _identity(plan, data, images, origin, seed, device))
     kept.restore(state)
+    if len(set(distributed.gather(state.epoch))) > 1:
+        raise UserError(f"not every process finds the checkpoint in {partial}; all need the same SEGBENCH_STORAGE")
+    if not distributed.is_main():
+        _train(plan, state, images, seed, kept, lambda record: None)
+        return
     earlier = sum(record.seconds.total for record in kept.records)
     mlflow = runs.client()
     run = _run(plan, mlflow, kept, seed)
     with runs.ended(mlflow, run):
-        _train(plan, state, images, seed, mlflow, run, kept)
+        _train(plan, state, images, seed, kept, _log(mlflow, run))
         trained = examine.Trained(plan, state, kept, hyperparameters, origin, seed, run, started - earlier)
         card = examine.examine(trained, images, data)
         numbers = {f"speed/{k}": float(v) for k, v in to_json(card.speed).items() if isinstance(v, (int, float))}
@@ -159,20 +201,31 @@ def _run(plan: Plan, mlflow: MlflowClient, kept: Kept, seed: int) -> str:
     return run
 
 
-def _train(plan: Plan, state: State, images: Images, seed: int, mlflow: MlflowClient, run: str, kept: Kept) -> None:
+def _log(mlflow: MlflowClient, run: str) -> Callable[[EpochRecord], None]:
+    """What logs those epochs that are not in the run yet."""
+    from segbench import runs
+
+    logged = runs.steps(mlflow, run)
+
+    def log(record: EpochRecord) -> None:
+        if record.epoch not in logged:
+            runs.log_epoch(mlflow, run, record)
+
+    return log
+
+
+def _train(plan: Plan, state: State, images: Images, seed: int, kept: Kept, log: Callable[[EpochRecord], None]) -> None:
     """All epochs, also those of before a kill. Raises UserError where training cannot go on."""
-    from segbench import objective, runs, trials
+    from segbench import objective, trials
 
     number = plan.protocol.final.epochs
-    logged = runs.steps(mlflow, run)
     try:
         with terminal.progress(plan.architecture.name, number) as advance, stopping.graceful():
             for record in kept.epochs(state, objective.epochs(state, images, number, seed)):
-                if record.epoch not in logged:
-                    runs.log_epoch(mlflow, run, record)
+                log(record)
                 best = kept.best.record.miou
                 advance(f"mIoU {record.miou:.3f}, best {best:.3f}, {record.images_per_second:.1f} images/s")
-                if stopping.requested():
+                if stopping.agreed():
                     kept.write(state)
                     raise stopping.interrupt()
     except trials.TrialFailed as failure:

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segbench import checkpoint, terminal
+from segbench import checkpoint, distributed, terminal
 from segbench.records import EpochRecord, EpochSeconds, from_json, to_json
 from segbench.training import State
 
@@ -48,7 +48,10 @@ def identity(*parts: Any) -> str:
 
 
 class Kept:
-    """What is kept of one training. `best` and `records` are those of all epochs so far."""
+    """What is kept of one training. `best` and `records` are those of all epochs so far.
+
+    Of several processes that train together all read, and the main one writes.
+    """
 
     def __init__(self, folder: Path, identity: str) -> None:
         """`identity`: a checkpoint of another one is not used."""
@@ -106,7 +109,7 @@ class Kept:
 
     def write(self, state: State) -> None:
         """Keeps what has not been kept yet. A full disk does not end the training: it warns once."""
-        if self._written == state.epoch:
+        if self._written == state.epoch or not distributed.is_main():
             return
         tensors = self._tensors(state)
         content = {"identity": self._identity, "epochs": to_json(self.records), "best": self.best.record.epoch}

@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from segbench import options, places, stopping, terminal
+from segbench import distributed, options, places, stopping, terminal
 from segbench import protocol as protocols
 from segbench.errors import UserError
 from segbench.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     """Searches each architecture in turn."""
     arguments = _arguments(argv)
+    distributed.refuse("search", "say --workers N instead")
     protocol, chosen = options.read(arguments)
     protocol = _overridden(protocol, arguments)
     if arguments.weights:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from segbench import distributed
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MESSAGE = b"\nsegbench: stopping after this epoch; press Ctrl-C again to stop at once\n"
 _asked: int | None = None  # the first signal
@@ -39,6 +41,11 @@ def requested() -> bool:
     return _asked is not None
 
 
+def agreed() -> bool:
+    """Whether any process of the group was asked to stop. They must all ask, at the same moment."""
+    return any(distributed.gather(requested()))
+
+
 def interrupt() -> KeyboardInterrupt:
     """What ends the command when all is kept; `terminal.run` makes it exit as the first signal would have."""
     return KeyboardInterrupt(_asked or signal.SIGINT)
@@ -49,4 +56,5 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _asked is not None:
         raise KeyboardInterrupt(number)
     _asked = number
-    os.write(2, _MESSAGE)  # print could be in the middle of another print
+    if distributed.is_main():
+        os.write(2, _MESSAGE)  # print could be in the middle of another print

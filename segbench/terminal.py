@@ -1,4 +1,7 @@
-"""What a command shows and how it ends: errors as one line, progress, the next command to type."""
+"""What a command shows and how it ends: errors as one line, progress, the next command to type.
+
+Of several processes that train together only the main one shows anything.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from segbench import distributed
 from segbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,10 +37,10 @@ def run(main: Callable[[], int]) -> int:
     try:
         return main()
     except UserError as error:
-        print(f"segbench: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(f"error: {' '.join(str(error).split())}")
         return 2
     except KeyboardInterrupt as stop:
-        print("segbench: stopped. Type the same command again: it goes on where it stopped", file=sys.stderr)
+        _complain("stopped. Type the same command again: it goes on where it stopped")
         return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
     except BrokenPipeError:
         sys.stderr.close()  # the reader, such as `head`, has seen enough
@@ -66,7 +70,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def configure(arguments: argparse.Namespace) -> None:
     """Obeys the common options."""
     global _quiet
-    _quiet = bool(arguments.quiet)
+    _quiet = bool(arguments.quiet) or not distributed.is_main()
 
 
 def say(text: str = "") -> None:
@@ -82,7 +86,7 @@ def banner(text: str) -> None:
 
 def warn(text: str) -> None:
     """A line about what went wrong without ending the work; shown with --quiet too."""
-    print(f"segbench: warning: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    _complain(f"warning: {' '.join(text.split())}")
 
 
 def next_command(command: str) -> None:
@@ -107,7 +111,7 @@ def console() -> Console:
     """Rich's console: colours and live displays on a terminal, plain text elsewhere; NO_COLOR is honoured."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140, emoji=False)
+    return Console(width=None if sys.stdout.isatty() else 140, emoji=False, quiet=not distributed.is_main())
 
 
 @contextlib.contextmanager
@@ -122,6 +126,11 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
         yield from _live(label, total, done)
     else:
         yield from _plain(label, total, done)
+
+
+def _complain(text: str) -> None:
+    if distributed.is_main():
+        print(f"segbench: {text}", file=sys.stderr, flush=True)
 
 
 def _live(label: str, total: int, done: int) -> Iterator[Advance]:

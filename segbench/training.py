@@ -7,18 +7,20 @@ for record in fit(state, train, val, epochs=10, seed=0): ...
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from segbench import distributed, global_batch
 from segbench.architectures.segmenter import Segmenter
 from segbench.compute import Compute
 from segbench.data.batches import Batches
 from segbench.errors import UserError
-from segbench.evaluation import Evaluation, evaluate
+from segbench.evaluation import Evaluation, evaluate_together
 from segbench.records import EpochRecord, EpochSeconds, Hyperparameters
 from segbench.stopwatch import Stopwatch
 
@@ -36,6 +38,7 @@ class State:
     model: Segmenter
     optimizer: Optimizer
     compute: Compute
+    forward: Callable[[Tensor], Any]  # the model's; with several processes the one that also joins their gradients
     epoch: int = 0  # finished ones
     evaluation: Evaluation | None = None  # of the last of them
 
@@ -65,13 +68,18 @@ def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) 
     model.to(compute.device)
     if compute.compiled:
         model.compile()
-    return State(model, _optimizer(model, hyperparameters), compute)
+    forward: Callable[[Tensor], Any] = model
+    if distributed.size() > 1:
+        global_batch.share_norms(model, compute.device)
+        forward = global_batch.parallel(model)
+    return State(model, _optimizer(model, hyperparameters), compute, forward)
 
 
 def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -> Iterator[EpochRecord]:
     """Trains until `epochs` epochs are finished and yields a record after each.
 
-    Data order, dropout and sampling in epoch e depend on (seed, e) alone; global generators are left as they were.
+    Data order, dropout and sampling in epoch e depend on (seed, e) alone, dropout also on the process, where several
+    train together (then each gets the same records, but for timings); global generators are left as they were.
     Raises Diverged at the end of the first epoch with a non-finite loss, UserError for batches BatchNorm cannot use.
     """
     require_batches(state.model, train)
@@ -98,10 +106,10 @@ def _epoch(state: State, train: Batches, val: Batches, seed: int, ended: float) 
     device = state.compute.device
     watch = Stopwatch(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed * 1_000_003 + state.epoch)
+        torch.manual_seed(seed * 1_000_003 + state.epoch + (distributed.rank() << 40))
         train_loss = _pass(state, train, seed, watch)
     with watch.part("evaluation"):
-        evaluation = evaluate(state.model, val, state.compute)
+        evaluation = evaluate_together(state.model, val, state.compute)
     state.epoch, state.evaluation = state.epoch + 1, evaluation
     _require_finite(train_loss, evaluation, state.epoch)
     scores = evaluation.scores
@@ -123,24 +131,26 @@ def _epoch(state: State, train: Batches, val: Batches, seed: int, ended: float) 
 
 def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
     """One pass over the training images. Returns the mean loss per image; the host asks for it only at the end."""
-    model, optimizer = state.model.train(), state.optimizer
+    model, optimizer, processes = state.model.train(), state.optimizer, distributed.size()
     total = torch.zeros((), device=state.compute.device)
     batches = train.shuffled(seed, state.epoch)
     while True:
         with watch.part("data"):
             batch = next(batches, None)
         if batch is None:
-            return float(total) / train.images
-        with watch.part("forward"), state.compute.autocast():
-            outputs = model(batch.images)
-        with watch.part("loss"):
+            return sum(distributed.gather(float(total))) / train.images
+        parted = len(batch.images) < batch.whole
+        with watch.part("forward"), state.compute.autocast(), global_batch.parted(parted):
+            outputs = state.forward(batch.images)
+        with watch.part("loss"), global_batch.parted(parted):
             loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
         with watch.part("backward"):
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            own = loss * (batch.share * processes)  # the processes' gradients are averaged, not summed
+            own.backward()  # type: ignore[no-untyped-call]
         with watch.part("optimizer"):
             optimizer.step()
-        total += loss.detach() * len(batch.images)
+        total += loss.detach() * (batch.share * batch.whole)
 
 
 def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:

@@ -17,8 +17,9 @@ COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "stree
 
 # A file imports only lower floors; files of one floor do not import each other, but for those of one package.
 FLOORS = (
-    ("errors", "labels", "stopping"),
-    ("records", "places", "terminal", "urls"),
+    ("errors", "labels"),
+    ("distributed",),
+    ("records", "places", "terminal", "urls", "stopping", "global_batch"),
     ("protocol", "pictures", "metrics", "database"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
     ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),

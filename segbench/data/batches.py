@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segbench import global_batch
 from segbench import labels as table
 from segbench.data.packed import Split
 from segbench.data.subset import Indices
@@ -22,6 +23,8 @@ class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W) float32, normalised
     labels: Tensor  # (B, H, W) int64, categories 0..7
     raw: Tensor  # (B, H, W) uint8, raw Cityscapes ids
+    whole: int  # images of the whole batch: more than B where other processes have the rest
+    share: float  # of the whole batch's loss that these images stand for
 
 
 class Batches:
@@ -42,19 +45,26 @@ class Batches:
         return len(self._images)
 
     def __iter__(self) -> Iterator[Batch]:
-        """In the order of the split."""
-        return self.in_order(torch.arange(self.images))
+        """All, in the order of the split."""
+        return self.every(1)
+
+    def every(self, step: int, first: int = 0) -> Iterator[Batch]:
+        """In the order of the split, whole batches: number `first`, and of those after it every `step`th."""
+        for chosen in _chunks(torch.arange(self.images), self.batch_size)[first::step]:
+            yield self._batch(chosen, len(chosen), 1.0)
 
     def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """In an order decided by (seed, epoch) alone, so that a resumed epoch sees what it would have seen."""
+        """In an order decided by (seed, epoch) alone, so that a resumed epoch sees what it would have seen. Of several
+        processes each gets its part of every batch."""
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
-        return self.in_order(torch.from_numpy(order))
+        for batch in _chunks(torch.from_numpy(order), self.batch_size):
+            own, share = global_batch.part(batch)
+            yield self._batch(own, len(batch), share)
 
-    def in_order(self, order: Tensor) -> Iterator[Batch]:
-        """order: (n,) int64, indices into these images."""
-        for chosen in _chunks(order.to(self._images.device), self.batch_size):
-            images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
-            yield Batch(normalise(images), self._categories[raw.int()], raw)
+    def _batch(self, chosen: Tensor, whole: int, share: float) -> Batch:
+        chosen = chosen.to(self._images.device)
+        images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
+        return Batch(normalise(images), self._categories[raw.int()], raw, whole, share)
 
     def _on_device(self, gathered: Tensor) -> Tensor:
         """From pinned memory a copy does not wait: a training step never asks the device for anything, so the host is
