@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from filelock import FileLock
+
 from segbench import places, terminal
 from segbench.data import packed, streets
 from segbench.errors import UserError
@@ -55,9 +57,11 @@ def _root(protocol: Protocol, data: str | None) -> Path:
 def _drawn(wanted: Streets) -> Path:
     height, width = wanted.size
     folder = places.cache() / f"streets-{wanted.train}+{wanted.val}-{height}x{width}-seed{wanted.seed}"
-    if not folder.is_dir():
-        partial = folder.with_suffix(".partial")
-        with terminal.progress("drawing streets", wanted.train + wanted.val) as advance:
-            streets.write(partial, wanted.train, wanted.val, height, width, wanted.seed, advance)
-        partial.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # two hosts that start at the same moment draw once
+        if not folder.is_dir():
+            partial = folder.with_suffix(".partial")
+            with terminal.progress("drawing streets", wanted.train + wanted.val) as advance:
+                streets.write(partial, wanted.train, wanted.val, height, width, wanted.seed, advance)
+            partial.rename(folder)
     return folder

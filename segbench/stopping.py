@@ -15,8 +15,9 @@ _asked: int | None = None  # the first signal
 
 
 @contextlib.contextmanager
-def graceful() -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM only makes `requested` true; the second raises KeyboardInterrupt.
+def graceful(message: bytes = _MESSAGE) -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM only says `message` and makes `requested` true; the second raises
+    KeyboardInterrupt.
 
     Outside of the main thread, where Python allows no handlers, it does nothing.
     """
@@ -25,7 +26,15 @@ def graceful() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _handle) for number in _SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        global _asked
+        if _asked is not None:
+            raise KeyboardInterrupt(number)
+        _asked = number
+        os.write(2, message)  # print could be in the middle of another print
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -42,11 +51,3 @@ def requested() -> bool:
 def interrupt() -> KeyboardInterrupt:
     """What ends the command when all is kept; `terminal.run` makes it exit as the first signal would have."""
     return KeyboardInterrupt(_asked or signal.SIGINT)
-
-
-def _handle(number: int, frame: FrameType | None) -> None:
-    global _asked
-    if _asked is not None:
-        raise KeyboardInterrupt(number)
-    _asked = number
-    os.write(2, _MESSAGE)  # print could be in the middle of another print
