@@ -7,6 +7,7 @@ the same files under the same paths, the Python environment included.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segbench import terminal, workers
+from segbench import processes, terminal
 from segbench.errors import UserError
 
 _RETRIES = 3
@@ -38,11 +39,11 @@ class Ray:
             raise UserError("Ray gives out the GPUs itself: instead of --gpus give --workers N with --launcher ray")
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")
         except ModuleNotFoundError:
             raise UserError("--launcher ray needs Ray: pip install 'segbench[cluster]'") from None
         self.size, self._command, self._ray = number, command, ray
-        threads = max(1, workers.cores() // number)
+        threads = max(1, processes.cores() // number)
         if os.environ.get("RAY_ADDRESS"):
             try:
                 ray.init(address="auto", logging_level="error")
@@ -60,7 +61,7 @@ class Ray:
         self.words = f"{number} Ray workers, " + ("1 GPU each" if gpu else f"cpu ({threads} threads each)")
 
     def start(self, worker: int) -> None:
-        command = [str(worker) if part == workers.NUMBER else part for part in self._command]
+        command = [str(worker) if part == processes.NUMBER else part for part in self._command]
         self._tasks[worker] = self._work.remote(command, self._environment, str(Path.cwd()))
 
     def ended(self) -> list[tuple[int, int]]:
@@ -98,7 +99,7 @@ def _work(command: list[str], environment: dict[str, str], folder: str) -> int:
     """In Ray's process: runs one worker and returns its exit code."""
     process = subprocess.Popen(
         command,
-        stdin=subprocess.PIPE,  # its end tells the worker that this task is gone, see `workers.enlist`
+        stdin=subprocess.PIPE,  # its end tells the worker that this task is gone, see `processes.enlist`
         env={**os.environ, **environment},
         cwd=folder,
         start_new_session=True,

@@ -171,7 +171,7 @@ def _alone(ready: _Ready) -> None:
 
 
 def _slots(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
-    return len(chosen) * (protocol.search.trials + arguments.baseline)
+    return len(chosen) * (protocol.search.trials + bool(arguments.baseline))
 
 
 def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | None:
@@ -181,18 +181,20 @@ def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | N
         if arguments.launcher != "local":
             raise UserError(f"--launcher {arguments.launcher}: how many workers? Add --workers N")
         return None
-    if number is not None and not 1 <= number <= most:
-        raise UserError(f"--workers is {number}: give 1 to {most}, since {most} slots are all there is to share")
+    count = len(arguments.gpus.split(",")) if number is None else number
+    if not 1 <= count <= most:
+        given = f"--workers is {number}" if number is not None else f"--gpus {arguments.gpus} asks {count} workers"
+        raise UserError(f"{given}: expected 1 to {most}, as many as there are slots to share")
 
-    from segbench import workers
+    from segbench import processes
 
     # In front of the user's own, which may end in `-- deeplab`.
-    command = [sys.executable, "-m", "segbench.search", "--worker", workers.NUMBER, *argv]
+    command = [sys.executable, "-m", "segbench.search", "--worker", processes.NUMBER, *argv]
     if arguments.launcher == "ray":
         from segbench import cluster
 
         return cluster.Ray(command, number, arguments.gpus)
-    return workers.Local(command, workers.environments(number, arguments.gpus, arguments.device))
+    return processes.Local(command, processes.environments(number, arguments.gpus, arguments.device))
 
 
 def _together(team: Team, searches: list[_Ready]) -> None:
@@ -213,9 +215,9 @@ def _together(team: Team, searches: list[_Ready]) -> None:
 
 def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
     """One worker of a team. It waits for others only when no slot of any architecture is left to begin."""
-    from segbench import compute, dataset, objective, trials, workers
+    from segbench import compute, dataset, objective, processes, trials
 
-    workers.enlist()
+    processes.enlist()
     device = compute.choose(arguments.device, arguments.compile)
     data = dataset.ready(protocol, arguments.data)
     searches = [_prepare(protocol, one, data, device, arguments) for one in chosen]

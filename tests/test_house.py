@@ -24,7 +24,7 @@ FLOORS = (
     ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
     ("data.packed", "slots"),
     ("data.subset", "trials"),
-    ("data.batches", "dataset", "workers"),
+    ("data.batches", "dataset", "workers", "processes"),
     ("architectures", "cluster"),
     ("inference", "checkpoint"),
     ("evaluation", "speed", "models"),
