@@ -145,7 +145,7 @@ class _Watch:
         deaths = [one for one in self._deaths.get(worker, []) if one == now] + [now]
         self._deaths[worker] = deaths
         if len(deaths) >= _DEATHS_WITHOUT_PROGRESS:
-            terminal.warn(f"{what}, for the {len(deaths)}th time without any progress; it is not started again")
+            terminal.warn(f"{what}, {len(deaths)} times without any progress; it is not started again")
             return False
         terminal.warn(f"{what}; it is started again")
         self._team.start(worker)

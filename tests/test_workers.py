@@ -16,10 +16,11 @@ from typing import Any
 import optuna
 import pytest
 
-from segbench import database, dataset, owners, places, processes, search, terminal, trials, workers
+from segbench import database, dataset, owners, places, processes, sampling, search, slots, terminal, trials, workers
 from segbench import protocol as protocols
 from segbench.data import streets
 from segbench.errors import UserError
+from segbench.protocol import Search
 from segbench.records import StudyRecord
 from tests import team
 from tests.conftest import PROTOCOL, write_protocol
@@ -198,7 +199,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_workers_that_cannot_begin_end_the_search(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     study = team.study(tmp_path)
     for script, message, shown in (
-        ("import os; os.kill(os.getpid(), 9)", "3rd time without any progress; it is not started again", 2),
+        ("import os; os.kill(os.getpid(), 9)", "3 times without any progress; it is not started again", 2),
         ("raise ValueError('a bug')", "ValueError: a bug", 1),  # of both workers, and shown once
         ("raise SystemExit('segbench: error: no disk')", "segbench: error: no disk", 1),
     ):
@@ -256,6 +257,21 @@ def test_bad_input_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("segbench: error: ")
     assert message in line
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp"])
+def test_workers_with_a_sampler_do_not_draw_the_same(name: str, tmp_path: Path) -> None:
+    asked = Search(trials=4, epochs=1, train_images=1, val_images=1, sampler=name)
+    ledger = database.connect(tmp_path / "studies.db")
+    drawn = []
+    for _ in range(4):  # each as a process of its own would
+        sampler = sampling.sampler(asked)
+        study = optuna.create_study(storage=ledger, sampler=sampler, study_name="tiny", load_if_exists=True)
+        slots.plan(study, {}, asked, None)
+        trial = slots.claim(study, str(owners.me()))
+        assert trial is not None
+        drawn += [trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)]
+    assert len(set(drawn)) == 8
 
 
 def test_streets_are_drawn_once(tmp_path: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
