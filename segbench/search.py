@@ -3,6 +3,8 @@
     python -m segbench.search deeplab
     python -m segbench.search                        every architecture of the protocol, in turn
     python -m segbench.search --data DIR deeplab     the note's protocol on a Cityscapes folder
+    python -m segbench.search --gpus 0,1             two workers, one per GPU
+    python -m segbench.search --workers 4            four workers, on all GPUs or sharing the CPU's cores
 
 Stop it with Ctrl-C and run it again: it goes on until exactly `trials` slots are finished.
 """
@@ -11,17 +13,26 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import TYPE_CHECKING
+import functools
+import signal
+import sys
+from typing import TYPE_CHECKING, NamedTuple
 
 from segbench import distributed, options, places, stopping, terminal
 from segbench import protocol as protocols
 from segbench.errors import UserError
-from segbench.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
+from segbench.protocol import PRUNERS, SAMPLERS, Architecture, Protocol, Search
 from segbench.records import EpochRecord, StudyRecord, TrialRecord
 
 if TYPE_CHECKING:
+    import optuna
+
     from segbench.compute import Compute
     from segbench.data.packed import Dataset
+    from segbench.objective import Images, Initial, Job
+    from segbench.workers import Team
+
+LAUNCHERS = ("local", "ray")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,17 +43,23 @@ def main(argv: list[str] | None = None) -> int:
     protocol = _overridden(protocol, arguments)
     if arguments.weights:
         chosen = [dataclasses.replace(one, weights=arguments.weights) for one in chosen]
+    if arguments.baseline and (bare := [one.name for one in chosen if not one.baseline]):
+        raise UserError(f"--baseline: {bare[0]}.toml of '{protocol.name}' has no table [baseline]; write one there")
+    if arguments.worker is not None:
+        return _work(protocol, chosen, arguments)
+    team = _team(arguments, sys.argv[1:] if argv is None else argv, _slots(protocol, chosen, arguments))
 
     from segbench import compute, dataset
 
-    device = compute.choose(arguments.device, arguments.compile)
+    device = compute.choose("cpu" if team else arguments.device, arguments.compile and not team)
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, arguments.data)
-    if arguments.baseline and (bare := [one.name for one in chosen if not one.baseline]):
-        raise UserError(f"--baseline: {bare[0]}.toml of '{protocol.name}' has no table [baseline]; write one there")
-    for architecture in chosen:
-        _search(protocol, architecture, data, device, arguments)
+    if team:
+        _together(team, [_prepare(protocol, one, data, device, arguments) for one in chosen])
+    else:
+        for architecture in chosen:
+            _alone(_prepare(protocol, architecture, data, device, arguments))
     terminal.next_command(f"python -m segbench.promote{options.again(arguments)}")
     return 0
 
@@ -54,6 +71,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sampler", choices=SAMPLERS, help="default: the protocol's (random unless it says otherwise)")
     parser.add_argument("--pruner", choices=PRUNERS, help="default: the protocol's (none unless it says otherwise)")
     parser.add_argument("--baseline", action="store_true", help="also run the [baseline] values, beside the plan")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that share the slots; default: one")
+    parser.add_argument("--gpus", metavar="0,1,…", help="of the workers; default: all there are, in turn")
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, default="local", help="what starts the workers; default: local"
+    )
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # this process is that one of them
     return options.parse(parser, argv)
 
 
@@ -64,10 +87,40 @@ def _overridden(protocol: Protocol, arguments: argparse.Namespace) -> Protocol:
     return dataclasses.replace(protocol, search=search)
 
 
-def _search(
+class _Ready(NamedTuple):
+    """One architecture's search, with all that a worker needs for it."""
+
+    study: optuna.Study
+    words: str  # for people
+    architecture: Architecture
+    search: Search
+    images: Images
+    initial: Initial
+    device: Compute
+    protocol: str
+
+    def job(self) -> Job:
+        """With the study's MLflow run, made on first use."""
+        from segbench import database, objective, runs
+
+        mlflow = runs.client()
+        with database.ledger_of(self.study).locked():  # workers that start together share one run
+            tags = {"architecture": self.architecture.name}
+            parent = runs.study_run(mlflow, self.protocol, self.study.study_name, tags)
+            self.study.set_user_attr("run_id", parent)
+        return objective.Job(self.architecture, self.search, self.images, self.initial, self.device, mlflow, parent)
+
+    def record(self) -> StudyRecord:
+        from segbench import database, trials
+
+        return trials.record(database.ledger_of(self.study), self.study.study_name)
+
+
+def _prepare(
     protocol: Protocol, architecture: Architecture, data: Dataset, device: Compute, arguments: argparse.Namespace
-) -> None:
-    from segbench import database, objective, runs, slots, trials
+) -> _Ready:
+    """Opens the study and plans its slots, unless a worker asks: the process that started it has done so."""
+    from segbench import database, objective, slots, trials
     from segbench.data import subset
 
     chosen = subset.draw_search(data, protocol.search)
@@ -78,31 +131,107 @@ def _search(
     if trials.study_name(protocol, architecture) not in trials.names(storage):
         objective.rehearse(architecture, images, initial)
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
-    baseline = architecture.baseline if arguments.baseline else None
-    for line in slots.plan(study, architecture.space, protocol.search, baseline):
-        terminal.say(line)
-    record = trials.record(storage, study.study_name)
-    left = sum(t.state in ("waiting", "running") for t in record.trials)  # those that run elsewhere may come back
-    terminal.say(f"\n{architecture.title}: study {study.study_name}, {left} of {len(record.trials)} trials to run")
-    terminal.say(f"{chosen.words}; {device.words}; initial weights: {architecture.weights}")
+    if arguments.worker is None:
+        baseline = architecture.baseline if arguments.baseline else None
+        for line in slots.plan(study, architecture.space, protocol.search, baseline):
+            terminal.say(line)
+    words = f"{chosen.words}; initial weights: {architecture.weights}"
+    return _Ready(study, words, architecture, protocol.search, images, initial, device, protocol.name)
+
+
+def _announced(ready: _Ready, where: str) -> tuple[StudyRecord, int]:
+    """The study, and how many of its slots have not ended: those that run elsewhere may come back."""
+    record = ready.record()
+    left = sum(t.state in ("waiting", "running") for t in record.trials)
+    title = ready.architecture.title
+    terminal.say(
+        f"\n{title}: study {record.name}, {left} of {len(record.trials)} trials to run\n{ready.words}; {where}"
+    )
+    return record, left
+
+
+def _alone(ready: _Ready) -> None:
+    """Runs what is left in this process."""
+    from segbench import objective, trials
+
+    record, left = _announced(ready, ready.device.words)
     if left:
-        mlflow = runs.client()
-        with storage.locked():  # workers that start together share one run
-            parent = runs.study_run(mlflow, protocol.name, study.study_name, {"architecture": architecture.name})
-            study.set_user_attr("run_id", parent)
-        job = objective.Job(architecture, protocol.search, images, initial, device, mlflow, parent)
-        epochs = protocol.search.epochs
+        job = ready.job()
+        epochs = ready.search.epochs
         total = len(record.trials) * epochs
-        with terminal.progress(architecture.name, total, total - left * epochs) as advance:
+        with terminal.progress(ready.architecture.name, total, total - left * epochs) as advance:
             show = _Shown(record, epochs, advance)
             with stopping.graceful():
                 try:
-                    trials.run(study, lambda trial: objective.objective(trial, job, show))
+                    trials.run(ready.study, lambda trial: objective.objective(trial, job, show))
                 except trials.Stopped:
                     raise stopping.interrupt() from None
-        objective.tidy(study)
-        record = trials.record(storage, study.study_name)
+        objective.tidy(ready.study)
+        record = ready.record()
     _table(record)
+
+
+def _slots(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
+    return len(chosen) * (protocol.search.trials + bool(arguments.baseline))
+
+
+def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | None:
+    """Who shares the slots, of which there are `most`; None where this process runs them alone."""
+    number = arguments.workers
+    if number is None and arguments.gpus is None:
+        if arguments.launcher != "local":
+            raise UserError(f"--launcher {arguments.launcher}: how many workers? Add --workers N")
+        return None
+    count = len(arguments.gpus.split(",")) if number is None else number
+    if not 1 <= count <= most:
+        given = f"--workers is {number}" if number is not None else f"--gpus {arguments.gpus} asks {count} workers"
+        raise UserError(f"{given}: expected 1 to {most}, as many as there are slots to share")
+
+    from segbench import processes
+
+    # In front of the user's own, which may end in `-- deeplab`.
+    command = [sys.executable, "-m", "segbench.search", "--worker", processes.NUMBER, *argv]
+    if arguments.launcher == "ray":
+        from segbench import cluster
+
+        return cluster.Ray(command, number, arguments.gpus)
+    return processes.Local(command, processes.environments(number, arguments.gpus, arguments.device))
+
+
+def _together(team: Team, searches: list[_Ready]) -> None:
+    """Runs what is left with a team."""
+    from segbench import objective, workers
+
+    left = 0
+    for ready in searches:
+        left += _announced(ready, team.words)[1]
+        ready.job()  # MLflow's database and the study's run are there before any worker asks for them
+    if left:
+        workers.run(team, [ready.study for ready in searches])
+        for ready in searches:
+            objective.tidy(ready.study)
+    for ready in searches:
+        _table(ready.record())
+
+
+def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
+    """One worker of a team. It waits for others only when no slot of any architecture is left to begin."""
+    from segbench import compute, dataset, objective, processes, trials
+
+    processes.enlist()
+    device = compute.choose(arguments.device, arguments.compile)
+    data = dataset.ready(protocol, arguments.data)
+    searches = [_prepare(protocol, one, data, device, arguments) for one in chosen]
+    with stopping.graceful(message=b""):
+        jobs = [(ready.study, ready.job()) for ready in searches]
+        try:
+            for wait in (False, True):
+                for study, job in jobs:
+                    run = functools.partial(objective.objective, job=job, show=lambda slot, record: None)
+                    trials.run(study, run, wait)
+        except (trials.Stopped, KeyboardInterrupt):
+            return 128 + int(signal.SIGTERM)
+    return 0
 
 
 class _Shown:

@@ -17,8 +17,9 @@ _asked: int | None = None  # the first signal
 
 
 @contextlib.contextmanager
-def graceful() -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM only makes `requested` true; the second raises KeyboardInterrupt.
+def graceful(message: bytes = _MESSAGE) -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM only says `message` and makes `requested` true; the second raises
+    KeyboardInterrupt.
 
     Outside of the main thread, where Python allows no handlers, it does nothing.
     """
@@ -27,7 +28,16 @@ def graceful() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _handle) for number in _SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        global _asked
+        if _asked is not None:
+            raise KeyboardInterrupt(number)
+        _asked = number
+        if distributed.is_main():
+            os.write(2, message)  # print could be in the middle of another print
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -49,12 +59,3 @@ def agreed() -> bool:
 def interrupt() -> KeyboardInterrupt:
     """What ends the command when all is kept; `terminal.run` makes it exit as the first signal would have."""
     return KeyboardInterrupt(_asked or signal.SIGINT)
-
-
-def _handle(number: int, frame: FrameType | None) -> None:
-    global _asked
-    if _asked is not None:
-        raise KeyboardInterrupt(number)
-    _asked = number
-    if distributed.is_main():
-        os.write(2, _MESSAGE)  # print could be in the middle of another print

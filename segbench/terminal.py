@@ -12,14 +12,15 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from segbench import distributed
 from segbench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 _SECONDS_BETWEEN_PLAIN_LINES = 5.0
 _quiet = False
@@ -29,6 +30,21 @@ class Advance(Protocol):
     """Tells a progress display that one more unit is done, and what to show beside it."""
 
     def __call__(self, text: str = "") -> None: ...
+
+
+class Row(NamedTuple):
+    """What one of several workers does."""
+
+    name: str
+    done: int
+    total: int
+    text: str
+
+
+class Show(Protocol):
+    """Tells a board how many units are done in all, what to show beside, and what each worker does."""
+
+    def __call__(self, done: int, text: str, rows: Sequence[Row]) -> None: ...
 
 
 def run(main: Callable[[], int]) -> int:
@@ -71,6 +87,12 @@ def configure(arguments: argparse.Namespace) -> None:
     """Obeys the common options."""
     global _quiet
     _quiet = bool(arguments.quiet) or not distributed.is_main()
+
+
+def hush() -> None:
+    """From now on as with --quiet."""
+    global _quiet
+    _quiet = True
 
 
 def say(text: str = "") -> None:
@@ -133,7 +155,47 @@ def _complain(text: str) -> None:
         print(f"segbench: {text}", file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def board(label: str, total: int, done: int = 0) -> Iterator[Show]:
+    """A progress bar for what several workers do, with a bar for each; elsewhere than on a terminal a line now and
+    then."""
+    if _quiet:
+        yield lambda done, text, rows: None
+    elif sys.stdout.isatty():
+        yield from _live_board(label, total, done)
+    else:
+        plain = _Plain(label, total, done)
+        yield lambda done, text, rows: plain.tell(done, "; ".join([text, *map(_line, rows)]))
+
+
+def _line(row: Row) -> str:
+    return f"{row.name}: {row.text} ({row.done}/{row.total})"
+
+
 def _live(label: str, total: int, done: int) -> Iterator[Advance]:
+    with _bars() as bars:
+        task = bars.add_task(label, total=total, completed=done, text="")
+        yield lambda text="": bars.update(task, advance=1, text=text)
+
+
+def _live_board(label: str, total: int, done: int) -> Iterator[Show]:
+    with _bars() as bars:
+        task = bars.add_task(label, total=total, completed=done, text="")
+        own: dict[str, TaskID] = {}  # each worker's bar
+
+        def show(done: int, text: str, rows: Sequence[Row]) -> None:
+            bars.update(task, completed=done, text=text)
+            for name in own.keys() - {row.name for row in rows}:
+                bars.remove_task(own.pop(name))
+            for row in rows:
+                if row.name not in own:
+                    own[row.name] = bars.add_task(row.name, total=row.total, text="")
+                bars.update(own[row.name], completed=row.done, total=row.total, text=row.text)
+
+        yield show
+
+
+def _bars() -> Progress:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -143,7 +205,7 @@ def _live(label: str, total: int, done: int) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    columns = (
+    return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
@@ -151,30 +213,34 @@ def _live(label: str, total: int, done: int) -> Iterator[Advance]:
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
+        console=console(),
     )
-    with Progress(*columns, console=console()) as bar:
-        task = bar.add_task(label, total=total, completed=done, text="")
-        yield lambda text="": bar.update(task, advance=1, text=text)
 
 
 def _plain(label: str, total: int, done: int) -> Iterator[Advance]:
-    started = shown = time.monotonic()
-    count = done
+    plain = _Plain(label, total, done)
+    yield lambda text="": plain.tell(plain.count + 1, text)
 
-    def advance(text: str = "") -> None:
-        nonlocal count, shown
-        count += 1
+
+class _Plain:
+    """Progress as a line every few seconds, and at the end of what took longer than one."""
+
+    def __init__(self, label: str, total: int, done: int) -> None:
+        self.count = done
+        self._label, self._total, self._first = label, total, done
+        self._started = self._shown = time.monotonic()
+
+    def tell(self, count: int, text: str) -> None:
+        news, self.count = count > self.count, count
         now = time.monotonic()
-        last_of_a_long_one = count >= total and now - started > 1
-        if not last_of_a_long_one and now - shown < _SECONDS_BETWEEN_PLAIN_LINES:
+        took = now - self._started
+        last_of_a_long_one = news and count >= self._total and took > 1
+        if not last_of_a_long_one and now - self._shown < _SECONDS_BETWEEN_PLAIN_LINES:
             return
-        shown = now
-        left = (now - started) / (count - done) * (total - count)
-        print(
-            f"{label}: {count}/{total}  {duration(now - started)}, {duration(left)} left  {text}".rstrip(), flush=True
-        )
-
-    yield advance
+        self._shown = now
+        done = count - self._first
+        left = f", {duration(took / done * (self._total - count))} left" if done > 0 else ""
+        print(f"{self._label}: {count}/{self._total}  {duration(took)}{left}  {text}".rstrip(), flush=True)
 
 
 def duration(seconds: float) -> str:

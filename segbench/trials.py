@@ -71,8 +71,9 @@ def study_name(protocol: Protocol, architecture: Architecture) -> str:
     return f"{protocol.name}-{architecture.name}"
 
 
-def run(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> None:
-    """Runs queued slots, beside any number of processes that do the same, until every slot is ended.
+def run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool = True) -> None:
+    """Runs queued slots, beside any number of processes that do the same, until every slot is ended; without `wait`
+    only until none is queued.
 
     TrialFailed ends its slot. Any other exception goes through, and the slot is queued again: after Stopped and Ctrl-C
     it goes on where it was. A slot whose process was killed is queued again by whoever is still there.
@@ -88,7 +89,7 @@ def run(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> None
             _attempt(study, trial, objective)
             continue
         others = slots.unfinished(study)
-        if not others:
+        if not others or not wait:
             return
         if not waits:
             waits = True
