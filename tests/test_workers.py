@@ -96,6 +96,7 @@ def test_two_hosts_equal_one(alone: tuple[list[object], OUTCOME], storage: Path,
     assert numbers(url) == [0, 1]
 
 
+@pytest.mark.slow  # 20 s and more on one core
 def test_two_ray_workers_equal_one(
     alone: tuple[list[object], OUTCOME], storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
