@@ -30,7 +30,8 @@ _SECONDS_TO_WAIT_FOR_A_LOCK = 60
 _SECONDS_TO_WAIT = 60  # for a database that is locked, or whose disk is full
 _SECONDS_BETWEEN_TRIES = 1
 _OUTAGE = "TEMPORARILY_UNAVAILABLE"  # MLflow's word for what its database refuses
-_Given, _Made = ParamSpec("_Given"), TypeVar("_Made")
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
 _UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
 
 

@@ -22,8 +22,8 @@ import mlflow.store.tracking.sqlalchemy_store  # the imports of the commands, on
 import optuna_dashboard
 import torch
 
-from segbench import database, evaluation, examine, objective, promote, resume, runs, search, speed, terminal, training
 from segbench import checkpoint as checkpoint
+from segbench import database, evaluation, examine, objective, promote, resume, runs, search, speed, terminal, training
 
 del mlflow, optuna_dashboard, search, promote, examine
 

@@ -67,9 +67,7 @@ def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pyt
     assert slots.mend(study) == [f"slot 0: {owners.me()} is gone; queued again"]
 
 
-@pytest.mark.parametrize(
-    ("what", "state"), [("nan", "diverged"), ("memory", "out of memory")]
-)
+@pytest.mark.parametrize(("what", "state"), [("nan", "diverged"), ("memory", "out of memory")])
 def test_a_training_that_cannot_go_on_spends_its_slot_alone(
     what: str, state: str, place: Place, searched: Found
 ) -> None:
