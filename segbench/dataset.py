@@ -56,10 +56,8 @@ def _root(protocol: Protocol, data: str | None) -> Path:
 
 def _drawn(wanted: Streets) -> Path:
     height, width = wanted.size
-    folder = (
-        places.writable(places.cache(), "SEGBENCH_STORAGE")
-        / f"streets-{wanted.train}+{wanted.val}-{height}x{width}-seed{wanted.seed}"
-    )
+    cache = places.writable(places.cache(), "SEGBENCH_STORAGE")
+    folder = cache / f"streets-{wanted.train}+{wanted.val}-{height}x{width}-seed{wanted.seed}"
     with FileLock(folder.with_suffix(".lock")):  # searches that start together draw once
         if not folder.is_dir():
             partial = folder.with_suffix(".partial")
