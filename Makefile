@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SEGBENCH := $(PYTHON) -m segbench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test chaos check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -18,6 +18,9 @@ demo: $(VENV)/installed  ## both architectures through search, promotion and rep
 
 test: $(VENV)/developer  ## the tests (under 5 minutes)
 	$(PYTHON) -m pytest
+
+chaos: $(VENV)/developer  ## the demo killed a hundred times, compared with one left alone (about 12 minutes)
+	$(PYTHON) -m tests.faults.chaos --kills 100 --seed 0
 
 check: $(VENV)/developer  ## linter, formatter and type checker
 	$(PYTHON) -m ruff check

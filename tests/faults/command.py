@@ -12,6 +12,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import contextlib
 import importlib
+import multiprocessing
 import resource
 import signal
 import sys
@@ -22,8 +23,8 @@ import mlflow.store.tracking.sqlalchemy_store  # the imports of the commands, on
 import optuna_dashboard
 import torch
 
-from segbench import database, evaluation, examine, objective, promote, resume, runs, search, speed, terminal, training
 from segbench import checkpoint as checkpoint
+from segbench import database, evaluation, examine, objective, promote, resume, runs, search, speed, terminal, training
 
 del mlflow, optuna_dashboard, search, promote, examine
 
@@ -62,6 +63,7 @@ class Settings(NamedTuple):
 
 def run(module: str, arguments: list[str], settings: Settings) -> None:
     """What the new process does; it ends with the command's exit code."""
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # it may draw with others
     torch.set_num_threads(1)
     os.environ.update(settings.environment)
     _redirect(settings.said)
@@ -91,8 +93,8 @@ def _redirect(said: str) -> None:
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
 
 def _replace(where: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:

@@ -114,7 +114,7 @@ def found(place: Place) -> Found:
         weights[str(path.relative_to(place.storage))] = digest(load_file(path))
     with place.visited():
         for one in models.promoted():
-            plain = {name: None for name in _OF_THE_MACHINE}
+            plain = dict.fromkeys(_OF_THE_MACHINE)
             card = dataclasses.replace(one.card, **plain)
             scores = (one.card.best.without_timings(), one.card.last.without_timings())
             cards[str(one.folder.relative_to(place.storage))] = (card, scores)

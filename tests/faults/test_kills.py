@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import shutil
 import signal
-import time
-from pathlib import Path
-
-import pytest
 
 from segbench import places
 from tests.faults.command import Instant

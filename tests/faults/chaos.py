@@ -1,0 +1,209 @@
+"""Kills the demo experiment a hundred times and compares it with one left alone.
+
+    python -m tests.faults.chaos --kills 100 --seed 0
+
+The protocol is a copy of studies/demo: its models, images and steps, with the budget of trials given by --trials. First
+both architectures are searched and promoted undisturbed. Then the same again, while SIGKILL meets the process at random
+instants; each time the same command is typed again. At the end nothing may be lost, twice, or different by a bit.
+
+The ledger fails a slot on purpose when its process has died three times without a new epoch in between. So no kill is
+drawn that would be the third: then the process is left alone until it has told of an epoch. All other instants are
+drawn at random: the phases in the table are where the kills happened to fall.
+
+Beside that: eight processes share sixty slots of a trivial objective, on SQLite and on PostgreSQL; and a finished
+experiment is run again, which must train nothing. Exit code 1 on any difference; figures go to reports/chaos.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from segbench import database, places, slots, terminal, trials
+from tests import postgres
+from tests.faults import harness
+from tests.faults.harness import Found, Place
+
+_KILLS_WITHOUT_AN_EPOCH = 2
+_LONGEST_WAIT = 300  # seconds for one command
+_EIGHT, _SIXTY = 8, 60
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the tables and the verdict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100, help="in all (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="of the instants (default: 0)")
+    parser.add_argument("--trials", type=int, default=10, help="per architecture (default: 10, the demo's)")
+    arguments = parser.parse_args(argv)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        content = _experiment(Path(folder), arguments)
+    content["eight"] = _eight()
+    content["seconds"] = round(time.perf_counter() - started)
+    wrong = content["differences"] + [line for row in content["eight"] for line in row["wrong"]]
+    harness.write_json(places.reports() / "chaos.json", {"wrong": wrong, **vars(arguments), **content})
+    for line in wrong:
+        terminal.warn(line)
+    print(f"\n{len(wrong)} differences, {content['seconds']} s; figures: {places.reports() / 'chaos.json'}")
+    return 1 if wrong else 0
+
+
+def _experiment(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    asked = Path(shutil.copytree(places.protocol_folder("demo"), folder / "demo"))
+    text = (asked / "protocol.toml").read_text()
+    (asked / "protocol.toml").write_text(re.sub(r"trials = \d+", f"trials = {arguments.trials}", text, count=1))
+    whole = Place(folder / "whole", ["--protocol", str(asked)], share=None)
+    seconds = {}
+    for command in ("search", "promote"):
+        begun = time.perf_counter()
+        assert whole.run(command) == 0, whole.output()
+        seconds[f"{command} undisturbed"] = time.perf_counter() - begun
+    reference = whole.found()
+    epochs = sum(len(slot[3]) for slot in reference.slots.values()) + sum(c.epochs for c, _ in reference.cards.values())
+    hurt = Place(folder / "hurt", ["--protocol", str(asked)], share=None)
+    shutil.copytree(whole.storage / "cache", hurt.storage / "cache")
+    killer = Killer(hurt, arguments.kills, arguments.seed, sum(seconds.values()) / epochs, epochs)
+    for command in ("search", "promote"):
+        begun = time.perf_counter()
+        killer.drive(command)
+        seconds[f"{command} killed"] = time.perf_counter() - begun
+    differences = harness.differences(hurt, reference) + _other_masks(hurt, whole)
+    if killer.left:
+        differences.append(f"only {arguments.kills - killer.left} kills could be placed")
+    again, trained = _again(hurt, reference)
+    seconds |= again
+    _table(killer.kills, seconds)
+    return {
+        "kills": {f"{command}, {phase}": number for (command, phase), number in sorted(killer.kills.items())},
+        "epochs": epochs,
+        "times": {name: round(value, 2) for name, value in seconds.items()},
+        "differences": differences + trained,
+    }
+
+
+class Killer:
+    """Types a command again and again, and kills it."""
+
+    def __init__(self, place: Place, kills: int, seed: int, seconds: float, epochs: int) -> None:
+        """`seconds`: of an epoch, about; `epochs`: in all."""
+        self.place, self.left, self.seconds, self.epochs = place, kills, seconds, epochs
+        self.kills: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.random = random.Random(seed)
+
+    def drive(self, command: str) -> None:
+        """Until the command ends by itself."""
+        since = 0  # kills since the last epoch that was told of
+        while True:
+            known = self._known(command)
+            process = self.place.start(command, events=str(self.place.events))
+            if self.left and since < _KILLS_WITHOUT_AN_EPOCH:
+                process.join(self._delay())
+            else:
+                while self.left and process.is_alive() and self._known(command) <= known:
+                    process.join(0.1)
+                process.join(self._delay() if self.left else _LONGEST_WAIT)
+            if process.exitcode is not None:
+                assert process.exitcode == 0, self.place.output()
+                return
+            assert self.left, f"{command} did not end in {_LONGEST_WAIT} s: {self.place.output()}"
+            process.kill()
+            process.join()
+            new = self._known(command) > known
+            since = 1 if new else since + 1
+            self.left -= 1
+            self.kills[command, self.place.events.read_text().split("\n")[-2]] += 1
+
+    def _delay(self) -> float:
+        """Seconds until the next kill: often in the first epoch of a process, and seldom in its third."""
+        return self.random.uniform(0.05, 1.3 * self.seconds + 1)
+
+    def _known(self, command: str) -> int:
+        """Epochs that stand where they count: of a search in its ledger, of a promotion in its events."""
+        if command == "promote":
+            return self.place.events.read_text().split().count("epoch")
+        ledger = self.place.ledger
+        studies = [optuna.load_study(study_name=name, storage=ledger) for name in trials.names(ledger)]
+        latest = [trial for study in studies for trial in slots.latest(study).values()]
+        return sum(len(trial.user_attrs.get("epochs", [])) for trial in latest)
+
+
+def _other_masks(hurt: Place, whole: Place) -> list[str]:
+    """Of the promoted models, those files that hold no weights."""
+    names = {p.relative_to(whole.storage) for p in (whole.storage / "models").rglob("*.png")}
+    ours = {p.relative_to(hurt.storage) for p in (hurt.storage / "models").rglob("*.png")}
+    same = {n for n in names & ours if (whole.storage / n).read_bytes() == (hurt.storage / n).read_bytes()}
+    return [f"the mask {name} differs" for name in sorted(names ^ ours | names - same)]
+
+
+def _again(place: Place, reference: Found) -> tuple[dict[str, float], list[str]]:
+    """Seconds of the commands where all is done, in new processes with all their imports."""
+    seconds, wrong = {}, []
+    environment = {"SEGBENCH_STORAGE": str(place.storage), "OMP_NUM_THREADS": "1"}
+    for command in ("search", "promote"):
+        begun = time.perf_counter()
+        said = subprocess.run(
+            [sys.executable, "-m", f"segbench.{command}", *place.where],
+            env={**os.environ, **environment}, capture_output=True, text=True,
+        )  # fmt: skip
+        seconds[f"{command} again, a new process"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        code = place.run(command)
+        seconds[f"{command} again, without imports"] = time.perf_counter() - begun
+        wrong += [f"{command} again: {said.stderr}"] if said.returncode or code else []
+    wrong += [f"trained again: {line}" for line in harness.differences(place, reference)]
+    return seconds, wrong
+
+
+def _eight() -> list[dict[str, Any]]:
+    """Eight processes share sixty slots."""
+    rows = []
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        wheres = {"SQLite": str(folder / "studies.db")}
+        try:
+            server = stack.enter_context(contextlib.contextmanager(postgres.postgres.__wrapped__)())
+            wheres["PostgreSQL"] = server.fresh()
+        except BaseException as error:  # pytest's skip is none of Exception's
+            terminal.warn(f"without PostgreSQL: {error}")
+        for name, where in wheres.items():
+            begun = time.perf_counter()
+            command = [sys.executable, "-m", "tests.worker", where, str(_EIGHT), str(_SIXTY)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            every = optuna.load_study(study_name="tiny", storage=database.connect(where)).get_trials()
+            ended = [slots.slot_of(t) for t in every if t.state == TrialState.COMPLETE]
+            wrong = [f"{name}: {len(ended)} of {_SIXTY} slots done"] * (sorted(ended) != list(range(_SIXTY)))
+            wrong += [f"{name}: {len(every) - len(ended)} attempts were lost"] * (len(every) != len(ended))
+            wrong += [f"{name}: {done.stderr.strip()}"] * bool(done.returncode or done.stderr)
+            workers = len({t.user_attrs["owner"] for t in every})
+            row = {"database": name, "processes": workers, "done": len(set(ended)),
+                   "twice": len(ended) - len(set(ended)), "seconds": round(time.perf_counter() - begun, 1)}  # fmt: skip
+            print(row)
+            rows.append({**row, "wrong": wrong})
+    return rows
+
+
+def _table(kills: collections.Counter[tuple[str, str]], seconds: dict[str, float]) -> None:
+    commands, phases = ("search", "promote"), sorted({phase for _, phase in kills})
+    rows = [[phase, *(str(kills[command, phase]) for command in commands)] for phase in phases]
+    rows.append(["all", *(str(sum(n for (c, _), n in kills.items() if c == command)) for command in commands)])
+    terminal.table("kills", ["in", *commands], rows, right={1, 2})
+    terminal.table("seconds", ["", "s"], [[name, f"{value:.2f}"] for name, value in seconds.items()], right={1})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
