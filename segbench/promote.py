@@ -227,6 +227,7 @@ def _train(plan: Plan, state: State, images: Images, seed: int, kept: Kept, log:
                 advance(f"mIoU {record.miou:.3f}, best {best:.3f}, {record.images_per_second:.1f} images/s")
                 if stopping.agreed():
                     kept.write(state)
+                    distributed.gather(None)  # torchrun ends all as soon as one has ended: not before all is kept
                     raise stopping.interrupt()
     except trials.TrialFailed as failure:
         raise UserError(f"the full training of '{plan.study.name}' did not end: {failure}") from failure

@@ -200,7 +200,7 @@ def test_fewer_images_than_asked(opened: Dataset) -> None:
 
 def test_batches_are_normalised_and_looked_up(opened: Dataset) -> None:
     batches = Batches(opened.train, np.array([3, 5, 7]), 2, CPU)
-    (images, categories, raw), *_ = batches
+    (images, categories, raw, *_), *_ = batches
     expected = (opened.train.images[3] / 255 - IMAGENET_MEAN) / IMAGENET_STD
     np.testing.assert_allclose(images[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
     np.testing.assert_array_equal(raw[1].numpy(), opened.train.labels[5])
