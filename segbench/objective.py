@@ -19,10 +19,12 @@ from optuna.trial import TrialState
 from segbench import (
     architectures,
     checkpoint,
+    inference,
     places,
     resume,
     runs,
     sampling,
+    showcase,
     stopping,
     terminal,
     training,
@@ -135,8 +137,10 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
             _train(trial, job, state, kept, run, show)
         except optuna.TrialPruned:
             _keep_confusions(kept, job.images)
+            _show(trial, job, state, kept)
             raise
         _keep_confusions(kept, job.images)
+        _show(trial, job, state, kept)
         if trials.slot_of(trial) != trials.BASELINE:
             _keep_weights(trial, state, kept)
     return kept.best.record.miou
@@ -201,6 +205,16 @@ def _keep_confusions(kept: Kept, images: Images) -> None:
     path = kept.folder / "confusions.npz"
     with _forgiving(path):
         np.savez_compressed(path, confusions=best.confusions, names=np.array(images.names), epoch=best.record.epoch)
+
+
+def _show(trial: optuna.Trial, job: Job, state: State, kept: Kept) -> None:
+    """Leaves the best epoch's weights in the model."""
+    state.model.load_state_dict(kept.best.weights)
+    images, truths = job.images.val.some(showcase.SCENES)
+    predicted = inference.predict(state.model.eval(), images, job.compute)
+    with _forgiving(places.artifacts()):
+        scenes = showcase.Scenes(images.numpy(), truths.numpy(), predicted.cpu().numpy())
+        showcase.show(trial, kept.records, scenes)
 
 
 def _keep_weights(trial: optuna.Trial, state: State, kept: Kept) -> None:

@@ -66,7 +66,7 @@ def _overridden(protocol: Protocol, arguments: argparse.Namespace) -> Protocol:
 def _search(
     protocol: Protocol, architecture: Architecture, data: Dataset, device: Compute, arguments: argparse.Namespace
 ) -> None:
-    from segbench import database, objective, runs, slots, trials
+    from segbench import database, objective, runs, showcase, slots, trials
     from segbench.data import subset
 
     chosen = subset.draw_search(data, protocol.search)
@@ -77,6 +77,7 @@ def _search(
     if trials.study_name(protocol, architecture) not in trials.names(storage):
         objective.rehearse(architecture, images, initial)
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
+    showcase.describe(study, f"python -m segbench.search{options.again(arguments, architecture.name)}")
     baseline = architecture.baseline if arguments.baseline else None
     for line in slots.plan(study, architecture.space, protocol.search, baseline):
         terminal.say(line)

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segbench import database, owners, sampling, slots, terminal
 from segbench.database import Ledger, Lost
 from segbench.errors import UserError
-from segbench.protocol import DRAWN, Architecture, Protocol, fingerprint
+from segbench.protocol import Architecture, Protocol, fingerprint
 from segbench.records import EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
 from segbench.slots import BASELINE as BASELINE
 from segbench.slots import slot_of as slot_of
@@ -62,7 +62,6 @@ def open_study(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(["mIoU"])
-            _write_note(study, protocol, architecture, subset)
     return study
 
 
@@ -177,21 +176,6 @@ def _attempt(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optu
         slots.end(study, trial._trial_id, stopped=True)
         slots.mend(study)
         raise
-
-
-def _write_note(study: optuna.Study, protocol: Protocol, architecture: Architecture, subset: str) -> None:
-    """What optuna-dashboard shows above the study."""
-    from optuna_dashboard import save_note
-
-    banner = f"> **{DRAWN}**\n\n" if protocol.drawn else ""
-    save_note(
-        study,
-        f"{banner}## {architecture.title}\n\n{protocol.title}: {protocol.search.trials} slots of "
-        f"{protocol.search.epochs} epochs, {subset}. Initial weights: {architecture.weights}. A trial's value is its "
-        f"best epoch's mIoU over the 8 categories.\n\n"
-        f"Go on: `python -m segbench.search {architecture.name} --protocol {protocol.name}`, then "
-        f"`python -m segbench.promote {architecture.name} --protocol {protocol.name}`.",
-    )
 
 
 def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:

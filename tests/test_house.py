@@ -13,17 +13,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas")
-COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "study", "prepare", "streets")
 
 # A file imports only lower floors; files of one floor do not import each other, but for those of one package.
 FLOORS = (
     ("errors", "labels", "stopping"),
     ("records", "places", "terminal", "urls"),
-    ("protocol", "pictures", "metrics", "database"),
+    ("protocol", "pictures", "curves", "metrics", "database", "loopback"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
     ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
     ("data.packed", "slots"),
-    ("data.subset", "trials"),
+    ("data.subset", "trials", "showcase"),
     ("data.batches", "dataset"),
     ("architectures",),
     ("inference", "checkpoint"),
@@ -32,12 +32,12 @@ FLOORS = (
     ("resume",),
     ("objective",),
     ("examine",),
-    ("prepare", "search", "promote", "predict", "report", "study", "streets"),
+    ("prepare", "search", "promote", "predict", "report", "study", "streets", "dashboard"),
     ("__main__",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training", "resume"}
-LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots"}
+LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots", "showcase"}
 
 
 def module_of(path: Path) -> str:
