@@ -34,7 +34,7 @@ def draw(records: Sequence[EpochRecord]) -> Image.Image:
     val = _Line("validation loss", [record.val_loss for record in records], _ORANGE)
     _panel(picture, (0, width // 2), epochs, (miou, official), best)
     _panel(picture, (width // 2, width), epochs, (train, val), best)
-    return picture.resize(SIZE, Image.Resampling.LANCZOS)
+    return picture.reduce(_SCALE)
 
 
 def _panel(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING
 
 from segbench import options, places, stopping, terminal
@@ -63,6 +64,12 @@ def _overridden(protocol: Protocol, arguments: argparse.Namespace) -> Protocol:
     return dataclasses.replace(protocol, search=search)
 
 
+def _overrides(arguments: argparse.Namespace) -> str:
+    """What the command line said otherwise than the protocol, as text: the study was made with it."""
+    given = ((name, getattr(arguments, name)) for name in ("trials", "weights", "sampler", "pruner"))
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given if value is not None)
+
+
 def _search(
     protocol: Protocol, architecture: Architecture, data: Dataset, device: Compute, arguments: argparse.Namespace
 ) -> None:
@@ -77,7 +84,8 @@ def _search(
     if trials.study_name(protocol, architecture) not in trials.names(storage):
         objective.rehearse(architecture, images, initial)
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
-    showcase.describe(study, f"python -m segbench.search{options.again(arguments, architecture.name)}")
+    again = options.again(arguments, architecture.name)
+    showcase.describe(study, f"python -m segbench.search{again}{_overrides(arguments)}", f"python -m segbench.promote{again}")
     baseline = architecture.baseline if arguments.baseline else None
     for line in slots.plan(study, architecture.space, protocol.search, baseline):
         terminal.say(line)

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -22,10 +21,9 @@ import optuna
 from numpy.typing import NDArray
 from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
-from optuna.exceptions import ExperimentalWarning
 from PIL import Image
 
-from segbench import curves, database, pictures, places, slots
+from segbench import annotations, curves, database, pictures, places, slots
 from segbench.labels import CATEGORIES, COLOURS
 from segbench.protocol import DRAWN
 from segbench.records import EpochRecord
@@ -53,11 +51,12 @@ def store() -> FileSystemArtifactStore:
     return FileSystemArtifactStore(places.writable(places.artifacts() / "optuna", "SEGBENCH_STORAGE"))
 
 
-def describe(study: optuna.Study, command: str) -> None:
-    """Writes the study's note; `command` is what goes on with its search. A note that a person has changed stays."""
+def describe(study: optuna.Study, search: str, promote: str) -> None:
+    """Writes the study's note. `search`, `promote`: the commands that go on with it, as its user would type them. A
+    note that a person has changed stays."""
     with database.ledger_of(study).locked():
-        if study.user_attrs.get("command") != command:
-            study.set_user_attr("command", command)
+        if study.user_attrs.get("commands") != [search, promote]:
+            study.set_user_attr("commands", [search, promote])
         _describe(study)
 
 
@@ -67,8 +66,8 @@ def show(trial: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) ->
     Raises OSError where the pictures cannot be written.
     """
     _attach(trial, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
-    _attach(trial, "learning-curve.png", "image/png", _encoded(curves.draw(records), "PNG"))
-    _save_note(trial, _trial_note(trial, records))
+    _attach(trial, "learning-curve.png", "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
+    annotations.write_note(trial.study, _trial_note(trial, records), trial)
     with database.ledger_of(trial.study).locked():
         _describe(trial.study)
         _plot(trial)
@@ -102,24 +101,14 @@ def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def _save_note(what: optuna.Study | optuna.Trial, text: str) -> None:
-    from optuna_dashboard import save_note
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        save_note(what, text)
-
-
 def _describe(study: optuna.Study) -> None:
-    from optuna_dashboard import get_note
-
     known = study.user_attrs
-    text, there = _study_note(known), get_note(study)
+    text, there = _study_note(known), annotations.note(study)
     if there and _digest(there) != known.get("note"):
         return
     if text != there:
         study.set_user_attr("note", _digest(text))  # first: a note without it would never be written again
-        _save_note(study, text)
+        annotations.write_note(study, text)
 
 
 def _digest(text: str) -> str:
@@ -127,7 +116,8 @@ def _digest(text: str) -> str:
 
 
 def _study_note(known: Mapping[str, Any]) -> str:
-    protocol, architecture, command = known["protocol"], known["architecture"], known.get("command", "")
+    protocol, architecture = known["protocol"], known["architecture"]
+    again, promote = known["commands"]
     search, data = protocol["search"], protocol["data"]
     height, width = data["size"]
     origin = known.get("weights")
@@ -135,13 +125,12 @@ def _study_note(known: Mapping[str, Any]) -> str:
     drawn = f"> **{DRAWN}**\n\n" if data.get("streets") else ""
     return (
         f"{drawn}## {architecture['title']}\n\n"
-        f"**Protocol.** {protocol['title']}: {search['trials']} slots of {search['epochs']} epochs at {height}x{width}, "
+        f"**Protocol.** {protocol['title']}: slots: {search['trials']}, of {search['epochs']} epochs at {height}x{width}, "
         f"{known.get('subset', '')}. Sampler {search['sampler']}, pruner {search['pruner']}, seed {search['seed']}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
         "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A slot is one planned "
         "configuration; where a process was killed, several trials share a slot and the last one counts.\n\n"
-        f"**Go on.** `{command}`, then `{command.replace('segbench.search', 'segbench.promote', 1)}`; the trainings "
-        "epoch by epoch: `python -m segbench.runs`.\n"
+        f"**Go on.** `{again}`, then `{promote}`; the trainings epoch by epoch: `python -m segbench.runs`.\n"
     )
 
 
@@ -166,17 +155,25 @@ def _trial_note(trial: optuna.Trial, records: Sequence[EpochRecord]) -> str:
 
 def _plot(trial: optuna.Trial) -> None:
     """IoU per class at the best epoch of every trial that has ended, and of this one."""
-    import plotly.graph_objects as go
-    from optuna_dashboard import save_plotly_graph_object
-
     best = dict(_best_epochs(trial))
     names = ["baseline" if slot == slots.BASELINE else str(slot) for slot in best]
-    figure = go.Figure(layout={"template": "none", "title": {"text": "IoU per class at each trial's best epoch"}})
-    for index, (category, colour) in enumerate(zip(CATEGORIES, COLOURS, strict=True)):
-        values = [None if iou[index] is None else round(iou[index], 4) for iou in best.values()]
-        figure.add_scatter(x=names, y=values, name=category, mode="markers", marker={"color": f"rgb{colour}"})
-    figure.update_xaxes(title="slot", type="category").update_yaxes(title="IoU", range=[0, 1])
-    save_plotly_graph_object(trial.study, figure, graph_object_id=PLOT)
+    classes = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": category,
+            "x": names,
+            "y": [None if iou[index] is None else round(iou[index], 4) for iou in best.values()],
+            "marker": {"color": f"rgb{colour}"},
+        }
+        for index, (category, colour) in enumerate(zip(CATEGORIES, COLOURS, strict=True))
+    ]
+    layout = {
+        "title": {"text": "IoU per class at each trial's best epoch"},
+        "xaxis": {"title": {"text": "slot"}, "type": "category"},
+        "yaxis": {"title": {"text": "IoU"}, "range": [0, 1]},
+    }
+    annotations.write_plot(trial.study, PLOT, {"data": classes, "layout": layout})
 
 
 def _best_epochs(trial: optuna.Trial) -> Iterator[tuple[int, Any]]:
