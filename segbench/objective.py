@@ -172,7 +172,7 @@ def _run(trial: optuna.Trial, job: Job, kept: Kept, params: dict[str, Scalar]) -
     """The slot's MLflow run: the one that an earlier trial of the slot began, where there is one."""
     slot = trials.slot_of(trial)
     name = f"{job.architecture.name} {'baseline' if slot == trials.BASELINE else f'slot {slot}'}"
-    tags = {"kind": "trial", "trial": str(trial.number), "slot": str(slot)}
+    tags = {"kind": "trial", **runs.trial_tags(trial.study.study_name, trial.number, slot)}
     run = kept.run or str(trial.user_attrs.get("run_id", ""))
     if not run or not runs.reopened(job.mlflow, run, tags):
         run = runs.nested_run(job.mlflow, job.parent, name, tags, params)

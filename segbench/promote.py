@@ -103,7 +103,7 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
 
 
 def _promote_alone(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
-    from segbench import examine, objective, resume, runs, training
+    from segbench import examine, objective, registry, resume, runs, training
     from segbench.data import subset
 
     chosen = subset.draw_final(data, plan.protocol.final)
@@ -131,7 +131,8 @@ def _promote_alone(plan: Plan, data: Dataset, seed: int, device: Compute, folder
         card = examine.examine(trained, images, data)
         numbers = {f"speed/{k}": float(v) for k, v in to_json(card.speed).items() if isinstance(v, (int, float))}
         runs.log_metrics(mlflow, run, {**numbers, "best/miou": card.best.miou, "best/epoch": card.best.epoch})
-    models.write_card(partial / "card.json", card)
+        models.write_card(partial / "card.json", card)
+        registry.publish(mlflow, partial, card, kept.records)
     _put_in_place(partial, folder)
     resume.clear(folder)
 
@@ -148,7 +149,7 @@ def _run(plan: Plan, mlflow: MlflowClient, kept: Kept, seed: int) -> str:
     """The promotion's MLflow run: the one it began before it was killed, where it was."""
     from segbench import runs
 
-    tags = {"kind": "promotion", "slot": str(plan.trial.slot), "trial": str(plan.trial.number), "seed": str(seed)}
+    tags = {"kind": "promotion", "seed": str(seed), **runs.trial_tags(plan.study.name, plan.trial.number, plan.trial.slot)}
     run = kept.run
     if not run or not runs.reopened(mlflow, run, tags):
         parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})

@@ -206,7 +206,7 @@ def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
 def _delete(ledger: Ledger, name: str, sure: bool) -> None:
     import optuna
 
-    from segbench import runs, slots, trials
+    from segbench import registry, runs, showcase, slots, trials
 
     study = optuna.load_study(study_name=name, storage=ledger)
     slots.mend(study)
@@ -217,9 +217,14 @@ def _delete(ledger: Ledger, name: str, sure: bool) -> None:
     own = (places.models_folder(name), places.trials_folder(name)) if Path(name).name == name else ()
     folders = [folder for folder in own if folder.is_dir()]
     _ask(name, len(study.get_trials(deepcopy=False)), folders, sure)
-    deleted = runs.delete(runs.client(), name) if runs.is_there() else 0
+    deleted = 0
+    if runs.is_there():
+        mlflow = runs.client()
+        registry.delete(mlflow, name)
+        deleted = runs.delete(mlflow, name)
     for folder in folders:
         shutil.rmtree(folder)
+    showcase.forget(study)
     optuna.delete_study(study_name=name, storage=ledger)  # last: what was cut short can be done again
     terminal.say(f"deleted study {name}, {deleted} MLflow runs" + "".join(f", {folder}" for folder in folders))
 

@@ -22,13 +22,13 @@ FLOORS = (
     ("protocol", "pictures", "curves", "metrics", "database", "loopback", "annotations"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
     ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
-    ("data.packed", "slots"),
+    ("data.packed", "slots", "registry"),
     ("data.subset", "trials", "showcase"),
     ("data.batches", "dataset"),
     ("architectures",),
     ("inference", "checkpoint"),
     ("evaluation", "speed", "models"),
-    ("training",),
+    ("training", "served"),
     ("resume",),
     ("objective",),
     ("examine",),
@@ -37,7 +37,7 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training", "resume"}
-LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots", "showcase", "annotations"}
+LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots", "showcase", "annotations", "registry"}
 
 
 def module_of(path: Path) -> str:
