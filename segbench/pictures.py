@@ -61,9 +61,7 @@ def label_ids(categories: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.array(TYPICAL_ID, np.uint8)[categories])
 
 
-def sheet(
-    images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDArray[np.uint8]
-) -> Image.Image:
+def sheet(images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDArray[np.uint8]) -> Image.Image:
     """Scenes one below the other: image, truth and prediction side by side, under headings.
 
     images: (N, H, W, 3) RGB; truths, predictions: (N, H, W) categories.

@@ -8,6 +8,7 @@ Every epoch goes to MLflow; the model, its card, its masks and its per-image con
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -41,14 +42,20 @@ def main(argv: list[str] | None = None) -> int:
     from segbench import compute, database, dataset, trials
 
     storage = database.connect(places.studies_database(arguments.study_db))
-    plans = [_plan(trials.record(storage, trials.study_name(protocol, one)), protocol, one) for one in chosen]
+    plans = []
+    for one in chosen:
+        command = f"python -m segbench.search{options.again(arguments, one.name)}"
+        plans.append(_plan(trials.record(storage, trials.study_name(protocol, one), command), protocol, one, command))
     device = compute.choose(arguments.device, arguments.compile)
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, arguments.data)
-    for plan in plans:
-        for seed in protocol.final.seeds:
+    work = [(plan, seed) for plan in plans for seed in protocol.final.seeds]
+    with terminal.progress("models", len(work)) if len(work) > 1 else contextlib.nullcontext() as advance:
+        for plan, seed in work:
             _promote(plan, data, seed, device)
+            if advance:
+                advance()
     _table(protocol)
     terminal.next_command(
         "python -m segbench.report" + options.protocol_again(arguments) + options.study_db_again(arguments)
@@ -56,13 +63,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture) -> Plan:
-    """Raises UserError where no trial is finished, or where the TOML has changed since the search."""
+def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
+    """Raises UserError where no trial is finished, or where the TOML has changed since the search. `command`: the one
+    that searches."""
     from segbench import trials
     from segbench.examine import Plan
 
     best = trials.best(study)
-    command = f"python -m segbench.search {architecture.name} --protocol {protocol.name}"
     if best is None:
         raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
     # The search may have been told otherwise on its command line; the study remembers.
@@ -149,7 +156,11 @@ def _run(plan: Plan, mlflow: MlflowClient, kept: Kept, seed: int) -> str:
     """The promotion's MLflow run: the one it began before it was killed, where it was."""
     from segbench import runs
 
-    tags = {"kind": "promotion", "seed": str(seed), **runs.trial_tags(plan.study.name, plan.trial.number, plan.trial.slot)}
+    tags = {
+        "kind": "promotion",
+        "seed": str(seed),
+        **runs.trial_tags(plan.study.name, plan.trial.number, plan.trial.slot),
+    }
     run = kept.run
     if not run or not runs.reopened(mlflow, run, tags):
         parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})
@@ -211,7 +222,7 @@ def _table(protocol: Protocol) -> None:
         costs = [f"{card.speed.inference_images_per_second:.1f}", f"{card.best.seconds.total:.1f}"]
         rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs])
     terminal.table(f"promoted models of {protocol.name}", columns, rows, right=set(range(1, 8)))
-    terminal.say(f"weights, cards and masks: {places.storage() / 'models'}")
+    terminal.say(f"weights, cards and masks: {places.storage() / 'models'}; in MLflow: python -m segbench.runs")
 
 
 if __name__ == "__main__":

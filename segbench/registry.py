@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from segbench import curves, places, runs, terminal
+from segbench import curves, places, terminal
 from segbench.errors import UserError
 from segbench.records import EpochRecord, ModelCard
 
@@ -73,13 +73,13 @@ def delete(mlflow: MlflowClient, study: str) -> None:
 
 def _save(mlpackage: Path, folder: Path) -> None:
     """As a folder that MLflow can load anywhere: our code goes with it, and no pickle."""
+    import numpy as np
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    import numpy as np
-
     byte = np.dtype(np.uint8)
+    photographs, maps = TensorSpec(byte, (-1, -1, -1, 3)), TensorSpec(byte, (-1, -1, -1))
     shutil.rmtree(mlpackage, ignore_errors=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it advises an input example, which would be run
@@ -88,7 +88,9 @@ def _save(mlpackage: Path, folder: Path) -> None:
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"card": str(folder / "card.json"), "weights": str(folder / "best.safetensors")},
             code_paths=[str(Path(__file__).parent)],
-            signature=ModelSignature(Schema([TensorSpec(byte, (-1, -1, -1, 3))]), Schema([TensorSpec(byte, (-1, -1, -1))])),
+            signature=ModelSignature(
+                Schema([TensorSpec(byte, (-1, -1, -1, 3))]), Schema([TensorSpec(byte, (-1, -1, -1))])
+            ),
             pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in _NEEDED],
             model_config={"device": "auto"},
         )

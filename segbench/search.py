@@ -10,6 +10,7 @@ Stop it with Ctrl-C and run it again: it goes on until exactly `trials` slots ar
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--baseline: {bare[0]}.toml of '{protocol.name}' has no table [baseline]; write one there")
     for architecture in chosen:
         _search(protocol, architecture, data, device, arguments)
+    terminal.say(f"look at the trials: python -m segbench.dashboard{options.study_db_again(arguments)}")
     terminal.next_command(f"python -m segbench.promote{options.again(arguments)}")
     return 0
 
@@ -85,7 +87,9 @@ def _search(
         objective.rehearse(architecture, images, initial)
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
     again = options.again(arguments, architecture.name)
-    showcase.describe(study, f"python -m segbench.search{again}{_overrides(arguments)}", f"python -m segbench.promote{again}")
+    showcase.describe(
+        study, f"python -m segbench.search{again}{_overrides(arguments)}", f"python -m segbench.promote{again}"
+    )
     baseline = architecture.baseline if arguments.baseline else None
     for line in slots.plan(study, architecture.space, protocol.search, baseline):
         terminal.say(line)
@@ -102,8 +106,7 @@ def _search(
         epochs = protocol.search.epochs
         total = len(record.trials) * epochs
         with terminal.progress(architecture.name, total, total - left * epochs) as advance:
-            show = _Shown(record, epochs, advance)
-            with stopping.graceful():
+            with contextlib.closing(_Shown(record, epochs, advance)) as show, stopping.graceful():
                 try:
                     trials.run(study, lambda trial: objective.objective(trial, job, show))
                 except trials.Stopped:
@@ -114,17 +117,29 @@ def _search(
 
 
 class _Shown:
-    """What the progress line says after each epoch."""
+    """What the progress display says after each epoch: of the whole search, and below of the trial."""
 
     def __init__(self, record: StudyRecord, epochs: int, advance: terminal.Advance) -> None:
         self.best = max((t.value for t in record.trials if t.value is not None), default=0.0)
         self.epochs = epochs
         self.advance = advance
+        self._slot: int | None = None
+        self._trial: terminal.Advance = advance
+        self._display = contextlib.ExitStack()
 
     def __call__(self, slot: int, record: EpochRecord) -> None:
         self.best = max(self.best, record.miou)
         name = "baseline" if slot < 0 else f"trial {slot}"
-        self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: mIoU {record.miou:.3f}, best {self.best:.3f}")
+        text = f"mIoU {record.miou:.3f}, best {self.best:.3f}, {record.images_per_second:.1f} images/s"
+        self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: {text}")
+        if slot != self._slot or record.epoch == 1:
+            self.close()
+            self._slot, self._trial = slot, self._display.enter_context(terminal.progress(name, self.epochs))
+        self._trial(text)
+
+    def close(self) -> None:
+        """Ends the trial's part of the display."""
+        self._display.close()
 
 
 def _table(study: StudyRecord) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from segbench.compute import Compute
 
 
-class Served(PythonModel):  # type: ignore[misc,unused-ignore]
+class Served(PythonModel):
     """Loads card.json and best.safetensors; each image is segmented as `python -m segbench.predict` does it."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -35,7 +35,12 @@ class Served(PythonModel):  # type: ignore[misc,unused-ignore]
         self._model: Segmenter = models.load(one, self._compute)
 
     # A plain array: of any finer type MLflow would make a schema, and warn; the signature comes from registry.py.
-    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> NDArray[np.uint8]:  # type: ignore[type-arg]
+    def predict(
+        self,
+        context: Any,
+        model_input: np.ndarray,  # type: ignore[type-arg]
+        params: Any = None,
+    ) -> NDArray[np.uint8]:
         """model_input: (N, H, W, 3) uint8 RGB of any size. Returns (N, H, W) uint8 categories 0..7."""
         from segbench import inference
 

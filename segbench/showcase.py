@@ -23,7 +23,7 @@ from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from PIL import Image
 
-from segbench import annotations, curves, database, pictures, places, slots
+from segbench import curves, database, notes, pictures, places, slots
 from segbench.labels import CATEGORIES, COLOURS
 from segbench.protocol import DRAWN
 from segbench.records import EpochRecord
@@ -67,7 +67,7 @@ def show(trial: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) ->
     """
     _attach(trial, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
     _attach(trial, "learning-curve.png", "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
-    annotations.write_note(trial.study, _trial_note(trial, records), trial)
+    notes.write_note(trial.study, _trial_note(trial, records), trial)
     with database.ledger_of(trial.study).locked():
         _describe(trial.study)
         _plot(trial)
@@ -103,12 +103,12 @@ def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
 
 def _describe(study: optuna.Study) -> None:
     known = study.user_attrs
-    text, there = _study_note(known), annotations.note(study)
+    text, there = _study_note(known), notes.note(study)
     if there and _digest(there) != known.get("note"):
         return
     if text != there:
         study.set_user_attr("note", _digest(text))  # first: a note without it would never be written again
-        annotations.write_note(study, text)
+        notes.write_note(study, text)
 
 
 def _digest(text: str) -> str:
@@ -125,11 +125,11 @@ def _study_note(known: Mapping[str, Any]) -> str:
     drawn = f"> **{DRAWN}**\n\n" if data.get("streets") else ""
     return (
         f"{drawn}## {architecture['title']}\n\n"
-        f"**Protocol.** {protocol['title']}: slots: {search['trials']}, of {search['epochs']} epochs at {height}x{width}, "
-        f"{known.get('subset', '')}. Sampler {search['sampler']}, pruner {search['pruner']}, seed {search['seed']}.\n\n"
+        f"**Protocol.** {protocol['title']}: slots: {search['trials']}, of {search['epochs']} epochs at "
+        f"{height}x{width}; {known.get('subset', '')}. Sampler {search['sampler']}, pruner {search['pruner']}, seed {search['seed']}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
-        "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A slot is one planned "
-        "configuration; where a process was killed, several trials share a slot and the last one counts.\n\n"
+        "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A slot is one "
+        "planned configuration; where a process was killed, several trials share a slot and the last one counts.\n\n"
         f"**Go on.** `{again}`, then `{promote}`; the trainings epoch by epoch: `python -m segbench.runs`.\n"
     )
 
@@ -173,7 +173,7 @@ def _plot(trial: optuna.Trial) -> None:
         "xaxis": {"title": {"text": "slot"}, "type": "category"},
         "yaxis": {"title": {"text": "IoU"}, "range": [0, 1]},
     }
-    annotations.write_plot(trial.study, PLOT, {"data": classes, "layout": layout})
+    notes.write_plot(trial.study, PLOT, {"data": classes, "layout": layout})
 
 
 def _best_epochs(trial: optuna.Trial) -> Iterator[tuple[int, Any]]:

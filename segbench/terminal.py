@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import re
 import signal
 import sys
@@ -15,9 +16,12 @@ from segbench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 _SECONDS_BETWEEN_PLAIN_LINES = 5.0
 _quiet = False
+_display: Progress | None = None  # the one live display, which progress inside of progress shares
+_last_line = 0.0  # time.monotonic() of the last plain line, of any level
 
 
 class Advance(Protocol):
@@ -103,7 +107,8 @@ def console() -> Console:
 def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
     """A progress bar with the time left on a terminal; elsewhere a line every few seconds and at the end.
 
-    What takes less than a second says nothing there.
+    What takes less than a second says nothing there. Progress inside of progress is a further bar below, while it
+    lasts.
     """
     if _quiet:
         yield lambda text="": None
@@ -114,6 +119,26 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 
 def _live(label: str, total: int, done: int) -> Iterator[Advance]:
+    global _display
+    if _display:
+        task = _display.add_task(f"  {label}", total=total, completed=done, text="")
+        try:
+            yield functools.partial(_advance, _display, task)
+        finally:
+            _display.remove_task(task)
+        return
+    with _bars() as _display:
+        try:
+            yield functools.partial(_advance, _display, _display.add_task(label, total=total, completed=done, text=""))
+        finally:
+            _display = None
+
+
+def _advance(bars: Progress, task: TaskID, text: str = "") -> None:
+    bars.update(task, advance=1, text=text)
+
+
+def _bars() -> Progress:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -132,23 +157,24 @@ def _live(label: str, total: int, done: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=console()) as bar:
-        task = bar.add_task(label, total=total, completed=done, text="")
-        yield lambda text="": bar.update(task, advance=1, text=text)
+    return Progress(*columns, console=console())
 
 
 def _plain(label: str, total: int, done: int) -> Iterator[Advance]:
-    started = shown = time.monotonic()
+    global _last_line
+    started = time.monotonic()
+    _last_line = max(_last_line, started)
     count = done
 
     def advance(text: str = "") -> None:
-        nonlocal count, shown
+        nonlocal count
+        global _last_line
         count += 1
         now = time.monotonic()
         last_of_a_long_one = count >= total and now - started > 1
-        if not last_of_a_long_one and now - shown < _SECONDS_BETWEEN_PLAIN_LINES:
+        if not last_of_a_long_one and now - _last_line < _SECONDS_BETWEEN_PLAIN_LINES:
             return
-        shown = now
+        _last_line = now
         left = (now - started) / (count - done) * (total - count)
         print(
             f"{label}: {count}/{total}  {duration(now - started)}, {duration(left)} left  {text}".rstrip(), flush=True

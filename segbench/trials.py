@@ -109,15 +109,13 @@ def remember_weights(trial: optuna.Trial, origin: WeightsOrigin) -> None:
         trial.study.set_user_attr("weights", to_json(origin))
 
 
-def record(storage: RDBStorage, name: str) -> StudyRecord:
-    """The study as a record. Raises UserError where there is none."""
+def record(storage: RDBStorage, name: str, search: str = "python -m segbench.search") -> StudyRecord:
+    """The study as a record. Raises UserError where there is none; `search` is the command that would make it."""
     try:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         there = ", ".join(names(storage)) or "no study at all"
-        raise UserError(
-            f"no study '{name}': the storage holds {there}. Search first: python -m segbench.search"
-        ) from None
+        raise UserError(f"no study '{name}': the storage holds {there}. Search first: {search}") from None
     attributes = study.user_attrs
     latest = slots.latest(study)
     return StudyRecord(

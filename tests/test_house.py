@@ -19,7 +19,7 @@ COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "stud
 FLOORS = (
     ("errors", "labels", "stopping"),
     ("records", "places", "terminal", "urls"),
-    ("protocol", "pictures", "curves", "metrics", "database", "loopback", "annotations"),
+    ("protocol", "pictures", "curves", "metrics", "database", "loopback", "notes"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
     ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
     ("data.packed", "slots", "registry"),
@@ -37,7 +37,7 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training", "resume"}
-LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots", "showcase", "annotations", "registry"}
+LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots", "showcase", "notes", "registry"}
 
 
 def module_of(path: Path) -> str:
