@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     application = optuna_dashboard.wsgi(database.connect(where), showcase.store())
     with make_server(loopback.HOST, port, guarded(application), _Server, _Handler) as server:
         loopback.announce(f"optuna-dashboard of {urls.shown(where)}", f"http://{loopback.HOST}:{port}/", arguments.open)
-        terminal.next_command("python -m segbench.runs   (the same trainings in MLflow, epoch by epoch)")
+        terminal.next_command("python -m segbench.runs")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

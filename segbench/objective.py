@@ -211,7 +211,8 @@ def _show(trial: optuna.Trial, job: Job, state: State, kept: Kept) -> None:
     """Leaves the best epoch's weights in the model."""
     state.model.load_state_dict(kept.best.weights)
     images, truths = job.images.val.some(showcase.SCENES)
-    predicted = inference.predict(state.model.eval(), images, job.compute)
+    with torch.compiler.set_stance("force_eager"):  # under --compile, a batch of another size would be compiled anew
+        predicted = inference.predict(state.model.eval(), images, job.compute)
     with _forgiving(places.artifacts()):
         scenes = showcase.Scenes(images.numpy(), truths.numpy(), predicted.cpu().numpy())
         showcase.show(trial, kept.records, scenes)

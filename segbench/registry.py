@@ -50,8 +50,8 @@ def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequen
             _register(mlflow, card)
     except OSError as error:
         raise UserError(
-            f"the model of '{card.study}' could not be logged to MLflow ({error}); free some space and type the same "
-            "command again: nothing is trained twice"
+            f"the model of '{card.study}' could not be logged to MLflow ({error}); mend that (is a disk full?) and "
+            "type the same command again: nothing is trained twice"
         ) from error
     except MlflowException as error:
         reason = str(error).strip().splitlines()[0]
@@ -88,9 +88,7 @@ def _save(mlpackage: Path, folder: Path) -> None:
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"card": str(folder / "card.json"), "weights": str(folder / "best.safetensors")},
             code_paths=[str(Path(__file__).parent)],
-            signature=ModelSignature(
-                Schema([TensorSpec(byte, (-1, -1, -1, 3))]), Schema([TensorSpec(byte, (-1, -1, -1))])
-            ),
+            signature=ModelSignature(Schema([photographs]), Schema([maps])),
             pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in _NEEDED],
             model_config={"device": "auto"},
         )

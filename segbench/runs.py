@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with loopback.process(command, quiet, f"{address}health") as server:
             loopback.announce(f"MLflow of {file}", f"{address}{page}", arguments.open)
-            terminal.next_command("python -m segbench.report   (the comparison of the promoted models)")
+            terminal.next_command("python -m segbench.report")
             raise UserError(f"MLflow's server ended by itself, with exit code {server.wait()}")
     except KeyboardInterrupt:
         return 0

@@ -105,12 +105,15 @@ def _search(
         job = objective.Job(architecture, protocol.search, images, initial, device, mlflow, parent)
         epochs = protocol.search.epochs
         total = len(record.trials) * epochs
-        with terminal.progress(architecture.name, total, total - left * epochs) as advance:
-            with contextlib.closing(_Shown(record, epochs, advance)) as show, stopping.graceful():
-                try:
-                    trials.run(study, lambda trial: objective.objective(trial, job, show))
-                except trials.Stopped:
-                    raise stopping.interrupt() from None
+        with (
+            terminal.progress(architecture.name, total, total - left * epochs) as advance,
+            contextlib.closing(_Shown(record, epochs, advance)) as show,
+            stopping.graceful(),
+        ):
+            try:
+                trials.run(study, lambda trial: objective.objective(trial, job, show))
+            except trials.Stopped:
+                raise stopping.interrupt() from None
         objective.tidy(study)
         record = trials.record(storage, study.study_name)
     _table(record)

@@ -126,7 +126,8 @@ def _study_note(known: Mapping[str, Any]) -> str:
     return (
         f"{drawn}## {architecture['title']}\n\n"
         f"**Protocol.** {protocol['title']}: slots: {search['trials']}, of {search['epochs']} epochs at "
-        f"{height}x{width}; {known.get('subset', '')}. Sampler {search['sampler']}, pruner {search['pruner']}, seed {search['seed']}.\n\n"
+        f"{height}x{width}; {known.get('subset', '')}. Sampler "
+        f"{search['sampler']}, pruner {search['pruner']}, seed {search['seed']}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
         "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A slot is one "
         "planned configuration; where a process was killed, several trials share a slot and the last one counts.\n\n"

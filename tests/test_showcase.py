@@ -166,7 +166,7 @@ def test_the_dashboard_hides_the_password(capsys: pytest.CaptureFixture[str]) ->
 
 def test_mlflow_shows_runs_pictures_and_the_champion(shown: Path) -> None:
     client = runs.client()
-    ((folder, card),) = models.promoted("small")
+    ((_, card),) = models.promoted("small")
     page = Page("runs", "--run", card.run_id)
     try:
         assert page.listens_on() == {"127.0.0.1"}
