@@ -35,12 +35,7 @@ class Served(PythonModel):
         self._model: Segmenter = models.load(one, self._compute)
 
     # A plain array: of any finer type MLflow would make a schema, and warn; the signature comes from registry.py.
-    def predict(
-        self,
-        context: Any,
-        model_input: np.ndarray,  # type: ignore[type-arg]
-        params: Any = None,
-    ) -> NDArray[np.uint8]:
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> NDArray[np.uint8]:
         """model_input: (N, H, W, 3) uint8 RGB of any size. Returns (N, H, W) uint8 categories 0..7."""
         from segbench import inference
 
