@@ -5,6 +5,8 @@
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
 
+    python -m segbench.dashboard                look at the searches in optuna-dashboard
+    python -m segbench.runs                     look at the trainings in MLflow
     python -m segbench.study                    list, mend, export and delete searches
     python -m segbench.prepare                  verify and pack a dataset (search does it by itself)
     python -m segbench.streets --out DIR        draw a dataset of synthetic streets
@@ -20,7 +22,7 @@ import sys
 from segbench import terminal
 from segbench.errors import UserError
 
-COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "study", "prepare", "streets")
 
 
 def main(argv: list[str] | None = None) -> int:

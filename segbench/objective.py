@@ -21,10 +21,12 @@ from segbench import (
     architectures,
     checkpoint,
     distributed,
+    inference,
     places,
     resume,
     runs,
     sampling,
+    showcase,
     stopping,
     terminal,
     training,
@@ -138,8 +140,10 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
             _train(trial, job, state, kept, run, show)
         except optuna.TrialPruned:
             _keep_confusions(kept, job.images)
+            _show(trial, job, state, kept)
             raise
         _keep_confusions(kept, job.images)
+        _show(trial, job, state, kept)
         if trials.slot_of(trial) != trials.BASELINE:
             _keep_weights(trial, state, kept)
     return kept.best.record.miou
@@ -171,7 +175,7 @@ def _run(trial: optuna.Trial, job: Job, kept: Kept, params: dict[str, Scalar]) -
     """The slot's MLflow run: the one that an earlier trial of the slot began, where there is one."""
     slot = trials.slot_of(trial)
     name = f"{job.architecture.name} {'baseline' if slot == trials.BASELINE else f'slot {slot}'}"
-    tags = {"kind": "trial", "trial": str(trial.number), "slot": str(slot)}
+    tags = {"kind": "trial", **runs.trial_tags(trial.study.study_name, trial.number, slot)}
     run = kept.run or str(trial.user_attrs.get("run_id", ""))
     if not run or not runs.reopened(job.mlflow, run, tags):
         run = runs.nested_run(job.mlflow, job.parent, name, tags, params)
@@ -206,6 +210,17 @@ def _keep_confusions(kept: Kept, images: Images) -> None:
     path = kept.folder / "confusions.npz"
     with _forgiving(path):
         np.savez_compressed(path, confusions=best.confusions, names=np.array(images.names), epoch=best.record.epoch)
+
+
+def _show(trial: optuna.Trial, job: Job, state: State, kept: Kept) -> None:
+    """Leaves the best epoch's weights in the model."""
+    state.model.load_state_dict(kept.best.weights)
+    images, truths = job.images.val.some(showcase.SCENES)
+    with torch.compiler.set_stance("force_eager"):  # under --compile, a batch of another size would be compiled anew
+        predicted = inference.predict(state.model.eval(), images, job.compute)
+    with _forgiving(places.artifacts()):
+        scenes = showcase.Scenes(images.numpy(), truths.numpy(), predicted.cpu().numpy())
+        showcase.show(trial, kept.records, scenes)
 
 
 def _keep_weights(trial: optuna.Trial, state: State, kept: Kept) -> None:

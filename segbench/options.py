@@ -68,9 +68,10 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     return places.protocol_folder(arguments.protocol or places.default_protocol(getattr(arguments, "data", None)))
 
 
-def again(arguments: argparse.Namespace) -> str:
-    """The same choice as text, for the next command to type."""
-    names = "".join(f" {name}" for name in getattr(arguments, "architecture", []))
+def again(arguments: argparse.Namespace, architecture: str = "") -> str:
+    """The same choice as text, for the next command to type; `architecture`: only this one."""
+    chosen = [architecture] if architecture else getattr(arguments, "architecture", [])
+    names = "".join(f" {name}" for name in chosen)
     data = f" --data {shlex.quote(arguments.data)}" if arguments.data else ""
     return f"{names}{protocol_again(arguments)}{data}{study_db_again(arguments)}"
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from segbench.errors import UserError
 from segbench.labels import COLOURS, TYPICAL_ID
 
 LARGEST_MEGAPIXELS = 64  # the class scores of a larger image would not fit beside it in a laptop's memory
 _OVERLAY = 0.55  # how much of the mask shows
+_PANE = 256  # pixels, the height of a scene on a sheet
+_GAP = 6
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -57,6 +59,28 @@ def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> Image.Im
 def label_ids(categories: NDArray[np.uint8]) -> Image.Image:
     """(H, W) categories as the label ids the official Cityscapes evaluator reads: each category's typical label."""
     return Image.fromarray(np.array(TYPICAL_ID, np.uint8)[categories])
+
+
+def sheet(images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDArray[np.uint8]) -> Image.Image:
+    """Scenes one below the other: image, truth and prediction side by side, under headings.
+
+    images: (N, H, W, 3) RGB; truths, predictions: (N, H, W) categories.
+    """
+    number, height, width = truths.shape
+    pane = (max(1, round(_PANE * width / height)), _PANE)
+    font = ImageFont.load_default(16)
+    made = Image.new("RGB", (3 * (pane[0] + _GAP) - _GAP, 26 + number * (pane[1] + _GAP) - _GAP), "white")
+    for column, heading in enumerate(("image", "truth", "prediction")):
+        ImageDraw.Draw(made).text((column * (pane[0] + _GAP), 13), heading, (60, 60, 60), font, anchor="lm")
+    for row in range(number):
+        panes = (
+            Image.fromarray(images[row]).resize(pane, Image.Resampling.BILINEAR),
+            mask(truths[row]).convert("RGB").resize(pane, Image.Resampling.NEAREST),
+            mask(predictions[row]).convert("RGB").resize(pane, Image.Resampling.NEAREST),
+        )
+        for column, one in enumerate(panes):
+            made.paste(one, (column * (pane[0] + _GAP), 26 + row * (pane[1] + _GAP)))
+    return made
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
                 _write(image, inference.segment(model, image, one.card.size, device), out, path.stem, one)
                 advance(path.name)
     terminal.say(f"{len(chosen)} models x {len(arguments.images)} images: masks, overlays and label ids in {out}")
+    terminal.next_command("python -m segbench.runs")
     return 0
 
 

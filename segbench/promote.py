@@ -9,6 +9,7 @@ Every epoch goes to MLflow; the model, its card, its masks and its per-image con
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -71,25 +72,33 @@ def _promote_all(
 
     def plan() -> list[Plan]:
         storage = database.connect(places.studies_database(arguments.study_db))
-        return [_plan(trials.record(storage, trials.study_name(protocol, one)), protocol, one) for one in chosen]
+        plans = []
+        for one in chosen:
+            command = f"python -m segbench.search{options.again(arguments, one.name)}"
+            record = trials.record(storage, trials.study_name(protocol, one), command)
+            plans.append(_plan(record, protocol, one, command))
+        return plans
 
     plans = distributed.on_main(plan)
     device = compute.choose(device_name, arguments.compile)
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = distributed.main_first(lambda: dataset.ready(protocol, arguments.data))
-    for one in plans:
-        for seed in protocol.final.seeds:
+    work = [(one, seed) for one in plans for seed in protocol.final.seeds]
+    with terminal.progress("models", len(work)) if len(work) > 1 else contextlib.nullcontext() as advance:
+        for one, seed in work:
             _promote(one, data, seed, device)
+            if advance:
+                advance()
 
 
-def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture) -> Plan:
-    """Raises UserError where no trial is finished, or where the TOML has changed since the search."""
+def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
+    """Raises UserError where no trial is finished, or where the TOML has changed since the search. `command`: the one
+    that searches."""
     from segbench import trials
     from segbench.examine import Plan
 
     best = trials.best(study)
-    command = f"python -m segbench.search {architecture.name} --protocol {protocol.name}"
     if best is None:
         raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
     # The search may have been told otherwise on its command line; the study remembers.
@@ -140,7 +149,7 @@ def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
 
 
 def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
-    from segbench import examine, objective, resume, runs, training
+    from segbench import examine, objective, registry, resume, runs, training
     from segbench.data import subset
 
     chosen = subset.draw_final(data, plan.protocol.final)
@@ -174,7 +183,8 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folde
         card = examine.examine(trained, images, data)
         numbers = {f"speed/{k}": float(v) for k, v in to_json(card.speed).items() if isinstance(v, (int, float))}
         runs.log_metrics(mlflow, run, {**numbers, "best/miou": card.best.miou, "best/epoch": card.best.epoch})
-    models.write_card(partial / "card.json", card)
+        models.write_card(partial / "card.json", card)
+        registry.publish(mlflow, partial, card, kept.records)
     _put_in_place(partial, folder)
     resume.clear(folder)
 
@@ -191,7 +201,11 @@ def _run(plan: Plan, mlflow: MlflowClient, kept: Kept, seed: int) -> str:
     """The promotion's MLflow run: the one it began before it was killed, where it was."""
     from segbench import runs
 
-    tags = {"kind": "promotion", "slot": str(plan.trial.slot), "trial": str(plan.trial.number), "seed": str(seed)}
+    tags = {
+        "kind": "promotion",
+        "seed": str(seed),
+        **runs.trial_tags(plan.study.name, plan.trial.number, plan.trial.slot),
+    }
     run = kept.run
     if not run or not runs.reopened(mlflow, run, tags):
         parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})
@@ -265,7 +279,7 @@ def _table(protocol: Protocol) -> None:
         costs = [f"{card.speed.inference_images_per_second:.1f}", f"{card.best.seconds.total:.1f}"]
         rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs])
     terminal.table(f"promoted models of {protocol.name}", columns, rows, right=set(range(1, 8)))
-    terminal.say(f"weights, cards and masks: {places.storage() / 'models'}")
+    terminal.say(f"weights, cards and masks: {places.storage() / 'models'}; in MLflow: python -m segbench.runs")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
-"""The training ledger: MLflow runs. Log a stream of epochs, read it back.
+"""The training ledger: MLflow runs. Log a stream of epochs, read it back, and look at it in MLflow's own pages.
 
-One experiment per protocol; in it one run per study; nested in that its trials and its promotions.
+    python -m segbench.runs --open
+    python -m segbench.runs --run ID          one run's page; a trial's note in the dashboard tells its ID
+
+One experiment per protocol; in it one run per study; nested in that its trials and its promotions. The pages are served
+to this machine only. Where MLFLOW_TRACKING_URI is set, the runs are there, and this says so.
 """
 
 from __future__ import annotations
@@ -10,15 +14,17 @@ import functools
 import logging
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
-from segbench import database, places
+from segbench import loopback, options, places, terminal
 from segbench.errors import UserError
 from segbench.labels import CATEGORIES
 from segbench.records import EpochRecord, EpochSeconds, Scalar, from_json, to_json
@@ -32,7 +38,39 @@ _SECONDS_BETWEEN_TRIES = 1
 _OUTAGE = "TEMPORARILY_UNAVAILABLE"  # MLflow's word for what its database refuses
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
+_ATTEMPT = "optuna.trial"
 _UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
+
+
+PORT = 5000  # MLflow's own
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serves MLflow's pages until Ctrl-C. Raises UserError where there is no run."""
+    made = loopback.parser(__doc__, PORT)
+    made.add_argument("--run", metavar="ID", help="the run whose page to give")
+    arguments = options.parse(made, argv)
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        print(f"the runs are where MLFLOW_TRACKING_URI says: {_shown(given)}")
+        return 0
+    file = places.tracking_database()
+    if not file.is_file():
+        raise UserError(f"there is no run to look at: {file} is not there. Search first: python -m segbench.search")
+    port = loopback.free_port(arguments.port)
+    page = _page(client(), arguments.run) if arguments.run else ""
+    address = f"http://{loopback.HOST}:{port}/"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{file.resolve()}"]
+    command += ["--default-artifact-root", (places.artifacts() / "mlflow").resolve().as_uri()]
+    command += ["--host", loopback.HOST, "--port", str(port), "--workers", "1"]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    try:
+        with loopback.process(command, quiet, f"{address}health") as server:
+            loopback.announce(f"MLflow of {file}", f"{address}{page}", arguments.open)
+            terminal.next_command("python -m segbench.report")
+            raise UserError(f"MLflow's server ended by itself, with exit code {server.wait()}")
+    except KeyboardInterrupt:
+        return 0
 
 
 def _patient(work: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
@@ -66,7 +104,10 @@ def client() -> MlflowClient:
     Raises UserError where the database cannot be used.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: else it writes to the home folder
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the commands show progress themselves
     import mlflow
+
+    from segbench import database
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log as an error, they raise too
@@ -119,14 +160,19 @@ def nested_run(
 
     experiment = mlflow.get_run(parent).info.experiment_id
     all_tags = {**tags, MLFLOW_PARENT_RUN_ID: parent}
-    same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in all_tags.items() if key != "trial")
+    same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in all_tags.items() if key != _ATTEMPT)
     left = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' and {same}")
     run = next((run for run in left if not run.data.metrics), None)
     run = run or mlflow.create_run(experiment, run_name=name, tags=all_tags)
-    if "trial" in tags:  # Optuna's number changes with every attempt
-        mlflow.set_tag(run.info.run_id, "trial", tags["trial"])
+    if _ATTEMPT in tags:  # Optuna's number changes with every attempt
+        mlflow.set_tag(run.info.run_id, _ATTEMPT, tags[_ATTEMPT])
     mlflow.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
     return str(run.info.run_id)
+
+
+def trial_tags(study: str, number: int, slot: int) -> dict[str, str]:
+    """What leads from a run back to its trial in Optuna."""
+    return {"optuna.study": study, _ATTEMPT: str(number), "slot": str(slot)}
 
 
 @_patient
@@ -235,6 +281,21 @@ def delete(mlflow: MlflowClient, study: str) -> int:
     return len(nested) + len(found)
 
 
+def _page(mlflow: MlflowClient, run: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return f"#/experiments/{mlflow.get_run(run).info.experiment_id}/runs/{run}"
+    except MlflowException:
+        raise UserError(f"MLflow has no run {run}; without --run all are shown") from None
+
+
+def _shown(uri: str) -> str:
+    """An address without the credentials it may hold."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:
     page = mlflow.search_runs(experiments, query)
     found = list(page)
@@ -291,3 +352,7 @@ _KEYS = frozenset(
     + [f"seconds/{part}" for part in EpochSeconds.__dataclass_fields__]
     + [name for name in EpochRecord.__dataclass_fields__ if name not in ("epoch", "iou", "seconds")]
 )
+
+
+if __name__ == "__main__":
+    raise SystemExit(terminal.run(main))

@@ -12,8 +12,10 @@ Stop it with Ctrl-C and run it again: it goes on until exactly `trials` slots ar
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -60,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         for architecture in chosen:
             _alone(_prepare(protocol, architecture, data, device, arguments))
+    terminal.say(f"look at the trials: python -m segbench.dashboard{options.study_db_again(arguments)}")
     terminal.next_command(f"python -m segbench.promote{options.again(arguments)}")
     return 0
 
@@ -85,6 +88,12 @@ def _overridden(protocol: Protocol, arguments: argparse.Namespace) -> Protocol:
     with protocols.located("command line"):
         search = dataclasses.replace(protocol.search, **{k: v for k, v in given.items() if v is not None})
     return dataclasses.replace(protocol, search=search)
+
+
+def _overrides(arguments: argparse.Namespace) -> str:
+    """What the command line said otherwise than the protocol, as text: the study was made with it."""
+    given = ((name, getattr(arguments, name)) for name in ("trials", "weights", "sampler", "pruner"))
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given if value is not None)
 
 
 class _Ready(NamedTuple):
@@ -120,7 +129,7 @@ def _prepare(
     protocol: Protocol, architecture: Architecture, data: Dataset, device: Compute, arguments: argparse.Namespace
 ) -> _Ready:
     """Opens the study and plans its slots, unless a worker asks: the process that started it has done so."""
-    from segbench import database, objective, slots, trials
+    from segbench import database, objective, showcase, slots, trials
     from segbench.data import subset
 
     chosen = subset.draw_search(data, protocol.search)
@@ -132,6 +141,9 @@ def _prepare(
         objective.rehearse(architecture, images, initial)
     study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
     if arguments.worker is None:
+        again = options.again(arguments, architecture.name)
+        search = f"python -m segbench.search{again}{_overrides(arguments)}"
+        showcase.describe(study, search, f"python -m segbench.promote{again}")
         baseline = architecture.baseline if arguments.baseline else None
         for line in slots.plan(study, architecture.space, protocol.search, baseline):
             terminal.say(line)
@@ -159,13 +171,15 @@ def _alone(ready: _Ready) -> None:
         job = ready.job()
         epochs = ready.search.epochs
         total = len(record.trials) * epochs
-        with terminal.progress(ready.architecture.name, total, total - left * epochs) as advance:
-            show = _Shown(record, epochs, advance)
-            with stopping.graceful():
-                try:
-                    trials.run(ready.study, lambda trial: objective.objective(trial, job, show))
-                except trials.Stopped:
-                    raise stopping.interrupt() from None
+        with (
+            terminal.progress(ready.architecture.name, total, total - left * epochs) as advance,
+            contextlib.closing(_Shown(record, epochs, advance)) as show,
+            stopping.graceful(),
+        ):
+            try:
+                trials.run(ready.study, lambda trial: objective.objective(trial, job, show))
+            except trials.Stopped:
+                raise stopping.interrupt() from None
         objective.tidy(ready.study)
         record = ready.record()
     _table(record)
@@ -235,17 +249,29 @@ def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Na
 
 
 class _Shown:
-    """What the progress line says after each epoch."""
+    """What the progress display says after each epoch: of the whole search, and below of the trial."""
 
     def __init__(self, record: StudyRecord, epochs: int, advance: terminal.Advance) -> None:
         self.best = max((t.value for t in record.trials if t.value is not None), default=0.0)
         self.epochs = epochs
         self.advance = advance
+        self._slot: int | None = None
+        self._trial: terminal.Advance = advance
+        self._display = contextlib.ExitStack()
 
     def __call__(self, slot: int, record: EpochRecord) -> None:
         self.best = max(self.best, record.miou)
         name = "baseline" if slot < 0 else f"trial {slot}"
-        self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: mIoU {record.miou:.3f}, best {self.best:.3f}")
+        text = f"mIoU {record.miou:.3f}, best {self.best:.3f}, {record.images_per_second:.1f} images/s"
+        self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: {text}")
+        if slot != self._slot or record.epoch == 1:
+            self.close()
+            self._slot, self._trial = slot, self._display.enter_context(terminal.progress(name, self.epochs))
+        self._trial(text)
+
+    def close(self) -> None:
+        """Ends the trial's part of the display."""
+        self._display.close()
 
 
 def _table(study: StudyRecord) -> None:

@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"delete needs the name of a study; there are: {', '.join(names)}")
     else:
         _delete(ledger, arguments.name, arguments.yes)
+        return 0
+    _next(ledger, names)
     return 0
 
 
@@ -146,8 +148,21 @@ def _repair(ledger: Ledger, names: list[str]) -> None:
             done += 1
             terminal.say(f"{name}, {line}")
     terminal.say(f"{done} mended" if done else "nothing to mend")
-    if done:
-        terminal.next_command(_SEARCH)
+
+
+def _next(ledger: Ledger, names: list[str]) -> None:
+    """The command that goes on with the first study that is not finished; else promotes the first."""
+    import optuna
+
+    from segbench import slots
+
+    studies = [optuna.load_study(study_name=name, storage=ledger) for name in names]
+    search, promote = 0, 1
+    for which, some in ((search, [one for one in studies if slots.unfinished(one)]), (promote, studies)):
+        for commands in (one.user_attrs.get("commands") for one in some):
+            if commands:
+                terminal.next_command(commands[which])
+                return
 
 
 def _export(ledger: Ledger, names: list[str], to: Path, epochs: bool) -> None:
@@ -206,7 +221,7 @@ def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
 def _delete(ledger: Ledger, name: str, sure: bool) -> None:
     import optuna
 
-    from segbench import runs, slots, trials
+    from segbench import registry, runs, showcase, slots, trials
 
     study = optuna.load_study(study_name=name, storage=ledger)
     slots.mend(study)
@@ -217,9 +232,14 @@ def _delete(ledger: Ledger, name: str, sure: bool) -> None:
     own = (places.models_folder(name), places.trials_folder(name)) if Path(name).name == name else ()
     folders = [folder for folder in own if folder.is_dir()]
     _ask(name, len(study.get_trials(deepcopy=False)), folders, sure)
-    deleted = runs.delete(runs.client(), name) if runs.is_there() else 0
+    deleted = 0
+    if runs.is_there():
+        mlflow = runs.client()
+        registry.delete(mlflow, name)
+        deleted = runs.delete(mlflow, name)
     for folder in folders:
         shutil.rmtree(folder)
+    showcase.forget(study)
     optuna.delete_study(study_name=name, storage=ledger)  # last: what was cut short can be done again
     terminal.say(f"deleted study {name}, {deleted} MLflow runs" + "".join(f", {folder}" for folder in folders))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import re
 import signal
 import sys
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_PLAIN_LINES = 5.0
 _quiet = False
+_display: Progress | None = None  # the one live display, which progress inside of progress shares
+_last_line = 0.0  # time.monotonic() of the last plain line, of any level
 
 
 class Advance(Protocol):
@@ -140,7 +143,8 @@ def console() -> Console:
 def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
     """A progress bar with the time left on a terminal; elsewhere a line every few seconds and at the end.
 
-    What takes less than a second says nothing there.
+    What takes less than a second says nothing there. Progress inside of progress is a further bar below, while it
+    lasts.
     """
     if _quiet:
         yield lambda text="": None
@@ -173,9 +177,23 @@ def _line(row: Row) -> str:
 
 
 def _live(label: str, total: int, done: int) -> Iterator[Advance]:
-    with _bars() as bars:
-        task = bars.add_task(label, total=total, completed=done, text="")
-        yield lambda text="": bars.update(task, advance=1, text=text)
+    global _display
+    if _display:
+        task = _display.add_task(f"  {label}", total=total, completed=done, text="")
+        try:
+            yield functools.partial(_advance, _display, task)
+        finally:
+            _display.remove_task(task)
+        return
+    with _bars() as _display:
+        try:
+            yield functools.partial(_advance, _display, _display.add_task(label, total=total, completed=done, text=""))
+        finally:
+            _display = None
+
+
+def _advance(bars: Progress, task: TaskID, text: str = "") -> None:
+    bars.update(task, advance=1, text=text)
 
 
 def _live_board(label: str, total: int, done: int) -> Iterator[Show]:
@@ -226,18 +244,21 @@ class _Plain:
     """Progress as a line every few seconds, and at the end of what took longer than one."""
 
     def __init__(self, label: str, total: int, done: int) -> None:
+        global _last_line
         self.count = done
         self._label, self._total, self._first = label, total, done
-        self._started = self._shown = time.monotonic()
+        self._started = time.monotonic()
+        _last_line = max(_last_line, self._started)
 
     def tell(self, count: int, text: str) -> None:
+        global _last_line
         news, self.count = count > self.count, count
         now = time.monotonic()
         took = now - self._started
         last_of_a_long_one = news and count >= self._total and took > 1
-        if not last_of_a_long_one and now - self._shown < _SECONDS_BETWEEN_PLAIN_LINES:
+        if not last_of_a_long_one and now - _last_line < _SECONDS_BETWEEN_PLAIN_LINES:
             return
-        self._shown = now
+        _last_line = now
         done = count - self._first
         left = f", {duration(took / done * (self._total - count))} left" if done > 0 else ""
         print(f"{self._label}: {count}/{self._total}  {duration(took)}{left}  {text}".rstrip(), flush=True)

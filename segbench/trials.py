@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segbench import database, owners, sampling, slots, stopping, terminal
 from segbench.database import Ledger, Lost
 from segbench.errors import UserError
-from segbench.protocol import DRAWN, Architecture, Protocol, fingerprint
+from segbench.protocol import Architecture, Protocol, fingerprint
 from segbench.records import EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
 from segbench.slots import BASELINE as BASELINE
 from segbench.slots import slot_of as slot_of
@@ -58,7 +58,6 @@ def open_study(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(["mIoU"])
-            _write_note(study, protocol, architecture, subset)
         description = {"protocol": to_json(protocol), "architecture": to_json(architecture), "subset": subset}
         for key, content in {**description, **dict(reversed(identity.items()))}.items():
             if known.get(key) != content:
@@ -113,15 +112,13 @@ def remember_weights(trial: optuna.Trial, origin: WeightsOrigin) -> None:
         trial.study.set_user_attr("weights", to_json(origin))
 
 
-def record(storage: RDBStorage, name: str) -> StudyRecord:
-    """The study as a record. Raises UserError where there is none."""
+def record(storage: RDBStorage, name: str, search: str = "python -m segbench.search") -> StudyRecord:
+    """The study as a record. Raises UserError where there is none; `search` is the command that would make it."""
     try:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         there = ", ".join(names(storage)) or "no study at all"
-        raise UserError(
-            f"no study '{name}': the storage holds {there}. Search first: python -m segbench.search"
-        ) from None
+        raise UserError(f"no study '{name}': the storage holds {there}. Search first: {search}") from None
     attributes = study.user_attrs
     latest = slots.latest(study)
     return StudyRecord(
@@ -180,21 +177,6 @@ def _attempt(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optu
         slots.end(study, trial._trial_id, stopped=True)
         slots.mend(study)
         raise
-
-
-def _write_note(study: optuna.Study, protocol: Protocol, architecture: Architecture, subset: str) -> None:
-    """What optuna-dashboard shows above the study."""
-    from optuna_dashboard import save_note
-
-    banner = f"> **{DRAWN}**\n\n" if protocol.drawn else ""
-    save_note(
-        study,
-        f"{banner}## {architecture.title}\n\n{protocol.title}: {protocol.search.trials} slots of "
-        f"{protocol.search.epochs} epochs, {subset}. Initial weights: {architecture.weights}. A trial's value is its "
-        f"best epoch's mIoU over the 8 categories.\n\n"
-        f"Go on: `python -m segbench.search {architecture.name} --protocol {protocol.name}`, then "
-        f"`python -m segbench.promote {architecture.name} --protocol {protocol.name}`.",
-    )
 
 
 def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:

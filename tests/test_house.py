@@ -13,32 +13,32 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas")
-COMMANDS = ("search", "promote", "report", "predict", "study", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "study", "prepare", "streets")
 
 # A file imports only lower floors; files of one floor do not import each other, but for those of one package.
 FLOORS = (
     ("errors", "labels"),
     ("distributed",),
     ("records", "places", "terminal", "urls", "stopping", "global_batch"),
-    ("protocol", "pictures", "metrics", "database"),
+    ("protocol", "pictures", "curves", "metrics", "database", "loopback", "notes"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
     ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
-    ("data.packed", "slots"),
-    ("data.subset", "trials"),
+    ("data.packed", "slots", "registry"),
+    ("data.subset", "trials", "showcase"),
     ("data.batches", "dataset", "workers", "processes"),
     ("architectures", "cluster"),
     ("inference", "checkpoint"),
     ("evaluation", "speed", "models"),
-    ("training",),
+    ("training", "served"),
     ("resume",),
     ("objective",),
     ("examine",),
-    ("prepare", "search", "promote", "predict", "report", "study", "streets"),
+    ("prepare", "search", "promote", "predict", "report", "study", "streets", "dashboard"),
     ("__main__",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training", "resume"}
-LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots"}
+LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots", "showcase", "notes", "registry"}
 
 
 def module_of(path: Path) -> str:

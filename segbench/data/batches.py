@@ -44,6 +44,13 @@ class Batches:
         """How many images one pass yields."""
         return len(self._images)
 
+    def some(self, number: int) -> tuple[Tensor, Tensor]:
+        """The same few images each time, evenly spread: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 categories, on the
+        CPU."""
+        chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long().to(self._images.device)
+        categories = self._categories.to(self._raw.device)[self._raw[chosen].int()]
+        return self._images[chosen].cpu(), categories.to("cpu", torch.uint8)
+
     def __iter__(self) -> Iterator[Batch]:
         """All, in the order of the split."""
         return self.every(1)

@@ -1,0 +1,74 @@
+"""Look at searches while they run: optuna-dashboard on the studies' database, with each trial's pictures and notes.
+
+    python -m segbench.dashboard --open
+    python -m segbench.dashboard --study-db postgresql+psycopg://USER@HOST/DATABASE --port 8081
+
+It is served to this machine only, since it knows no users and can delete studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from segbench import loopback, options, places, terminal
+from segbench.errors import UserError
+
+PORT = 8080  # optuna-dashboard's own
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serves the dashboard until Ctrl-C. Raises UserError where there is no study."""
+    made = loopback.parser(__doc__, PORT)
+    options.add_study_db(made)
+    arguments = options.parse(made, argv)
+    port = loopback.free_port(arguments.port)
+
+    from segbench import database, showcase, urls
+
+    where = places.studies_database(arguments.study_db)
+    if not database.is_there(where):
+        raise UserError(
+            f"there is no study to look at: {urls.shown(where)} is not there. Search first: python -m segbench.search"
+        )
+    import optuna_dashboard
+
+    application = optuna_dashboard.wsgi(database.connect(where), showcase.store())
+    with make_server(loopback.HOST, port, guarded(application), _Server, _Handler) as server:
+        loopback.announce(f"optuna-dashboard of {urls.shown(where)}", f"http://{loopback.HOST}:{port}/", arguments.open)
+        terminal.next_command("python -m segbench.runs")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+def guarded(application: Application) -> Application:
+    """Refuses requests that name another host: a web page that has its own name point to this machine would else read
+    and delete studies through the visitor's browser (DNS rebinding)."""
+
+    def guard(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        host = str(environ.get("HTTP_HOST", "")).rpartition(":")[0] or str(environ.get("HTTP_HOST", ""))
+        if host not in (loopback.HOST, "localhost"):
+            start_response("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"this page is for the machine it runs on only\n"]
+        return application(environ, start_response)
+
+    return guard
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  (the base's own name)
+        """Requests are not worth a line each."""
+
+
+if __name__ == "__main__":
+    raise SystemExit(terminal.run(main))
