@@ -50,7 +50,7 @@ def states(study: optuna.Study) -> list[tuple[int, str]]:
 
 
 def epoch(number: int) -> EpochRecord:
-    seconds = EpochSeconds(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    seconds = EpochSeconds(**dict.fromkeys(EpochSeconds.__dataclass_fields__, 0.0))
     return EpochRecord(number, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, (0.5,) * 8, seconds, 1.0, 1.0)
 
 
