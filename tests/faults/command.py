@@ -25,7 +25,10 @@ import torch
 
 from segbench import checkpoint as checkpoint
 from segbench import database, evaluation, examine, objective, promote, resume, runs, search, speed, terminal, training
+from segbench.architectures import torchvision_ops
 
+torchvision_ops.ensure_importable()
+importlib.import_module("torchvision.models.segmentation")
 del mlflow, optuna_dashboard, search, promote, examine
 
 _PHASES = {  # what a process is in while it is inside of a function; else "start-up"
@@ -174,6 +177,7 @@ def _tell(events: str) -> None:
             one(*arguments)
             tell("epoch")
             doing[:] = ["bookkeeping"]
+            tell("bookkeeping")
 
         return told
 

@@ -38,6 +38,8 @@ class Found(NamedTuple):
 class Place:
     """A storage, the commands that use it, and what they say."""
 
+    longest = 200.0  # seconds that a command may take
+
     def __init__(self, storage: Path, where: list[str], study_db: str = "", share: float | None = float("inf")) -> None:
         """`where`: the arguments of every command."""
         self.storage, self.where, self.study_db, self.share = storage, where, study_db, share
@@ -62,7 +64,7 @@ class Place:
     def run(self, module: str = "search", instant: Instant | None = None, **settings: Any) -> int:
         """Runs it to its end. Returns its exit code, minus the signal for one that was killed."""
         process = self.start(module, instant, **settings)
-        process.join(200)
+        process.join(self.longest)
         assert process.exitcode is not None, self.output()
         return process.exitcode
 
