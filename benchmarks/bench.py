@@ -81,44 +81,48 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(case: Case, pairs: int, device: Compute) -> Row:
-    if case.warm_up:
-        case.ours()
-        case.theirs()
-    runs = [(_run(case.ours, device), _run(case.theirs, device)) for _ in range(pairs)]
-    ratios = [theirs.seconds / ours.seconds for ours, theirs in runs]
-    ours, theirs = zip(*runs, strict=True)
+    # Memory is looked at in the first calls alone: to forget what was freed makes the next call slower.
+    our_peak, peer_peak, first = _peak(case.ours, device), _peak(case.theirs, device), None
+    if not case.warm_up:
+        first = (our_peak[1], peer_peak[1])
+        pairs -= 1
+    runs = [(_seconds(case.ours, device), _seconds(case.theirs, device)) for _ in range(pairs)]
+    runs += [first] if first else []
+    ratios = [theirs / ours for ours, theirs in runs]
+    ours, theirs = (case.units / statistics.median(side) for side in zip(*runs, strict=True))
     return Row(
         name=case.name,
         peer=case.peer,
         unit=case.unit,
-        ours=case.units / statistics.median(run.seconds for run in ours),
-        theirs=case.units / statistics.median(run.seconds for run in theirs),
+        ours=ours,
+        theirs=theirs,
         ratio=statistics.median(ratios),
         least=min(ratios),
         most=max(ratios),
         target=case.target,
-        pairs=pairs,
-        our_peak_gb=statistics.median(run.peak_gb for run in ours),
-        peer_peak_gb=statistics.median(run.peak_gb for run in theirs),
+        pairs=len(runs),
+        our_peak_gb=our_peak[0],
+        peer_peak_gb=peer_peak[0],
     )
 
 
-class _Run(NamedTuple):
-    seconds: float
-    peak_gb: float
-
-
-def _run(call: Callable[[], object], device: Compute) -> _Run:
+def _peak(call: Callable[[], object], device: Compute) -> tuple[float, float]:
+    """What one call adds to memory at its highest, GB, and its seconds."""
     gc.collect()
     device.forget_peak()
     before = device.peak_memory_gb()
+    seconds = _seconds(call, device)
+    return device.peak_memory_gb() - before, seconds
+
+
+def _seconds(call: Callable[[], object], device: Compute) -> float:
     if device.device.type == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()
     call()
     if device.device.type == "cuda":
         torch.cuda.synchronize()
-    return _Run(time.perf_counter() - started, device.peak_memory_gb() - before)
+    return time.perf_counter() - started
 
 
 def _photographs(folder: Path) -> Path:

@@ -90,12 +90,16 @@ def _patient(work: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
                 if time.monotonic() > deadline:
                     reason = next(iter(str(error).strip().splitlines()), "")
                     raise UserError(
-                        f"MLflow's database could not be used for {_SECONDS_TO_WAIT:.0f} s ({reason}). Once it can be, "
-                        "type the same command again to go on"
+                        f"MLflow's database{_its_place()} could not be used for {_SECONDS_TO_WAIT:.0f} s ({reason}). "
+                        "Once it can be, type the same command again to go on"
                     ) from None
             time.sleep(_SECONDS_BETWEEN_TRIES)
 
     return patient
+
+
+def _its_place() -> str:
+    return "" if os.environ.get("MLFLOW_TRACKING_URI") else f" {places.tracking_database()}"
 
 
 def client() -> MlflowClient:

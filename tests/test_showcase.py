@@ -228,7 +228,9 @@ def test_the_best_seed_of_the_newest_promotion_is_the_champion(shown: Path, stor
     client = runs.client()
 
     def is_champion(seed: int, miou: float, fingerprint: str) -> bool:
-        run = runs.nested_run(client, runs.study_run(client, "small", NAME, {}), f"seed {seed}", {}, {})
+        run = runs.nested_run(
+            client, runs.study_run(client, "small", NAME, {}), f"seed {seed}", {"seed": str(seed)}, {}
+        )
         best = dataclasses.replace(card.best, miou=miou)
         registry._register(client, dataclasses.replace(card, seed=seed, best=best, run_id=run, fingerprint=fingerprint))
         return bool(client.get_model_version_by_alias(NAME, registry.CHAMPION).run_id == run)

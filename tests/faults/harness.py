@@ -112,7 +112,7 @@ def found(place: Place) -> Found:
         for trial in trials.record(ledger, name).trials:
             epochs = [record.without_timings() for record in trial.epochs]
             ended[f"{name} {trial.slot}"] = (trial.state, trial.value, dict(trial.params), epochs)
-    for path in sorted(place.storage.rglob("*.safetensors")):
+    for path in sorted(p for part in ("trials", "models") for p in (place.storage / part).rglob("*.safetensors")):
         weights[str(path.relative_to(place.storage))] = digest(load_file(path))
     with place.visited():
         for one in models.promoted():
