@@ -33,7 +33,7 @@ del mlflow, optuna_dashboard, search, promote, examine
 
 _PHASES = {  # what a process is in while it is inside of a function; else "start-up"
     "step": (training, "_pass"),
-    "evaluation": (training, "evaluate"),
+    "evaluation": (training, "evaluate_together"),
     "checkpoint": (checkpoint, "write"),
     "examination": (evaluation, "evaluate"),
 }
