@@ -11,7 +11,7 @@ SEGBENCH := $(PYTHON) -m segbench
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
-demo: $(VENV)/installed  ## both architectures through search, promotion and report, on drawn streets (about 3 minutes)
+demo: $(VENV)/installed  ## both architectures through search, promotion and report, on drawn streets (about 4 minutes)
 	$(SEGBENCH).search --protocol demo
 	$(SEGBENCH).promote --protocol demo
 	$(SEGBENCH).report --protocol demo
@@ -19,7 +19,7 @@ demo: $(VENV)/installed  ## both architectures through search, promotion and rep
 test: $(VENV)/developer  ## the tests (under 5 minutes)
 	$(PYTHON) -m pytest -n 2 --dist loadfile
 
-chaos: $(VENV)/developer  ## the demo killed a hundred times, compared with one left alone (about 12 minutes)
+chaos: $(VENV)/developer  ## the demo killed a hundred times, compared with one left alone
 	$(PYTHON) -m tests.faults.chaos --kills 100 --seed 0
 
 check: $(VENV)/developer  ## linter, formatter and type checker
