@@ -40,8 +40,6 @@ _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
 _ATTEMPT = "optuna.trial"
 _UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
-
-
 PORT = 5000  # MLflow's own
 
 

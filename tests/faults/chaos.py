@@ -71,6 +71,7 @@ def _experiment(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     whole = Place(folder / "whole", ["--protocol", str(asked)], share=None)
     seconds = {}
     for command in ("search", "promote"):
+        print(f"{command}, undisturbed …", flush=True)
         begun = time.perf_counter()
         assert whole.run(command) == 0, whole.output()
         seconds[f"{command} undisturbed"] = time.perf_counter() - begun
@@ -127,7 +128,9 @@ class Killer:
             new = self._known(command) > known
             since = 1 if new else since + 1
             self.left -= 1
-            self.kills[command, self.place.events.read_text().split("\n")[-2]] += 1
+            phase = self.place.events.read_text().split("\n")[-2]
+            self.kills[command, phase] += 1
+            print(f"{command} killed in {phase}; {self.left} kills left", flush=True)
 
     def _delay(self) -> float:
         """Seconds until the next kill: often in the first epoch of a process, and seldom in its third."""
