@@ -149,7 +149,7 @@ def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
 
 
 def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
-    from segbench import examine, objective, registry, resume, runs, training
+    from segbench import examine, objective, registry, resume, runs, tracking, training
     from segbench.data import subset
 
     chosen = subset.draw_final(data, plan.protocol.final)
@@ -175,7 +175,7 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folde
         _train(plan, state, images, seed, kept, lambda record: None)
         return
     earlier = sum(record.seconds.total for record in kept.records)
-    mlflow = runs.client()
+    mlflow = tracking.client()
     run = _run(plan, mlflow, kept, seed)
     with runs.ended(mlflow, run):
         _train(plan, state, images, seed, kept, _log(mlflow, run))

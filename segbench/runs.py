@@ -10,34 +10,22 @@ to this machine only. Where MLFLOW_TRACKING_URI is set, the runs are there, and 
 from __future__ import annotations
 
 import contextlib
-import functools
-import logging
 import os
-import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
-
-from filelock import FileLock
 
 from segbench import loopback, options, places, terminal
 from segbench.errors import UserError
 from segbench.labels import CATEGORIES
 from segbench.records import EpochRecord, EpochSeconds, Scalar, from_json, to_json
+from segbench.tracking import OUTAGE, client, patient
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_SECONDS_TO_WAIT_FOR_A_LOCK = 60
-_SECONDS_TO_WAIT = 60  # for a database that is locked, or whose disk is full
-_SECONDS_BETWEEN_TRIES = 1
-_OUTAGE = "TEMPORARILY_UNAVAILABLE"  # MLflow's word for what its database refuses
-_Given = ParamSpec("_Given")
-_Made = TypeVar("_Made")
 _ATTEMPT = "optuna.trial"
 _UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
 PORT = 5000  # MLflow's own
@@ -71,75 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def _patient(work: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
-    """Does the work again while MLflow's database cannot be used. It must bear being done twice."""
-
-    @functools.wraps(work)
-    def patient(*arguments: _Given.args, **options: _Given.kwargs) -> _Made:
-        from mlflow.exceptions import MlflowException
-
-        deadline = time.monotonic() + _SECONDS_TO_WAIT
-        while True:
-            try:
-                return work(*arguments, **options)
-            except MlflowException as error:
-                if error.error_code != _OUTAGE:
-                    raise
-                if time.monotonic() > deadline:
-                    reason = next(iter(str(error).strip().splitlines()), "")
-                    raise UserError(
-                        f"MLflow's database{_its_place()} could not be used for {_SECONDS_TO_WAIT:.0f} s ({reason}). "
-                        "Once it can be, type the same command again to go on"
-                    ) from None
-            time.sleep(_SECONDS_BETWEEN_TRIES)
-
-    return patient
-
-
-def _its_place() -> str:
-    return "" if os.environ.get("MLFLOW_TRACKING_URI") else f" {places.tracking_database()}"
-
-
-def client() -> MlflowClient:
-    """A client of the server or database that MLFLOW_TRACKING_URI names, else of `storage/mlflow.db`.
-
-    Raises UserError where the database cannot be used.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: else it writes to the home folder
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the commands show progress themselves
-    import mlflow
-
-    from segbench import database
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log as an error, they raise too
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if given:
-        return mlflow.MlflowClient(given)
-    file = places.tracking_database()
-    database.warn_of_network(file.parent, "name a server with MLFLOW_TRACKING_URI, or move SEGBENCH_STORAGE")
-    try:
-        # Two first uses at once corrupt the database for good.
-        with FileLock(file.with_suffix(".lock")):
-            if not file.exists():
-                _make(mlflow, file)
-            made = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
-            made.search_experiments(max_results=1)
-            with contextlib.closing(sqlite3.connect(file, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")  # the file keeps it; MLflow itself waits for locks
-        return made
-    except Exception as error:  # SQLAlchemy's, Alembic's and MLflow's errors share no narrower class
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        advice = "move it away, or set SEGBENCH_STORAGE to another folder"
-        raise UserError(f"{file} cannot be used as an MLflow database ({reason}); {advice}") from error
-
-
-def is_there() -> bool:
-    """Whether MLflow's database is there: `client` would make an empty one."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or places.tracking_database().is_file()
-
-
-@_patient
+@patient
 def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str, str]) -> str:
     """The id of the study's run, made on first use together with the protocol's experiment."""
     experiment = _experiment(mlflow, protocol)
@@ -151,7 +71,7 @@ def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str
     return str(run.info.run_id)
 
 
-@_patient
+@patient
 def nested_run(
     mlflow: MlflowClient, parent: str, name: str, tags: Mapping[str, str], params: Mapping[str, Scalar]
 ) -> str:
@@ -177,7 +97,7 @@ def trial_tags(study: str, number: int, slot: int) -> dict[str, str]:
     return {"optuna.study": study, _ATTEMPT: str(number), "slot": str(slot)}
 
 
-@_patient
+@patient
 def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
     """Sets a run that was ended or killed running again; False where it is not there."""
     from mlflow.exceptions import MlflowException
@@ -189,19 +109,19 @@ def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
         for key, value in tags.items():
             mlflow.set_tag(run, key, value)
     except MlflowException as error:
-        if error.error_code == _OUTAGE:
+        if error.error_code == OUTAGE:
             raise
         return False
     return True
 
 
-@_patient
+@patient
 def steps(mlflow: MlflowClient, run: str) -> set[int]:
     """The epochs that `log_epoch` has logged: a step logged twice would be two points."""
     return {metric.step for metric in mlflow.get_metric_history(run, "miou")}
 
 
-@_patient
+@patient
 def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
     """One epoch, in one synchronous call: an asynchronous one loses what is under way when the process is killed."""
     from mlflow.entities import Metric
@@ -211,7 +131,7 @@ def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
     mlflow.log_batch(run, metrics=metrics)
 
 
-@_patient
+@patient
 def log_metrics(mlflow: MlflowClient, run: str, values: Mapping[str, float]) -> None:
     """Single numbers that belong to no epoch. Those that are there already stay as they are."""
     from mlflow.entities import Metric
@@ -248,7 +168,7 @@ def ended(
         raise
     finally:
         if status:
-            _patient(mlflow.set_terminated)(run, status)
+            patient(mlflow.set_terminated)(run, status)
 
 
 def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
@@ -305,15 +225,6 @@ def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:
         page = mlflow.search_runs(experiments, query, page_token=page.token)
         found += page
     return found
-
-
-def _make(mlflow: ModuleType, file: Path) -> None:
-    """MLflow makes its tables in many steps, and cannot go on where it was killed between two: so elsewhere first."""
-    partial = file.with_suffix(".partial")
-    for leftover in file.parent.glob(f"{partial.name}*"):
-        leftover.unlink()
-    mlflow.MlflowClient(f"sqlite:///{partial.resolve()}").search_experiments(max_results=1)
-    os.replace(partial, file)
 
 
 def _experiment(mlflow: MlflowClient, name: str) -> str:

@@ -18,19 +18,23 @@ import functools
 import shlex
 import signal
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from segbench import distributed, options, places, stopping, terminal
 from segbench import protocol as protocols
 from segbench.errors import UserError
-from segbench.protocol import PRUNERS, SAMPLERS, Architecture, Protocol, Search
-from segbench.records import EpochRecord, StudyRecord, TrialRecord
+from segbench.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
+from segbench.records import StudyRecord
 
 if TYPE_CHECKING:
     import optuna
+    from mlflow import MlflowClient
 
     from segbench.compute import Compute
     from segbench.data.packed import Dataset
+    from segbench.data.subset import Subset
     from segbench.objective import Images, Initial, Job
     from segbench.workers import Team
 
@@ -50,18 +54,19 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.worker is not None:
         return _work(protocol, chosen, arguments)
     team = _team(arguments, sys.argv[1:] if argv is None else argv, _slots(protocol, chosen, arguments))
+    _require_device(arguments, team)
 
-    from segbench import compute, dataset
+    from segbench import dataset
 
-    device = compute.choose("cpu" if team else arguments.device, arguments.compile and not team)
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, arguments.data)
     if team:
-        _together(team, [_prepare(protocol, one, data, device, arguments) for one in chosen])
+        trains_nothing = argparse.Namespace(**{**vars(arguments), "device": "cpu", "compile": False})
+        _together(team, [_prepare(protocol, one, data, trains_nothing) for one in chosen])
     else:
         for architecture in chosen:
-            _alone(_prepare(protocol, architecture, data, device, arguments))
+            _alone(_prepare(protocol, architecture, data, arguments))
     terminal.say(f"look at the trials: python -m segbench.dashboard{options.study_db_again(arguments)}")
     terminal.next_command(f"python -m segbench.promote{options.again(arguments)}")
     return 0
@@ -83,6 +88,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return options.parse(parser, argv)
 
 
+def _require_device(arguments: argparse.Namespace, team: Team | None) -> None:
+    """What was asked for and is not there is better known before the data is packed; of "auto" there is always one."""
+    if not team and (arguments.device != "auto" or arguments.compile):
+        from segbench import compute
+
+        compute.choose(arguments.device, arguments.compile)
+
+
 def _overridden(protocol: Protocol, arguments: argparse.Namespace) -> Protocol:
     given = {name: getattr(arguments, name) for name in ("trials", "sampler", "pruner")}
     with protocols.located("command line"):
@@ -96,28 +109,57 @@ def _overrides(arguments: argparse.Namespace) -> str:
     return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given if value is not None)
 
 
-class _Ready(NamedTuple):
-    """One architecture's search, with all that a worker needs for it."""
+@dataclass
+class _Ready:
+    """One architecture's search, with all that a worker needs for it. What needs torch is made when it is first asked
+    for: where nothing is left to train, torch is not even imported."""
 
-    study: optuna.Study
-    words: str  # for people
+    study: optuna.Study = field(init=False)
     architecture: Architecture
-    search: Search
-    images: Images
-    initial: Initial
-    device: Compute
-    protocol: str
+    protocol: Protocol
+    data: Dataset
+    subset: Subset
+    arguments: argparse.Namespace
 
-    def job(self) -> Job:
-        """With the study's MLflow run, made on first use."""
-        from segbench import database, objective, runs
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"{self.subset.words}; initial weights: {self.architecture.weights}"
 
-        mlflow = runs.client()
+    @functools.cached_property
+    def device(self) -> Compute:
+        from segbench import compute
+
+        return compute.choose(self.arguments.device, self.arguments.compile)
+
+    @functools.cached_property
+    def images(self) -> Images:
+        from segbench import objective
+
+        return objective.Images.of(self.data, self.subset, self.architecture.batch_size, self.device)
+
+    @functools.cached_property
+    def initial(self) -> Initial:
+        from segbench import objective
+
+        return objective.Initial(self.architecture, self.protocol.search.seed)
+
+    def study_run(self) -> tuple[MlflowClient, str]:
+        """MLflow, and the id of the study's run there, made on first use."""
+        from segbench import database, runs, tracking
+
+        mlflow = tracking.client()
         with database.ledger_of(self.study).locked():  # workers that start together share one run
             tags = {"architecture": self.architecture.name}
-            parent = runs.study_run(mlflow, self.protocol, self.study.study_name, tags)
-            self.study.set_user_attr("run_id", parent)
-        return objective.Job(self.architecture, self.search, self.images, self.initial, self.device, mlflow, parent)
+            run = runs.study_run(mlflow, self.protocol.name, self.study.study_name, tags)
+            self.study.set_user_attr("run_id", run)
+        return mlflow, run
+
+    def job(self) -> Job:
+        from segbench import objective
+
+        search = self.protocol.search
+        return objective.Job(self.architecture, search, self.images, self.initial, self.device, *self.study_run())
 
     def record(self) -> StudyRecord:
         from segbench import database, trials
@@ -125,55 +167,53 @@ class _Ready(NamedTuple):
         return trials.record(database.ledger_of(self.study), self.study.study_name)
 
 
-def _prepare(
-    protocol: Protocol, architecture: Architecture, data: Dataset, device: Compute, arguments: argparse.Namespace
-) -> _Ready:
+def _prepare(protocol: Protocol, architecture: Architecture, data: Dataset, arguments: argparse.Namespace) -> _Ready:
     """Opens the study and plans its slots, unless a worker asks: the process that started it has done so."""
-    from segbench import database, objective, showcase, slots, trials
+    from segbench import database, showcase, slots, trials
     from segbench.data import subset
 
     chosen = subset.draw_search(data, protocol.search)
     subset.draw_final(data, protocol.final)  # too few images for the promotion are better known now
-    images = objective.Images.of(data, chosen, architecture.batch_size, device)
+    ready = _Ready(architecture, protocol, data, chosen, arguments)
     storage = database.connect(places.studies_database(arguments.study_db))
-    initial = objective.Initial(architecture, protocol.search.seed)
     if trials.study_name(protocol, architecture) not in trials.names(storage):
-        objective.rehearse(architecture, images, initial)
-    study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
+        from segbench import objective
+
+        objective.rehearse(architecture, ready.images, ready.initial)
+    ready.study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
     if arguments.worker is None:
         again = options.again(arguments, architecture.name)
         search = f"python -m segbench.search{again}{_overrides(arguments)}"
-        showcase.describe(study, search, f"python -m segbench.promote{again}")
+        showcase.describe(ready.study, search, f"python -m segbench.promote{again}")
         baseline = architecture.baseline if arguments.baseline else None
-        for line in slots.plan(study, architecture.space, protocol.search, baseline):
+        for line in slots.plan(ready.study, architecture.space, protocol.search, baseline):
             terminal.say(line)
-    words = f"{chosen.words}; initial weights: {architecture.weights}"
-    return _Ready(study, words, architecture, protocol.search, images, initial, device, protocol.name)
+    return ready
 
 
-def _announced(ready: _Ready, where: str) -> tuple[StudyRecord, int]:
+def _announced(ready: _Ready, where: Callable[[], str]) -> tuple[StudyRecord, int]:
     """The study, and how many of its slots have not ended: those that run elsewhere may come back."""
     record = ready.record()
     left = sum(t.state in ("waiting", "running") for t in record.trials)
-    title = ready.architecture.title
-    terminal.say(
-        f"\n{title}: study {record.name}, {left} of {len(record.trials)} trials to run\n{ready.words}; {where}"
-    )
+    terminal.say(f"\n{ready.architecture.title}: study {record.name}, {left} of {len(record.trials)} trials to run")
+    terminal.say(f"{ready.words}; {where()}" if left else ready.words)
     return record, left
 
 
 def _alone(ready: _Ready) -> None:
     """Runs what is left in this process."""
-    from segbench import objective, trials
+    from segbench import display
 
-    record, left = _announced(ready, ready.device.words)
+    record, left = _announced(ready, lambda: ready.device.words)
     if left:
+        from segbench import objective, trials
+
         job = ready.job()
-        epochs = ready.search.epochs
+        epochs = ready.protocol.search.epochs
         total = len(record.trials) * epochs
         with (
             terminal.progress(ready.architecture.name, total, total - left * epochs) as advance,
-            contextlib.closing(_Shown(record, epochs, advance)) as show,
+            contextlib.closing(display.Progress(record, epochs, advance)) as show,
             stopping.graceful(),
         ):
             try:
@@ -182,7 +222,7 @@ def _alone(ready: _Ready) -> None:
                 raise stopping.interrupt() from None
         objective.tidy(ready.study)
         record = ready.record()
-    _table(record)
+    display.table(record)
 
 
 def _slots(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
@@ -214,28 +254,28 @@ def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | N
 
 def _together(team: Team, searches: list[_Ready]) -> None:
     """Runs what is left with a team."""
-    from segbench import objective, workers
+    from segbench import display
 
-    left = 0
-    for ready in searches:
-        left += _announced(ready, team.words)[1]
-        ready.job()  # MLflow's database and the study's run are there before any worker asks for them
+    left = sum(_announced(ready, lambda: team.words)[1] for ready in searches)
     if left:
+        from segbench import objective, workers
+
+        for ready in searches:
+            ready.study_run()  # MLflow's database and the study's run are there before any worker asks for them
         workers.run(team, [ready.study for ready in searches])
         for ready in searches:
             objective.tidy(ready.study)
     for ready in searches:
-        _table(ready.record())
+        display.table(ready.record())
 
 
 def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
     """One worker of a team. It waits for others only when no slot of any architecture is left to begin."""
-    from segbench import compute, dataset, objective, processes, trials
+    from segbench import dataset, objective, processes, trials
 
     processes.enlist()
-    device = compute.choose(arguments.device, arguments.compile)
     data = dataset.ready(protocol, arguments.data)
-    searches = [_prepare(protocol, one, data, device, arguments) for one in chosen]
+    searches = [_prepare(protocol, one, data, arguments) for one in chosen]
     with stopping.graceful(message=b""):
         jobs = [(ready.study, ready.job()) for ready in searches]
         try:
@@ -246,64 +286,6 @@ def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Na
         except (trials.Stopped, KeyboardInterrupt):
             return 128 + int(signal.SIGTERM)
     return 0
-
-
-class _Shown:
-    """What the progress display says after each epoch: of the whole search, and below of the trial."""
-
-    def __init__(self, record: StudyRecord, epochs: int, advance: terminal.Advance) -> None:
-        self.best = max((t.value for t in record.trials if t.value is not None), default=0.0)
-        self.epochs = epochs
-        self.advance = advance
-        self._slot: int | None = None
-        self._trial: terminal.Advance = advance
-        self._display = contextlib.ExitStack()
-
-    def __call__(self, slot: int, record: EpochRecord) -> None:
-        self.best = max(self.best, record.miou)
-        name = "baseline" if slot < 0 else f"trial {slot}"
-        text = f"mIoU {record.miou:.3f}, best {self.best:.3f}, {record.images_per_second:.1f} images/s"
-        self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: {text}")
-        if slot != self._slot or record.epoch == 1:
-            self.close()
-            self._slot, self._trial = slot, self._display.enter_context(terminal.progress(name, self.epochs))
-        self._trial(text)
-
-    def close(self) -> None:
-        """Ends the trial's part of the display."""
-        self._display.close()
-
-
-def _table(study: StudyRecord) -> None:
-    from segbench import trials
-
-    best = trials.best(study)
-    names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
-    columns = ["trial", "mIoU", "official", "last mIoU", "best epoch", *names, "seconds", "state"]
-    rows = [_row(trial, names, trial is best or trial == best) for trial in study.trials]
-    terminal.table(study.name, columns, rows, right={1, 2, 3, 4, len(columns) - 2})
-    if best is None:
-        terminal.say("no trial finished: nothing can be promoted. Look at the last column, mend the TOML, search again")
-
-
-def _row(trial: TrialRecord, names: list[str], best: bool) -> list[str]:
-    name = "baseline" if trial.baseline else str(trial.slot)
-    top = max(trial.epochs, key=lambda e: e.miou, default=None)
-    scores = [f"{v:.4f}" for v in (top.miou, top.miou_official, trial.epochs[-1].miou)] if top else ["", "", ""]
-    values = [_text(trial.params.get(n, "")) for n in names]
-    state = f"{trial.state}: {trial.reason}" if trial.reason else trial.state
-    return [
-        name,
-        *scores,
-        str(top.epoch) if top else "",
-        *values,
-        f"{trial.seconds:.1f}",
-        state + (" ◀ best" if best else ""),
-    ]
-
-
-def _text(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

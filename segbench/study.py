@@ -221,7 +221,7 @@ def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
 def _delete(ledger: Ledger, name: str, sure: bool) -> None:
     import optuna
 
-    from segbench import registry, runs, showcase, slots, trials
+    from segbench import registry, runs, showcase, slots, tracking, trials
 
     study = optuna.load_study(study_name=name, storage=ledger)
     slots.mend(study)
@@ -233,8 +233,8 @@ def _delete(ledger: Ledger, name: str, sure: bool) -> None:
     folders = [folder for folder in own if folder.is_dir()]
     _ask(name, len(study.get_trials(deepcopy=False)), folders, sure)
     deleted = 0
-    if runs.is_there():
-        mlflow = runs.client()
+    if tracking.is_there():
+        mlflow = tracking.client()
         registry.delete(mlflow, name)
         deleted = runs.delete(mlflow, name)
     for folder in folders:

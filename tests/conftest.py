@@ -86,9 +86,9 @@ def made_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        from segbench import runs
+        from segbench import tracking
 
-        runs.client()
+        tracking.client()
     return folder
 
 

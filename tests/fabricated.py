@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pytest
 
-from segbench import database, metrics, models, places, protocol, runs, sampling, slots, trials
+from segbench import database, metrics, models, places, protocol, runs, sampling, slots, tracking, trials
 from segbench.data import packed, streets
 from segbench.labels import CATEGORIES, CATEGORY_OF_RAW
 from segbench.pictures import mask
@@ -82,7 +82,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packed.D
     np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(data.val.names))
     found = metrics.scores(confusions.sum(0))
     records = [epoch(n, found.miou * n / 4) for n in (1, 2, 3, 4)]
-    client = runs.client()
+    client = tracking.client()
     parent = runs.study_run(client, asked.name, record.name, {})
     best = trials.best(record)
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import sqlite3
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from segbench import (
     runs,
     search,
     terminal,
+    tracking,
     training,
     trials,
 )
@@ -61,14 +64,14 @@ def test_search_promote_predict(
     assert [(t.slot, t.state, len(t.epochs)) for t in found.trials] == [(0, "complete", 2), (1, "complete", 2)]
     for trial in found.trials:
         assert trial.value == max(epoch.miou for epoch in trial.epochs)
-        assert runs.epochs(runs.client(), trial.run_id) == trial.epochs  # both ledgers tell the same
+        assert runs.epochs(tracking.client(), trial.run_id) == trial.epochs  # both ledgers tell the same
 
     assert call(promote, name, *where) == 0
     assert "majority mIoU" in capsys.readouterr().out
     ((folder, card),) = models.promoted("small")
     assert card.hyperparameters.params() == trials.best(found).params
     assert (card.train_images, card.val_images, card.epochs) == (24, 8, 2)
-    assert runs.epochs(runs.client(), card.run_id)[card.best.epoch - 1] == card.best
+    assert runs.epochs(tracking.client(), card.run_id)[card.best.epoch - 1] == card.best
     with np.load(folder / "confusions.npz") as kept:
         assert kept["confusions"].shape == (8, 35, 8)
         assert [str(n) for n in kept["names"]] == list(packed.prepare(drawn, SIZE, places.cache()).val.names)
@@ -87,6 +90,9 @@ def test_search_promote_predict(
     if photograph.stem.startswith(names[0].split("/")[1]):
         np.testing.assert_array_equal(first, again)
 
+    light = "import sys; from segbench import search; search.main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", light, name, *map(str, where)], check=True)  # nothing is left to train
+    assert study(f"small-{name}") == found
     written = (folder / "card.json").stat().st_mtime_ns
     assert call(promote, name, *where) == 0
     assert "promoted already" in capsys.readouterr().out

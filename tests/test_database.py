@@ -11,7 +11,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from segbench import database, promote, runs, search, study, terminal, trials, urls
+from segbench import database, promote, search, study, terminal, tracking, trials, urls
 from segbench.errors import UserError
 from segbench.report import __main__ as report
 from tests import worker
@@ -150,6 +150,6 @@ def test_network_file_systems_are_warned_of(
 
 
 def test_mlflow_database_is_made_for_several_processes(storage: Path) -> None:
-    runs.client()
+    tracking.client()
     with sqlite3.connect(storage / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

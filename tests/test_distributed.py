@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from segbench import architectures, distributed, global_batch, models, promote, runs, search, terminal
+from segbench import architectures, distributed, global_batch, models, promote, search, terminal, tracking
 from segbench.errors import UserError
 from segbench.records import ModelCard
 from tests import together
@@ -80,7 +80,7 @@ def test_two_processes_come_to_what_one_comes_to(
         # Training magnifies rounding: initial weights changed by one part in 10 million end 0.4 % of the way apart.
         assert distance(weights, others) < 0.01 * distance(weights, untrained)
         assert np.load(other_folder / "confusions.npz")["confusions"].sum() == 8 * 32 * 64
-        mlflow = runs.client()
+        mlflow = tracking.client()
         steps = [metric.step for metric in mlflow.get_metric_history(other.run_id, "miou")]
         assert steps == [1, 2]
         experiment = mlflow.get_run(other.run_id).info.experiment_id

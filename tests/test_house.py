@@ -22,10 +22,10 @@ FLOORS = (
     ("records", "places", "terminal", "urls", "stopping", "global_batch"),
     ("protocol", "pictures", "curves", "metrics", "database", "loopback", "notes"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
-    ("data.streets", "data.scenes", "stopwatch", "owners", "runs"),
-    ("data.packed", "slots", "registry"),
+    ("data.streets", "data.scenes", "stopwatch", "owners", "tracking"),
+    ("data.packed", "slots", "runs", "registry"),
     ("data.subset", "trials", "showcase"),
-    ("data.batches", "dataset", "workers", "processes"),
+    ("data.batches", "dataset", "display", "workers", "processes"),
     ("architectures", "cluster"),
     ("inference", "checkpoint"),
     ("evaluation", "speed", "models"),
@@ -38,7 +38,19 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training", "resume"}
-LEDGERS = {"trials", "runs", "sampling", "urls", "database", "owners", "slots", "showcase", "notes", "registry"}
+LEDGERS = {
+    "trials",
+    "runs",
+    "sampling",
+    "urls",
+    "database",
+    "tracking",
+    "owners",
+    "slots",
+    "showcase",
+    "notes",
+    "registry",
+}
 
 
 def module_of(path: Path) -> str:

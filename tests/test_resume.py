@@ -35,6 +35,7 @@ from segbench import (
     speed,
     stopping,
     terminal,
+    tracking,
     training,
     trials,
 )
@@ -317,7 +318,7 @@ def found() -> tuple[TrialRecord, ...]:
 
 def steps_of_runs(kind: str) -> list[list[int]]:
     """The logged steps of each MLflow run of a kind."""
-    client = runs.client()
+    client = tracking.client()
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
     every = client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'")
@@ -375,7 +376,7 @@ def test_killed_commands_end_as_if_never_killed(
     assert trained == [3, 4]
     assert (trial.state, trial.value, trial.params) == ("complete", whole.value, whole.params)
     assert outcomes(trial.epochs) == outcomes(whole.epochs)
-    assert runs.epochs(runs.client(), trial.run_id) == trial.epochs
+    assert runs.epochs(tracking.client(), trial.run_id) == trial.epochs
     assert steps_of_runs("trial") == [[1, 2, 3, 4]]
     assert 0 < trial.startup_seconds < trial.seconds > sum(record.seconds.total for record in trial.epochs)
     left = places.trial_folder("small-deeplab", 0)

@@ -41,6 +41,7 @@ from segbench import (
     showcase,
     speed,
     study,
+    tracking,
     trials,
 )
 from segbench.records import EpochRecord, EpochSeconds
@@ -165,7 +166,7 @@ def test_the_dashboard_hides_the_password(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_mlflow_shows_runs_pictures_and_the_champion(shown: Path) -> None:
-    client = runs.client()
+    client = tracking.client()
     ((_, card),) = models.promoted("small")
     page = Page("runs", "--run", card.run_id)
     try:
@@ -225,7 +226,7 @@ def test_the_champion_predicts_as_we_do(shown: Path) -> None:
 def test_the_best_seed_of_the_newest_promotion_is_the_champion(shown: Path, storage: Path) -> None:
     shutil.copytree(shown / "storage", storage, dirs_exist_ok=True)
     ((_, card),) = models.promoted("small")
-    client = runs.client()
+    client = tracking.client()
 
     def is_champion(seed: int, miou: float, fingerprint: str) -> bool:
         run = runs.nested_run(
@@ -264,7 +265,7 @@ def test_deleting_a_study_deletes_its_pictures(shown: Path, storage: Path) -> No
     assert list((storage / "artifacts" / "optuna").iterdir())
     assert call(study, "delete", NAME, "--yes") == 0
     assert not list((storage / "artifacts" / "optuna").iterdir())
-    assert not runs.client().search_registered_models()
+    assert not tracking.client().search_registered_models()
 
 
 def test_nothing_to_look_at(

@@ -10,7 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from segbench import database, places, runs, slots, study, terminal, trials
+from segbench import database, places, runs, slots, study, terminal, tracking, trials
 from segbench.database import Ledger
 from tests import worker
 from tests.test_trials import ELSEWHERE, dies, epoch
@@ -83,7 +83,7 @@ def test_export(ledger: Ledger, tmp_path: Path, suffix: str) -> None:
 def test_delete_takes_everything_with_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mlflow = runs.client()
+    mlflow = tracking.client()
     parents = {name: runs.study_run(mlflow, "protocol", name, {}) for name in ("tiny", "other")}
     nested = [runs.nested_run(mlflow, parent, "slot 0", {}, {}) for parent in parents.values()]
     folders = [places.model_folder("tiny", 0), places.trials_folder("tiny"), places.model_folder("other", 0)]

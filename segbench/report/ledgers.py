@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench import database, models, places, protocol, runs, trials
+from segbench import database, models, places, protocol, runs, tracking, trials
 from segbench.errors import UserError
 from segbench.labels import CATEGORIES, LABELS
 from segbench.protocol import Protocol
@@ -102,7 +102,7 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Ledgers:
             f"nothing to report: {places.storage()} holds no study of protocol '{wanted.name}'; "
             f"search first: python -m segbench.search --protocol {asked}"
         )
-    client = runs.client() if cards and runs.is_there() else None
+    client = tracking.client() if cards and tracking.is_there() else None
     sides = []
     for index, name in enumerate(sorted(names)):
         study, frozen = next(((s, f) for n, s, f in studies if n == name), (None, ()))

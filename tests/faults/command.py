@@ -24,7 +24,19 @@ import optuna_dashboard
 import torch
 
 from segbench import checkpoint as checkpoint
-from segbench import database, evaluation, examine, objective, promote, resume, runs, search, speed, terminal, training
+from segbench import (
+    database,
+    evaluation,
+    examine,
+    objective,
+    promote,
+    resume,
+    search,
+    speed,
+    terminal,
+    tracking,
+    training,
+)
 from segbench.architectures import torchvision_ops
 
 torchvision_ops.ensure_importable()
@@ -75,7 +87,7 @@ def run(module: str, arguments: list[str], settings: Settings) -> None:
         speed._SECONDS_PER_PART = 0.01
     database.HEARTBEAT_SECONDS, database.GRACE_SECONDS = settings.heartbeat
     database._SECONDS_TO_WAIT_FOR_A_SERVER = settings.patience  # type: ignore[assignment]
-    runs._SECONDS_TO_WAIT = settings.patience  # type: ignore[assignment]
+    tracking._SECONDS_TO_WAIT = settings.patience  # type: ignore[assignment]
     if settings.events:
         _tell(settings.events)
     if settings.instant:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
 
-from segbench import database, models, runs, slots, trials
+from segbench import database, models, runs, slots, tracking, trials
 from segbench.architectures.weights import digest
 from segbench.records import EpochRecord, ModelCard
 from tests.faults import command
@@ -171,7 +171,7 @@ def _of_mlflow(place: Place) -> list[str]:
     """One run for each slot and promotion, ended, with steps 1..E once, and of the same numbers as the ledger's."""
     lines: list[str] = []
     with place.visited():
-        client = runs.client()
+        client = tracking.client()
         expected = {}
         for name in trials.names(place.ledger):
             expected |= {t.run_id: t.epochs for t in trials.record(place.ledger, name).trials if t.epochs}
