@@ -12,7 +12,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
 demo: $(VENV)/installed  ## both architectures through search, promotion and report, on drawn streets (about 4 minutes)
-	$(SEGBENCH).search --protocol demo
+	$(SEGBENCH).search --protocol demo --keep-weights
 	$(SEGBENCH).promote --protocol demo
 	$(SEGBENCH).report --protocol demo
 

@@ -95,6 +95,7 @@ class Job:
     compute: Compute
     mlflow: MlflowClient
     parent: str  # the study's MLflow run
+    keep_weights: bool  # every trial's, not the best's alone
 
 
 def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: int) -> tuple[Segmenter, WeightsOrigin]:
@@ -145,7 +146,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
         _keep_confusions(kept, job.images)
         _show(trial, job, state, kept)
         if trials.slot_of(trial) != trials.BASELINE:
-            _keep_weights(trial, state, kept)
+            _keep_weights(trial, job, state, kept)
     return kept.best.record.miou
 
 
@@ -223,22 +224,24 @@ def _show(trial: optuna.Trial, job: Job, state: State, kept: Kept) -> None:
         showcase.show(trial, kept.records, scenes)
 
 
-def _keep_weights(trial: optuna.Trial, state: State, kept: Kept) -> None:
-    """Of a study's finished trials only the best keeps its weights; of equals the first slot, as in `trials.best`."""
+def _keep_weights(trial: optuna.Trial, job: Job, state: State, kept: Kept) -> None:
+    """Of a study's finished trials only the best keeps its weights, unless all were asked for; of equals the first
+    slot, as in `trials.best`."""
     study = str(trial.study.user_attrs.get("fingerprint"))
     path, best = kept.folder / "best.safetensors", kept.best
     own = (best.record.miou, -trials.slot_of(trial))
     with FileLock(kept.folder.parent / "best.lock"):
-        for other in kept.folder.parent.glob("slot*/best.safetensors"):
+        others = [] if job.keep_weights else sorted(set(kept.folder.parent.glob("slot*/best.safetensors")) - {path})
+        for other in others:
             about = checkpoint.metadata(other)
-            if other != path and about.get("study") == study and (float(about["miou"]), -int(about["slot"])) > own:
+            if about.get("study") == study and (float(about["miou"]), -int(about["slot"])) > own:
                 path.unlink(missing_ok=True)
                 return
         about = {"study": study, "miou": repr(own[0]), "slot": str(-own[1]), "epoch": str(best.record.epoch)}
         state.model.load_state_dict(best.weights)
         with _forgiving(path):
             checkpoint.save(state.model, path, about)
-            for other in set(kept.folder.parent.glob("slot*/best.safetensors")) - {path}:
+            for other in others:
                 other.unlink()
 
 

@@ -4,6 +4,7 @@
     python -m segbench.promote                       every architecture of the protocol, in turn
     torchrun --nproc-per-node 4 -m segbench.promote  each on four GPUs, to the same result
 
+Where the search kept the weights of all its trials (--keep-weights), they are scored on the final images, too.
 Every epoch goes to MLflow; the model, its card, its masks and its per-image confusions go to storage/models.
 """
 
@@ -68,7 +69,7 @@ def _require_images_for_all(chosen: list[Architecture], arguments: argparse.Name
 def _promote_all(
     protocol: Protocol, chosen: list[Architecture], device_name: str, arguments: argparse.Namespace
 ) -> None:
-    from segbench import compute, database, dataset, trials
+    from segbench import compute, database, dataset, hindsight, trials
 
     def plan() -> list[Plan]:
         storage = database.connect(places.studies_database(arguments.study_db))
@@ -90,6 +91,10 @@ def _promote_all(
             _promote(one, data, seed, device)
             if advance:
                 advance()
+    if distributed.is_main():
+        storage = database.connect(places.studies_database(arguments.study_db))
+        for one in plans:
+            hindsight.score(storage, one, data, device)
 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:

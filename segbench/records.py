@@ -120,6 +120,7 @@ class StudyRecord:
     subset: str  # how the selection images were drawn, in words
     run_id: str  # its MLflow run, "" where none was made
     trials: tuple[TrialRecord, ...]
+    final_scores: Mapping[int, float] = field(default_factory=dict)  # slot → mIoU on the final images, where kept
 
 
 @dataclass(frozen=True)

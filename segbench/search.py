@@ -79,6 +79,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sampler", choices=SAMPLERS, help="default: the protocol's (random unless it says otherwise)")
     parser.add_argument("--pruner", choices=PRUNERS, help="default: the protocol's (none unless it says otherwise)")
     parser.add_argument("--baseline", action="store_true", help="also run the [baseline] values, beside the plan")
+    parser.add_argument("--keep-weights", action="store_true", help="of every trial, so that promote scores them all")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that share the slots; default: one")
     parser.add_argument("--gpus", metavar="0,1,…", help="of the workers; default: all there are, in turn")
     parser.add_argument(
@@ -106,7 +107,8 @@ def _overridden(protocol: Protocol, arguments: argparse.Namespace) -> Protocol:
 def _overrides(arguments: argparse.Namespace) -> str:
     """What the command line said otherwise than the protocol, as text: the study was made with it."""
     given = ((name, getattr(arguments, name)) for name in ("trials", "weights", "sampler", "pruner"))
-    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given if value is not None)
+    text = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given if value is not None)
+    return f"{text} --keep-weights" if arguments.keep_weights else text
 
 
 @dataclass
@@ -159,7 +161,9 @@ class _Ready:
         from segbench import objective
 
         search = self.protocol.search
-        return objective.Job(self.architecture, search, self.images, self.initial, self.device, *self.study_run())
+        mlflow, run = self.study_run()
+        keep = self.arguments.keep_weights
+        return objective.Job(self.architecture, search, self.images, self.initial, self.device, mlflow, run, keep)
 
     def record(self) -> StudyRecord:
         from segbench import database, trials

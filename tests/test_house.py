@@ -33,6 +33,7 @@ FLOORS = (
     ("resume",),
     ("objective",),
     ("examine",),
+    ("hindsight",),
     ("prepare", "search", "promote", "predict", "report", "study", "streets", "dashboard"),
     ("__main__",),
 )

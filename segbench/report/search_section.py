@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from segbench import statistics
 from segbench.records import StudyRecord, TrialRecord
 from segbench.report import search_figures, searches, tuning, words
 from segbench.report.blocks import Block, Cell, Figure, Heading, Key, Prose, Section, Table, plot
@@ -79,7 +80,9 @@ def _bought(tuned: Sequence[tuning.Tuning]) -> Table:
             row("known", lambda one: one.baseline, score),
             row("gain_known", lambda one: one.best - one.baseline, _gain),
         ]
-    rows.append((Cell(text("search.ranks")), *(_ranks(one) for one in tuned)))
+    if any(one.hindsight.n for one in tuned):
+        rows.append((Cell(text("search.hindsight")), *(_ranks(one.hindsight) for one in tuned)))
+    rows.append((Cell(text("search.ranks")), *(_ranks(one.ranks) for one in tuned)))
     heads = [Cell(one.side.title, swatch=colour(one.side.index), number=True) for one in tuned]
     missing = text("search.chance_none") if any(math.isnan(one.chance) for one in tuned) else ""
     caption = text("search.bought_caption", missing=" " + missing if missing else "")
@@ -91,8 +94,7 @@ def _gain(value: float) -> str:
     return points(value) if math.isnan(value) else f"{signed(value)} {text('words.points')}"
 
 
-def _ranks(one: tuning.Tuning) -> Cell:
-    found = one.ranks
+def _ranks(found: statistics.Agreement) -> Cell:
     ends = (
         "" if math.isnan(found.low) else text("words.range", low=decimals(found.low, 2), high=decimals(found.high, 2))
     )

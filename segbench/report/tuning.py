@@ -30,6 +30,7 @@ class Tuning(NamedTuple):
     by_trials: tuple[float, ...]  # expected best after 1, 2, … trials
     chance: float  # that the best trial is the best, 0..1
     ranks: statistics.Agreement  # of mIoU and official mIoU over the trials
+    hindsight: statistics.Agreement  # of mIoU on the selection and on the final images, over those that kept weights
 
 
 class Budgets(NamedTuple):
@@ -94,6 +95,7 @@ def _tuning(side: Side, study: StudyRecord) -> Tuning | None:
         by_trials=tuple(statistics.expected_best_curve([0.0 if math.isnan(v) else v for v in values]).tolist()),
         chance=_chance(side, ended, best.slot),
         ranks=statistics.rank_agreement([t.value for t in ended], official),
+        hindsight=statistics.rank_agreement([t.value for t in ended], [study.final_scores.get(t.slot) for t in ended]),
     )
 
 

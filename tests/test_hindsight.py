@@ -1,0 +1,48 @@
+"""Kept trials scored on the final images: right, once each, and told in the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segbench import database, evaluation, models, places, promote, search, trials
+from segbench.report import __main__ as report
+from segbench.report import ledgers, tuning
+from tests.conftest import PROTOCOL, write_protocol
+from tests.test_commands import call, study
+
+# The selection images are the final ones here, so that a trial must score again what it scored in the search.
+SAME = PROTOCOL.replace("trials = 2", "trials = 3").replace("val_images = 4", 'val_images = 8\nselect_on = "val"')
+
+
+def test_kept_trials_are_scored_on_the_final_images(
+    storage: Path, made_databases: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_protocol(tmp_path / "small", SAME)
+    where = ["deeplab", "--protocol", folder, "--data", drawn]
+    assert call(search, *where, "--keep-weights") == 0
+    weights = sorted((places.storage() / "trials").rglob("best.safetensors"))
+    assert len(weights) == 3
+    assert study().final_scores == {}
+    assert call(promote, *where) == 0
+    found = study()
+    assert found.final_scores == pytest.approx({trial.slot: trial.value for trial in found.trials}, abs=1e-12)
+    (side,) = tuning.tunings(ledgers.read(folder, "small"))
+    assert (side.hindsight.n, side.hindsight.tau) == (3, pytest.approx(1))
+    assert call(report, "--protocol", folder) == 0
+    assert "Do selection and final images rank the trials alike?" in (places.reports() / "small.html").read_text()
+
+    monkeypatch.setattr(evaluation, "evaluate", lambda *arguments: pytest.fail("scored twice"))
+    assert call(promote, *where) == 0
+    assert study() == found
+
+
+def test_one_kept_trial_is_not_scored(storage: Path, made_databases: Path, drawn: Path, tmp_path: Path) -> None:
+    folder = write_protocol(tmp_path / "small")
+    where = ["deeplab", "--protocol", folder, "--data", drawn]
+    assert call(search, *where) == 0
+    assert call(promote, *where) == 0
+    ledger = database.connect(places.studies_database())
+    assert trials.record(ledger, "small-deeplab").final_scores == {}
+    assert len(models.promoted("small")) == 1
