@@ -121,7 +121,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     started = time.perf_counter()
     if stopping.requested():
         raise trials.Stopped
-    tidy(trial.study)
+    tidy(trial.study, job.mlflow)
     params = sampling.suggest(trial, job.architecture.space)
     hyperparameters = Hyperparameters.from_params(params)
     # Every trial starts from the same weights and sees the same batches: only the hyperparameters differ.
@@ -150,11 +150,15 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     return kept.best.record.miou
 
 
-def tidy(study: optuna.Study) -> None:
-    """Removes the checkpoints of the slots that have ended: nothing goes on from them."""
+def tidy(study: optuna.Study, mlflow: MlflowClient) -> None:
+    """Removes the checkpoints of the slots that have ended: nothing goes on from them. Ends the MLflow runs of
+    those that were given up: their processes were all killed before they could."""
     for trial in study.get_trials(deepcopy=False):
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "outcome" in trial.user_attrs:
+        about = trial.user_attrs
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "outcome" in about:
             resume.clear(places.trial_folder(study.study_name, trials.slot_of(trial)))
+        if about.get("outcome") == "failed" and "run_id" in about:
+            runs.give_up(mlflow, about["run_id"])
 
 
 def _kept(trial: optuna.Trial, job: Job, params: dict[str, Scalar], origin: WeightsOrigin) -> Kept:

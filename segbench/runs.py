@@ -116,6 +116,13 @@ def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
 
 
 @patient
+def give_up(mlflow: MlflowClient, run: str) -> None:
+    """Ends a run that still counts as running, as failed."""
+    if mlflow.get_run(run).info.status == "RUNNING":
+        mlflow.set_terminated(run, "FAILED")
+
+
+@patient
 def steps(mlflow: MlflowClient, run: str) -> set[int]:
     """The epochs that `log_epoch` has logged: a step logged twice would be two points."""
     return {metric.step for metric in mlflow.get_metric_history(run, "miou")}

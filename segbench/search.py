@@ -224,7 +224,7 @@ def _alone(ready: _Ready) -> None:
                 trials.run(ready.study, lambda trial: objective.objective(trial, job, show))
             except trials.Stopped:
                 raise stopping.interrupt() from None
-        objective.tidy(ready.study)
+        objective.tidy(ready.study, job.mlflow)
         record = ready.record()
     display.table(record)
 
@@ -264,11 +264,11 @@ def _together(team: Team, searches: list[_Ready]) -> None:
     if left:
         from segbench import objective, workers
 
-        for ready in searches:
-            ready.study_run()  # MLflow's database and the study's run are there before any worker asks for them
+        # MLflow's database and the studies' runs are there before any worker asks for them.
+        clients = [ready.study_run()[0] for ready in searches]
         workers.run(team, [ready.study for ready in searches])
-        for ready in searches:
-            objective.tidy(ready.study)
+        for ready, mlflow in zip(searches, clients, strict=True):
+            objective.tidy(ready.study, mlflow)
     for ready in searches:
         display.table(ready.record())
 

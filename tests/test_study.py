@@ -10,8 +10,9 @@ import optuna
 import pandas as pd
 import pytest
 
-from segbench import database, places, runs, slots, study, terminal, tracking, trials
+from segbench import database, objective, places, runs, slots, study, terminal, tracking, trials
 from segbench.database import Ledger
+from segbench.protocol import Search
 from tests import worker
 from tests.test_trials import ELSEWHERE, dies, epoch
 
@@ -116,6 +117,21 @@ def test_delete_takes_everything_with_it(
     assert not places.models_folder("tiny").exists()
     lives = [mlflow.get_run(run).info.lifecycle_stage for run in (*parents.values(), *nested)]
     assert lives == ["deleted", "active", "deleted", "active"]
+
+
+def test_a_slot_given_up_leaves_no_mlflow_run_running(ledger: Ledger) -> None:
+    mlflow, tiny = tracking.client(), optuna.load_study(study_name="tiny", storage=ledger)
+    slots.plan(tiny, worker.SPACE, Search(trials=5, epochs=1, train_images=1, val_images=1), None)
+    given_up, going_on = (
+        runs.nested_run(mlflow, runs.study_run(mlflow, "protocol", "tiny", {}), name, {"name": name}, {})
+        for name in ("given up", "going on")
+    )
+    waiting = [trial for trial in slots.unfinished(tiny) if slots.slot_of(trial) > 2]
+    for trial, run in zip(waiting, (given_up, going_on), strict=True):
+        ledger.set_trial_user_attr(trial._trial_id, "run_id", run)
+    slots.end(tiny, waiting[0]._trial_id, outcome="failed", reason="its process died 3 times")
+    objective.tidy(tiny, mlflow)
+    assert [mlflow.get_run(run).info.status for run in (given_up, going_on)] == ["FAILED", "RUNNING"]
 
 
 def test_wrong_words(

@@ -6,9 +6,9 @@ The protocol is a copy of studies/demo: its models, images and steps, with the b
 both architectures are searched and promoted undisturbed. Then the same again, while SIGKILL meets the process at random
 instants; each time the same command is typed again. At the end nothing may be lost, twice, or different by a bit.
 
-The ledger fails a slot on purpose when its process has died three times without a new epoch in between. So no kill is
-drawn that would be the third: then the process is left alone until it has told of an epoch. All other instants are
-drawn at random: the phases in the table are where the kills happened to fall.
+The ledger fails a slot on purpose when its process has died three times without a new epoch in between. So a process
+is stopped before it is killed, and the ledger asked: where this would be a slot's third death, it goes on for a while.
+All other instants are drawn at random: the phases in the table are where the kills happened to fall.
 
 Beside that: eight processes share sixty slots of a trivial objective, on SQLite and on PostgreSQL; and a finished
 experiment is run again, which must train nothing. Exit code 1 on any difference; figures go to reports/chaos.json.
@@ -19,10 +19,12 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import multiprocessing.process
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,7 +40,6 @@ from tests import postgres
 from tests.faults import harness
 from tests.faults.harness import Found, Place
 
-_KILLS_WITHOUT_AN_EPOCH = 2
 _LONGEST_WAIT = 3600  # seconds for one command
 _EIGHT, _SIXTY = 8, 60
 
@@ -79,7 +80,7 @@ def _experiment(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     epochs = sum(len(slot[3]) for slot in reference.slots.values()) + sum(c.epochs for c, _ in reference.cards.values())
     hurt = Place(folder / "hurt", ["--protocol", str(asked)], share=None)
     shutil.copytree(whole.storage / "cache", hurt.storage / "cache")
-    killer = Killer(hurt, arguments.kills, arguments.seed, sum(seconds.values()) / epochs, epochs)
+    killer = Killer(hurt, arguments.kills, arguments.seed, sum(seconds.values()) / epochs)
     for command in ("search", "promote"):
         begun = time.perf_counter()
         killer.drive(command)
@@ -101,32 +102,25 @@ def _experiment(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 class Killer:
     """Types a command again and again, and kills it."""
 
-    def __init__(self, place: Place, kills: int, seed: int, seconds: float, epochs: int) -> None:
-        """`seconds`: of an epoch, about; `epochs`: in all."""
-        self.place, self.left, self.seconds, self.epochs = place, kills, seconds, epochs
+    def __init__(self, place: Place, kills: int, seed: int, seconds: float) -> None:
+        """`seconds`: of an epoch, about."""
+        self.place, self.left, self.seconds = place, kills, seconds
         self.kills: collections.Counter[tuple[str, str]] = collections.Counter()
         self.random = random.Random(seed)
 
     def drive(self, command: str) -> None:
         """Until the command ends by itself."""
-        since = 0  # kills since the last epoch that was told of
         while True:
-            known = self._known(command)
             process = self.place.start(command, events=str(self.place.events))
-            if self.left and since < _KILLS_WITHOUT_AN_EPOCH:
+            process.join(self._delay() if self.left else _LONGEST_WAIT)
+            while process.exitcode is None and self.left and self._would_spend_a_slot(process):
                 process.join(self._delay())
-            else:
-                while self.left and process.is_alive() and self._known(command) <= known:
-                    process.join(0.1)
-                process.join(self._delay() if self.left else _LONGEST_WAIT)
             if process.exitcode is not None:
                 assert process.exitcode == 0, self.place.output()
                 return
             assert self.left, f"{command} did not end in {_LONGEST_WAIT} s: {self.place.output()}"
             process.kill()
             process.join()
-            new = self._known(command) > known
-            since = 1 if new else since + 1
             self.left -= 1
             phase = self.place.events.read_text().split("\n")[-2]
             self.kills[command, phase] += 1
@@ -136,14 +130,17 @@ class Killer:
         """Seconds until the next kill: often in the first epoch of a process, and seldom in its third."""
         return self.random.uniform(0.05, 1.3 * self.seconds + 1)
 
-    def _known(self, command: str) -> int:
-        """Epochs that stand where they count: of a search in its ledger, of a promotion in its events."""
-        if command == "promote":
-            return self.place.events.read_text().split().count("epoch")
+    def _would_spend_a_slot(self, process: multiprocessing.process.BaseProcess) -> bool:
+        """Stops the process; where killing it now would be a slot's third death, lets it go on."""
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
         ledger = self.place.ledger
         studies = [optuna.load_study(study_name=name, storage=ledger) for name in trials.names(ledger)]
-        latest = [trial for study in studies for trial in slots.latest(study).values()]
-        return sum(len(trial.user_attrs.get("epochs", [])) for trial in latest)
+        running = [t for study in studies for t in slots.latest(study).values() if t.state == TrialState.RUNNING]
+        if all(len(slots._deaths(trial)) < slots._DEATHS_THAT_SPEND_A_SLOT for trial in running):
+            return False
+        os.kill(process.pid, signal.SIGCONT)
+        return True
 
 
 def _other_masks(hurt: Place, whole: Place) -> list[str]:
