@@ -33,7 +33,7 @@ def score(storage: Ledger, plan: Plan, data: Dataset, device: Compute) -> None:
     left = [(trial, path) for trial, path in kept if scores.get(str(trial.slot), {}).get("epoch") != _epoch(path)]
     if len(kept) < _FEWEST or not left:
         return
-    images = objective.Images.of(data, chosen, plan.architecture.batch_size, device)
+    images = objective.Images.of(data, chosen, plan.architecture.batch_size, device, None)
     with terminal.progress(f"{plan.architecture.name}, trials on the final images", len(left)) as advance:
         for trial, path in left:
             found = _score(plan, trial, path, images, device)

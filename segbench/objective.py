@@ -39,7 +39,7 @@ from segbench.data.batches import Batches
 from segbench.data.packed import Dataset
 from segbench.data.subset import Subset
 from segbench.labels import CATEGORIES
-from segbench.protocol import Architecture, Choice, Search
+from segbench.protocol import Architecture, Augment, Choice, Search
 from segbench.records import EpochRecord, Hyperparameters, Scalar, WeightsOrigin
 from segbench.resume import Kept
 from segbench.training import State
@@ -60,9 +60,11 @@ class Images:
     names: tuple[str, ...]  # of the images of `val`
 
     @classmethod
-    def of(cls, dataset: Dataset, chosen: Subset, batch_size: int, compute: Compute) -> Images:
+    def of(
+        cls, dataset: Dataset, chosen: Subset, batch_size: int, compute: Compute, augmented: Augment | None
+    ) -> Images:
         split = subset.split_of(dataset, chosen)
-        train = Batches(dataset.train, chosen.train, batch_size, compute.device)
+        train = Batches(dataset.train, chosen.train, batch_size, compute.device, augmented)
         val = Batches(split, chosen.val, batch_size, compute.device)
         return cls(train, val, chosen, tuple(split.names[index] for index in chosen.val))
 

@@ -168,7 +168,7 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folde
         f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.slot} of {plan.study.name}, {chosen.words}"
     )
     started = time.perf_counter()
-    images = objective.Images.of(data, chosen, plan.architecture.batch_size, device)
+    images = objective.Images.of(data, chosen, plan.architecture.batch_size, device, plan.protocol.augment)
     model, origin = distributed.main_first(lambda: objective.build(plan.architecture, hyperparameters, seed))
     state = training.begin(model, hyperparameters, device)
     partial = folder.with_suffix(".partial")

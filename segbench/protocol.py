@@ -97,6 +97,21 @@ class Final:
 
 
 @dataclass(frozen=True)
+class Augment:
+    """The table [augment]: how training images vary from epoch to epoch, for every architecture alike."""
+
+    flip: float = 0.0  # share of images mirrored left to right
+    scale: tuple[float, float] = (1.0, 1.0)  # log-uniform; above 1 a random crop, below 1 a border without labels
+    colour: float = 0.0  # brightness, contrast and saturation each times 1 - colour … 1 + colour
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.flip <= 1, f"flip is a share, 0..1, not {self.flip:g}")
+        low, high = self.scale
+        _require(0 < low <= high, f"scale must be [low, high] with 0 < low <= high, not {list(self.scale)}")
+        _require(0 <= self.colour < 1, f"colour must be 0 or more and below 1, not {self.colour:g}")
+
+
+@dataclass(frozen=True)
 class Protocol:
     """A whole protocol.toml. `name` is its folder's."""
 
@@ -105,6 +120,7 @@ class Protocol:
     data: Data
     search: Search
     final: Final
+    augment: Augment | None = None
 
     @property
     def drawn(self) -> bool:
@@ -203,7 +219,7 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     """
     search = {k: v for k, v in to_json(protocol.search).items() if k != "trials"}
     own = {k: v for k, v in to_json(architecture).items() if k not in ("title", "baseline")}
-    content = json.dumps([to_json(protocol.data), search, own], sort_keys=True)
+    content = json.dumps([to_json(protocol.data), to_json(protocol.augment), search, own], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -284,7 +300,13 @@ def _value(hint: Any, value: Any, path: str, key: str) -> Any:
 
 
 def _in_words(hint: Any) -> str:
-    words = {int: "a whole number", float: "a number", str: "text", tuple[int, int]: "[height, width]"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        tuple[int, int]: "[height, width]",
+        tuple[float, float]: "[low, high]",
+    }
     return words.get(hint, "a list of whole numbers" if typing.get_origin(hint) is tuple else "a table")
 
 

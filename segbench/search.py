@@ -138,7 +138,8 @@ class _Ready:
     def images(self) -> Images:
         from segbench import objective
 
-        return objective.Images.of(self.data, self.subset, self.architecture.batch_size, self.device)
+        batch_size, augment = self.architecture.batch_size, self.protocol.augment
+        return objective.Images.of(self.data, self.subset, batch_size, self.device, augment)
 
     @functools.cached_property
     def initial(self) -> Initial:

@@ -23,7 +23,7 @@ FLOORS = (
     ("protocol", "pictures", "curves", "metrics", "database", "loopback", "notes"),
     ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
     ("data.streets", "data.scenes", "stopwatch", "owners", "tracking"),
-    ("data.packed", "slots", "runs", "registry"),
+    ("data.packed", "data.augment", "slots", "runs", "registry"),
     ("data.subset", "trials", "showcase"),
     ("data.batches", "dataset", "display", "workers", "processes"),
     ("architectures", "cluster"),

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from segbench import global_batch
 from segbench import labels as table
+from segbench.data import augment
 from segbench.data.packed import Split
 from segbench.data.subset import Indices
+from segbench.protocol import Augment
 
 # Of ImageNet's pixels scaled to 0..1, per RGB channel: what the published weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,11 +30,19 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Some images of a split, as batches on a device."""
+    """Some images of a split, as batches on a device; `shuffled` ones also augmented, where that is asked."""
 
-    def __init__(self, split: Split, indices: Indices, batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Split,
+        indices: Indices,
+        batch_size: int,
+        device: torch.device,
+        augmented: Augment | None = None,
+    ) -> None:
         self.batch_size = batch_size
         self.device = device
+        self._augment = augmented
         # Copied once: contiguous rows in memory, or on the device where they fit beside the network.
         place = device if _fits(split, len(indices), device) else torch.device("cpu")
         self._images = torch.from_numpy(np.asarray(split.images[indices])).to(place)
@@ -64,14 +74,23 @@ class Batches:
         """In an order decided by (seed, epoch) alone, so that a resumed epoch sees what it would have seen. Of several
         processes each gets its part of every batch."""
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
+        views = None
+        if self._augment:
+            drawn = augment.draw(self._augment, self.images, seed, epoch)
+            views = augment.Views(*(part.to(self._images.device) for part in drawn))
         for batch in _chunks(torch.from_numpy(order), self.batch_size):
             own, share = global_batch.part(batch)
-            yield self._batch(own, len(batch), share)
+            yield self._batch(own, len(batch), share, views)
 
-    def _batch(self, chosen: Tensor, whole: int, share: float) -> Batch:
+    def _batch(self, chosen: Tensor, whole: int, share: float, views: augment.Views | None = None) -> Batch:
         chosen = chosen.to(self._images.device)
         images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
-        return Batch(normalise(images), self._categories[raw.int()], raw, whole, share)
+        if views is None:
+            images = normalise(images)
+        else:
+            own = augment.Views(*(self._on_device(part[chosen]) for part in views))
+            images, raw = augment.reframed(normalise(augment.relit(images.float(), own)), raw, own)
+        return Batch(images, self._categories[raw.int()], raw, whole, share)
 
     def _on_device(self, gathered: Tensor) -> Tensor:
         """From pinned memory a copy does not wait: a training step never asks the device for anything, so the host is

@@ -119,6 +119,10 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
     ]
     if asked.get("select_on") == "val":
         facts.append(text("search.select_on_val"))
+    if augment := study.protocol.get("augment"):
+        low, high = augment["scale"]
+        shown = {"low": decimals(low, 2), "high": decimals(high, 2), "colour": percent(augment["colour"])}
+        facts.append(text("search.augmented", flip=percent(augment["flip"]), **shown))
     return tuple(facts)
 
 
