@@ -119,7 +119,7 @@ def test_classes_confusion_and_baseline(whole: ledgers.Ledgers) -> None:
 
 def test_fair_comparison_passes_its_checks(whole: ledgers.Ledgers) -> None:
     found = checks.checks(whole)
-    assert len(found) == 14
+    assert len(found) == 15
     assert all(check.held for check in found)
 
 
@@ -141,6 +141,18 @@ def test_each_unfairness_is_found(whole: ledgers.Ledgers, duel: tables.Duel, key
     found = checks.checks(changed(whole, **fields))
     assert [check.key for check in found if not check.held] == [key]
     assert "The conditions were not equal" in " ".join(words.caveats([duel.second, duel.first], [duel], found))
+
+
+def test_augmenting_one_side_alone_is_found(whole: ledgers.Ledgers) -> None:
+    first, *others = whole.sides
+    asked = {"augment": {"flip": 0.5, "scale": [0.5, 2.0], "colour": 0.4}}
+    study = replace(first.study, protocol={**first.study.protocol, **asked})
+    found = checks.checks(replace(whole, sides=(replace(first, study=study), *others)))
+    (check,) = (check for check in found if not check.held)
+    assert [said for _, said in check.found] == [
+        "50\u00a0% mirrored, zoomed by 0.50 to 2.00, brightness, contrast and saturation changed by up to 40\u00a0%",
+        "none",
+    ]
 
 
 def test_searches(whole: ledgers.Ledgers) -> None:

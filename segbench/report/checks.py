@@ -41,6 +41,9 @@ def checks(ledgers: Ledgers) -> list[Check]:
                 searched,
                 lambda s: text("checks.found_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
             ),
+            _alike(
+                "augmentation", searched, lambda s: searches.augmentation(s.study) or text("search.no_augmentation")
+            ),
         ]
     promoted = list(ledgers.promoted)
     if len(promoted) > 1:

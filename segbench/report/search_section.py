@@ -119,10 +119,8 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
     ]
     if asked.get("select_on") == "val":
         facts.append(text("search.select_on_val"))
-    if augment := study.protocol.get("augment"):
-        low, high = augment["scale"]
-        shown = {"low": decimals(low, 2), "high": decimals(high, 2), "colour": percent(augment["colour"])}
-        facts.append(text("search.augmented", flip=percent(augment["flip"]), **shown))
+    if augmentation := searches.augmentation(study):
+        facts.append(text("search.augmented", how=augmentation))
     return tuple(facts)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from segbench import trials
 from segbench.records import EpochRecord, StudyRecord, TrialRecord
 from segbench.report.ledgers import Side
-from segbench.report.texts import scalar
+from segbench.report.texts import decimals, percent, scalar, text
 
 TRIALS_FOR_IMPORTANCE = 10  # below, the top quarter is one or two trials
 _TOP = 0.25  # the quantile of trials that PED-ANOVA contrasts with all; Optuna's 0.1 would leave one of ten
@@ -137,3 +137,12 @@ def _axis(name: str, values: Mapping[str, Any], shown: list[TrialRecord]) -> Axi
     span = scale(high) - scale(low)
     positions = tuple((scale(float(p)) - scale(low)) / span if isinstance(p, (int, float)) else None for p in params)
     return Axis(name, scalar(low), scalar(high), (), positions)
+
+
+def augmentation(study: StudyRecord) -> str:
+    """How its training images were augmented, in words; "" where they were not."""
+    asked = study.protocol.get("augment")
+    if not asked:
+        return ""
+    low, high = (decimals(bound, 2) for bound in asked["scale"])
+    return text("search.augmentation", flip=percent(asked["flip"]), low=low, high=high, colour=percent(asked["colour"]))
