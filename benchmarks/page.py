@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Row:
     pairs: int
     our_peak_gb: float  # memory that a call adds at its highest, GB
     peer_peak_gb: float
+    limit: str = ""  # where our time goes, of a row that misses its target
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ def cells(row: Row) -> list[str]:
     return [row.name, row.peer, row.unit, *numbers, f"{row.our_peak_gb:.2f}", f"{row.peer_peak_gb:.2f}"]
 
 
+def limits(rows: Iterable[Row]) -> list[str]:
+    """A line for each row that misses its target: where our own time goes."""
+    return [f"{row.name} misses its target; our time by operation: {row.limit}" for row in rows if row.limit]
+
+
 def write(path: Path, result: Result) -> None:
     """One self-contained page."""
     gpu = (
@@ -55,6 +62,7 @@ def write(path: Path, result: Result) -> None:
     )
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in COLUMNS)
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells(row)) + "</tr>" for row in result.rows)
+    missed = "".join(f"<li>{escape(line)}</li>" for line in limits(result.rows))
     pairs = max((row.pairs for row in result.rows), default=0)
     path.write_text(
         f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
@@ -64,6 +72,7 @@ def write(path: Path, result: Result) -> None:
 {pairs} times, in one process; the ratio is the median of the paired ratios, ours : peer's, with its range. Peak memory
 is what one call adds to what was resident before it. The peers stand in <code>benchmarks/peers.py</code>.</p>{gpu}
 <div tabindex=0 role=region aria-label="Ratios"><table><tr>{head}</tr>{body}</table></div>
+<ul>{missed}</ul>
 <p>Repeat it: <code>make bench</code>. The results kept, with the reasons of those missed: benchmarks/RESULTS.md.</p>
 """,
         encoding="utf-8",
