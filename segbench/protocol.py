@@ -101,7 +101,7 @@ class Augment:
     """The table [augment]: how training images vary from epoch to epoch, for every architecture alike."""
 
     flip: float = 0.0  # share of images mirrored left to right
-    scale: tuple[float, float] = (1.0, 1.0)  # log-uniform; above 1 a random crop, below 1 a border without labels
+    scale: tuple[float, float] = (1.0, 1.0)  # log-uniform; above 1 a random crop, below 1 a border of void around it
     colour: float = 0.0  # brightness, contrast and saturation each times 1 - colour … 1 + colour
 
     def __post_init__(self) -> None:

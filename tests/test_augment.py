@@ -70,7 +70,7 @@ def test_a_closer_view_is_a_crop_enlarged() -> None:
     torch.testing.assert_close(seen[inner], crop[inner], atol=1e-5, rtol=0)
 
 
-def test_a_farther_view_has_a_border_without_labels() -> None:
+def test_a_farther_view_has_a_border_of_void() -> None:
     images, raw = scene()
     seen, labels = augment.reframed(images, raw, views([[2.0, 0, 0], [0, 2, 0]]))
     assert int((labels > 0).sum()) == 6 * 10  # all labels of `raw` are above 0

@@ -52,7 +52,7 @@ def relit(images: Tensor, views: Views) -> Tensor:
 
 def reframed(images: Tensor, raw: Tensor, views: Views) -> tuple[Tensor, Tensor]:
     """images: (B, 3, H, W) float32, normalised; raw: (B, H, W) uint8 label ids. Both as the views show them: images
-    bilinearly, labels from the nearest pixel; outside of the image the mean colour, unlabelled."""
+    bilinearly, labels from the nearest pixel; outside of the image the mean colour and raw id 0, which is void."""
     grid = F.affine_grid(views.frame, [len(images), 1, *raw.shape[1:]], align_corners=False)
     seen = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
     labels = F.grid_sample(raw[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0]
