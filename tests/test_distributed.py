@@ -62,7 +62,7 @@ def test_two_processes_come_to_what_one_comes_to(
 
     monkeypatch.setenv("SEGBENCH_STORAGE", str(twin))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tests.together"]
-    told = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    told = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert told.returncode == 0, told.stderr
     assert "rank 0" in told.stdout
     assert "rank 1" in told.stdout

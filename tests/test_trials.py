@@ -64,7 +64,7 @@ def dies(study: optuna.Study, epochs: int = 0, owner: Owner = GONE) -> optuna.Tr
 
 
 def test_every_slot_is_run_once_by_four_processes(where: str) -> None:
-    said, errors = (running := start(where, 4, 24)).communicate(timeout=200)
+    said, errors = (running := start(where, 4, 24)).communicate(timeout=600)
     assert (running.returncode, errors) == (0, "")
     assert sorted(map(int, re.findall(r"^slot (\d+)$", said, re.MULTILINE))) == list(range(24))
     study = optuna.load_study(study_name="tiny", storage=database.connect(where))

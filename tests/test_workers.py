@@ -90,7 +90,7 @@ def test_two_hosts_equal_one(alone: tuple[list[object], OUTCOME], storage: Path,
     command = [sys.executable, "-m", "segbench.search", *map(str, where), "--study-db", url]
     hosts = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for host in hosts:
-        _, errors = host.communicate(timeout=200)
+        _, errors = host.communicate(timeout=600)
         assert (host.returncode, errors) == (0, "")
     assert outcome(trials.record(database.connect(url), "small-deeplab")) == expected
     assert numbers(url) == [0, 1]

@@ -38,7 +38,7 @@ class Found(NamedTuple):
 class Place:
     """A storage, the commands that use it, and what they say."""
 
-    longest = 200.0  # seconds that a command may take
+    longest = 600.0  # seconds that a command may take
 
     def __init__(self, storage: Path, where: list[str], study_db: str = "", share: float | None = float("inf")) -> None:
         """`where`: the arguments of every command."""
@@ -79,7 +79,7 @@ class Place:
         self.wait_until(lambda: self.events.exists() and self.events.read_text().split().count(event) >= times)
 
     def wait_until(self, truth: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while not truth():
             assert time.monotonic() < deadline, self.output()
             time.sleep(0.02)
