@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segbench import database, evaluation, models, places, promote, search, trials
+from segbench import evaluation, places, promote, search
 from segbench.report import __main__ as report
 from segbench.report import ledgers, tuning
 from tests.conftest import PROTOCOL, write_protocol
@@ -36,13 +36,3 @@ def test_kept_trials_are_scored_on_the_final_images(
     monkeypatch.setattr(evaluation, "evaluate", lambda *arguments: pytest.fail("scored twice"))
     assert call(promote, *where) == 0
     assert study() == found
-
-
-def test_one_kept_trial_is_not_scored(storage: Path, made_databases: Path, drawn: Path, tmp_path: Path) -> None:
-    folder = write_protocol(tmp_path / "small")
-    where = ["deeplab", "--protocol", folder, "--data", drawn]
-    assert call(search, *where) == 0
-    assert call(promote, *where) == 0
-    ledger = database.connect(places.studies_database())
-    assert trials.record(ledger, "small-deeplab").final_scores == {}
-    assert len(models.promoted("small")) == 1
