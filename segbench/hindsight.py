@@ -6,6 +6,7 @@ chosen, they tell whether those few ranked them rightly. No choice is ever made 
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import optuna
@@ -43,8 +44,8 @@ def score(storage: Ledger, plan: Plan, data: Dataset, device: Compute) -> None:
 
 
 def _score(plan: Plan, trial: TrialRecord, path: Path, images: objective.Images, device: Compute) -> float:
-    hyperparameters = Hyperparameters.from_params(trial.params)
-    model, _ = objective.build(plan.architecture, hyperparameters, plan.protocol.search.seed)
+    untrained = dataclasses.replace(plan.architecture, weights="random")  # every weight comes from the file
+    model, _ = objective.build(untrained, Hyperparameters.from_params(trial.params), seed=0)
     checkpoint.load(model, path)
     return evaluation.evaluate(model.to(device.device), images.val, device).scores.miou
 

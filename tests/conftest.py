@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 # Before torch is imported: models this small gain nothing from a second thread, and lose much where cores are shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background jobs, and so what they start, ignore Ctrl-C; what the tests start is to hear it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 
