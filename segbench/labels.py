@@ -67,18 +67,6 @@ COLOURS = (
     (0, 0, 142),
 )
 
-# What the note's legend says of each category.
-DESCRIPTIONS = (
-    "irrelevant or unknown regions",
-    "roads, sidewalks, drivable surfaces",
-    "buildings, walls, structures",
-    "poles, signs, street furniture",
-    "trees, grass, vegetation",
-    "sky",
-    "people: pedestrians, riders",
-    "cars, buses, trucks, bicycles",
-)
-
 # A predicted category is written to a label-id PNG as its most typical label (what the official evaluator reads).
 TYPICAL_ID = (0, 7, 11, 20, 21, 23, 24, 26)
 

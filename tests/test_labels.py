@@ -16,5 +16,5 @@ def test_lookups_agree_with_the_table() -> None:
     assert labels.CATEGORY_OF_RAW[255] == labels.CATEGORIES.index("vehicle")  # the licence plate's -1
     assert labels.CATEGORY_OF_RAW[34] == labels.UNKNOWN
     assert [labels.CATEGORY_OF_RAW[raw] for raw in labels.TYPICAL_ID] == list(range(8))
-    assert len(labels.COLOURS) == len(labels.DESCRIPTIONS) == len(labels.CATEGORIES)
+    assert len(labels.COLOURS) == len(labels.CATEGORIES)
     assert len(set(labels.COLOURS)) == len(labels.COLOURS)
