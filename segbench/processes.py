@@ -78,7 +78,8 @@ class Local:
             if not self._asked:
                 self.stop()
                 self._wait(_SECONDS_TO_BE_HEARD)
-            self._send(signal.SIGTERM)  # the second: at once, but in order
+            # The second: at once, but in order. Not another SIGTERM, which would be one with a first not yet heard.
+            self._send(signal.SIGINT)
             self._wait(_SECONDS_TO_LEAVE)
         finally:
             self._send(signal.SIGKILL)

@@ -167,7 +167,16 @@ def test_a_signal_stops_all_and_loses_nothing(
 
     crew = team.team(tmp_path, *options)
     stop_crew = crew.stop
-    crew.stop = lambda: (stop_crew(), said.set())  # type: ignore[assignment,func-returns-value]
+
+    def stop_all() -> None:
+        if options:  # asleep, they hear both signals at the same moment
+            for pid in held(tmp_path):
+                os.kill(pid, signal.SIGSTOP)
+                threading.Timer(1, os.kill, (pid, signal.SIGCONT)).start()
+        stop_crew()
+        said.set()
+
+    crew.stop = stop_all  # type: ignore[method-assign]
     beside(stop)
     with pytest.raises(KeyboardInterrupt):
         workers.run(crew, [study])
