@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from segbench import statistics
 from segbench.records import StudyRecord, TrialRecord
@@ -184,7 +184,7 @@ def _importance(shown: Searched) -> list[Block]:
 
 def _table(side: Side, study: StudyRecord) -> Table:
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
-    scores = ("value", "official", "last", "best_epoch")
+    scores = ("value", "official", *(("final",) if study.final_scores else ()), "last", "best_epoch")
     columns = [
         Cell(text("search.trial")),
         *(Cell(text(f"search.{key}"), number=True) for key in scores),
@@ -194,12 +194,15 @@ def _table(side: Side, study: StudyRecord) -> Table:
     ]
     promoted = {model.card.slot for model in side.models}
     values = [t.value for t in study.trials if t.value is not None and not t.baseline]
-    rows = tuple(_row(t, names, t.slot in promoted, max(values, default=None)) for t in study.trials)
+    best = max(values, default=None)
+    rows = tuple(_row(t, names, t.slot in promoted, best, study.final_scores) for t in study.trials)
     title = text("search.table", title=side.title)
     return Table(f"trials-{side.name}", title, tuple(columns), rows, text("search.table_caption"), dense=True)
 
 
-def _row(trial: TrialRecord, names: list[str], promoted: bool, best: float | None) -> tuple[Cell, ...]:
+def _row(
+    trial: TrialRecord, names: list[str], promoted: bool, best: float | None, final: Mapping[int, float]
+) -> tuple[Cell, ...]:
     top = searches.top_epoch(trial)
     mark = f" {_BASELINE}" if trial.baseline else f" {_PROMOTED}" if promoted else ""
     last = trial.epochs[-1].miou if trial.epochs else None
@@ -208,6 +211,7 @@ def _row(trial: TrialRecord, names: list[str], promoted: bool, best: float | Non
         Cell(_title(trial) + mark),
         _scored(trial.value, highest),
         _scored(top.miou_official if top else None),
+        *([_scored(final.get(trial.slot))] if final else []),
         _scored(last),
         Cell(str(top.epoch) if top else "", number=True),
         *(_param(trial.params.get(name, "")) for name in names),
