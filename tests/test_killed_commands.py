@@ -26,7 +26,6 @@ from segbench import (
     resume,
     runs,
     search,
-    speed,
     stopping,
     terminal,
     tracking,
@@ -36,15 +35,9 @@ from segbench import (
 from segbench.architectures.weights import digest
 from segbench.records import EpochRecord, TrialRecord
 from tests.conftest import PROTOCOL, write_protocol
-from tests.test_resume import outcomes
+from tests.test_resume import _every_epoch_is_kept, outcomes  # noqa: F401  (the first is a fixture)
 
 LONGER = PROTOCOL.replace("trials = 2\nepochs = 2", "trials = 1\nepochs = 4").replace("epochs = 2", "epochs = 4")
-
-
-@pytest.fixture(autouse=True)
-def _every_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "SHARE", float("inf"))
-    monkeypatch.setattr(speed, "_SECONDS_PER_PART", 0.01)  # no test here asks how fast a model is
 
 
 @pytest.fixture

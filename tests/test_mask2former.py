@@ -1,4 +1,4 @@
-"""Mask2Former: our batched loss against transformers' own, the network's contract, and every way to load weights."""
+"""Mask2Former: our batched loss against transformers' own, and the network's contract."""
 
 from __future__ import annotations
 

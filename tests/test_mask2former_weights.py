@@ -11,20 +11,12 @@ import huggingface_hub
 import pytest
 import torch
 
-from segbench import architectures, checkpoint
+from segbench import checkpoint
 from segbench.architectures import mask2former
 from segbench.architectures.mask2former import Mask2Former
 from segbench.architectures.weights import LOCAL_WAYS
 from segbench.errors import UserError
-
-C = 8  # classes
-TINY = {"size": "tiny"}
-
-
-def create(weights: str = "random", classes: int = C, seed: int = 0, **options: Any) -> Mask2Former:
-    model, _ = architectures.create("mask2former", classes, weights, {**TINY, **options}, seed)
-    assert isinstance(model, Mask2Former)
-    return model
+from tests.test_mask2former import TINY, C, create
 
 
 @pytest.fixture(scope="module")
