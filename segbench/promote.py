@@ -92,9 +92,8 @@ def _promote_all(
             if advance:
                 advance()
     if distributed.is_main():
-        storage = database.connect(places.studies_database(arguments.study_db))
         for one in plans:
-            hindsight.score(storage, one, data, device)
+            hindsight.score(places.studies_database(arguments.study_db), one, data, device)
 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:

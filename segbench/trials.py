@@ -22,7 +22,7 @@ from segbench.slots import BASELINE as BASELINE
 from segbench.slots import slot_of as slot_of
 
 FINAL_SCORES = "final_scores"  # the study's attribute that `hindsight` writes
-NONE: dict[str, Any] = {"images": "", "scores": {}}  # and what it holds at first
+NO_FINAL_SCORES: dict[str, Any] = {"images": "", "scores": {}}  # and what it holds at first
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -134,7 +134,7 @@ def record(storage: RDBStorage, name: str, search: str = "python -m segbench.sea
         subset=attributes.get("subset", ""),
         run_id=attributes.get("run_id", ""),
         trials=tuple(_trial_record(name, latest[index], index) for index in sorted(latest)),
-        final_scores={int(slot): one["miou"] for slot, one in attributes.get(FINAL_SCORES, NONE)["scores"].items()},
+        final_scores={int(slot): v for slot, v in attributes.get(FINAL_SCORES, NO_FINAL_SCORES)["scores"].items()},
     )
 
 
