@@ -117,9 +117,15 @@ def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
 
 @patient
 def give_up(mlflow: MlflowClient, run: str) -> None:
-    """Ends a run that still counts as running, as failed."""
-    if mlflow.get_run(run).info.status == "RUNNING":
-        mlflow.set_terminated(run, "FAILED")
+    """Ends a run that still counts as running, as failed. One that is not there any more needs no end."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if mlflow.get_run(run).info.status == "RUNNING":
+            mlflow.set_terminated(run, "FAILED")
+    except MlflowException as error:
+        if error.error_code == OUTAGE:
+            raise
 
 
 @patient

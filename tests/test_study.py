@@ -130,6 +130,9 @@ def test_a_slot_given_up_leaves_no_mlflow_run_running(ledger: Ledger) -> None:
     for trial, run in zip(waiting, (given_up, going_on), strict=True):
         ledger.set_trial_user_attr(trial._trial_id, "run_id", run)
     slots.end(tiny, waiting[0]._trial_id, outcome="failed", reason="its process died 3 times")
+    lost = slots.claim(tiny, "somebody:1:0")
+    assert lost is not None
+    slots.end(tiny, lost._trial_id, outcome="failed", reason="its process died 3 times", run_id="0" * 32)
     objective.tidy(tiny, mlflow)
     assert [mlflow.get_run(run).info.status for run in (given_up, going_on)] == ["FAILED", "RUNNING"]
 
