@@ -106,15 +106,15 @@ def _measure(case: Case, pairs: int, device: Compute) -> Row:
         pairs=len(runs),
         our_peak_gb=our_peak[0],
         peer_peak_gb=peer_peak[0],
-        limit=_profile(case.ours) if missed else "",
+        limit=_profile(case.ours, device) if missed else "",
     )
 
 
-def _profile(call: Callable[[], object]) -> str:
+def _profile(call: Callable[[], object], device: Compute) -> str:
     """The operations that take most of a call's own time."""
     with torch.profiler.profile() as seen:
         call()
-    cuda = torch.cuda.is_available()
+    cuda = device.device.type == "cuda"
     times = {one.key: one.self_device_time_total if cuda else one.self_cpu_time_total for one in seen.key_averages()}
     most = sorted(times, key=times.__getitem__, reverse=True)[:_OPERATIONS]
     return ", ".join(f"{100 * times[key] / sum(times.values()):.0f} % {key.removeprefix('aten::')}" for key in most)
