@@ -41,9 +41,7 @@ def checks(ledgers: Ledgers) -> list[Check]:
                 searched,
                 lambda s: text("checks.found_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
             ),
-            _alike(
-                "augmentation", searched, lambda s: searches.augmentation(s.study) or text("search.no_augmentation")
-            ),
+            _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.found_none")),
         ]
     promoted = list(ledgers.promoted)
     if len(promoted) > 1:
