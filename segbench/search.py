@@ -207,7 +207,7 @@ def _announced(ready: _Ready, where: Callable[[], str]) -> tuple[StudyRecord, in
 
 def _alone(ready: _Ready) -> None:
     """Runs what is left in this process."""
-    from segbench import display
+    from segbench import search_display
 
     record, left = _announced(ready, lambda: ready.device.words)
     if left:
@@ -218,7 +218,7 @@ def _alone(ready: _Ready) -> None:
         total = len(record.trials) * epochs
         with (
             terminal.progress(ready.architecture.name, total, total - left * epochs) as advance,
-            contextlib.closing(display.Progress(record, epochs, advance)) as show,
+            contextlib.closing(search_display.Progress(record, epochs, advance)) as show,
             stopping.graceful(),
         ):
             try:
@@ -227,7 +227,7 @@ def _alone(ready: _Ready) -> None:
                 raise stopping.interrupt() from None
         objective.tidy(ready.study, job.mlflow)
         record = ready.record()
-    display.table(record)
+    search_display.table(record)
 
 
 def _slots(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
@@ -259,7 +259,7 @@ def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | N
 
 def _together(team: Team, searches: list[_Ready]) -> None:
     """Runs what is left with a team."""
-    from segbench import display
+    from segbench import search_display
 
     left = sum(_announced(ready, lambda: team.words)[1] for ready in searches)
     if left:
@@ -271,7 +271,7 @@ def _together(team: Team, searches: list[_Ready]) -> None:
         for ready, mlflow in zip(searches, clients, strict=True):
             objective.tidy(ready.study, mlflow)
     for ready in searches:
-        display.table(ready.record())
+        search_display.table(ready.record())
 
 
 def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:

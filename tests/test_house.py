@@ -25,7 +25,7 @@ FLOORS = (
     ("data.streets", "data.scenes", "stopwatch", "owners", "tracking"),
     ("data.packed", "data.augment", "slots", "runs", "registry"),
     ("data.subset", "trials", "showcase"),
-    ("data.batches", "dataset", "display", "workers", "processes"),
+    ("data.batches", "dataset", "search_display", "workers", "processes"),
     ("architectures", "cluster"),
     ("inference", "checkpoint"),
     ("evaluation", "speed", "models"),
