@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ def test_kept_trials_are_scored_on_the_final_images(
     found = study()
     assert found.final_scores == pytest.approx({trial.slot: trial.value for trial in found.trials}, abs=1e-12)
     (side,) = tuning.tunings(ledgers.read(folder, "small"))
-    assert (side.hindsight.n, side.hindsight.tau) == (3, pytest.approx(1))
+    assert side.hindsight.n == 3
+    # A few steps of training may leave all trials with one score, and then there is no ranking to agree with.
+    ranked = len({trial.value for trial in found.trials}) > 1
+    assert side.hindsight.tau == pytest.approx(1.0 if ranked else math.nan, nan_ok=True)
     assert call(report, "--protocol", folder) == 0
     html = (places.reports() / "small.html").read_text()
     assert "Do selection and final images rank the trials alike?" in html
