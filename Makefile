@@ -22,9 +22,10 @@ test: $(VENV)/developer  ## the tests (under 5 minutes)
 chaos: $(VENV)/developer  ## the demo killed a hundred times, compared with one left alone
 	$(PYTHON) -m tests.faults.chaos --kills 100 --seed 0
 
-check: $(VENV)/developer  ## linter, formatter and type checker
+check: $(VENV)/developer  ## linter, formatter, import contract and type checker
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
+	$(VENV)/bin/lint-imports --no-cache
 	$(PYTHON) -m mypy
 
 bench: $(VENV)/developer  ## ours against what a user would write instead, in turn (under 15 minutes)

@@ -27,14 +27,18 @@ import torch
 
 from benchmarks import page, peers
 from benchmarks.page import Result, Row
-from segbench import architectures, compute, evaluation, matching, places, terminal, training
-from segbench.compute import Compute
-from segbench.data import packed, streets, subset
+from segbench import architectures
+from segbench.architectures.parts import matching
+from segbench.core import paths
+from segbench.core.errors import UserError
+from segbench.core.protocol import Search
+from segbench.core.records import Hyperparameters, to_json
+from segbench.data import packing, streets, subsets
 from segbench.data.batches import Batches
-from segbench.errors import UserError
-from segbench.inference import predict, ready
-from segbench.protocol import Search
-from segbench.records import Hyperparameters, to_json
+from segbench.engine import evaluation, training
+from segbench.engine.inference import predict, ready
+from segbench.runtime import compute, terminal
+from segbench.runtime.compute import Compute
 
 PHOTOGRAPH = (1024, 2048)  # height, width of a Cityscapes image
 SIZE = (256, 256)
@@ -76,9 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"no row contains '{arguments.only}'; there are: {', '.join(m.__name__ for m in CASES)}")
     _table(rows)
     result = Result(device.words, torch.__version__, f"{datetime.now(UTC):%Y-%m-%d}", tuple(rows))
-    (places.reports() / "bench.json").write_text(json.dumps(to_json(result), indent=1))
-    page.write(places.reports() / "bench.html", result)
-    print(f"\n{places.reports() / 'bench.html'}")
+    (paths.reports() / "bench.json").write_text(json.dumps(to_json(result), indent=1))
+    page.write(paths.reports() / "bench.html", result)
+    print(f"\n{paths.reports() / 'bench.html'}")
     return 0
 
 
@@ -149,7 +153,7 @@ def _photographs(folder: Path) -> Path:
 
 def data(device: Compute, folder: Path) -> Iterator[Case]:
     root = _photographs(folder)
-    dataset = packed.prepare(root, SIZE, folder / "cache")
+    dataset = packing.prepare(root, SIZE, folder / "cache")
     ours = Batches(dataset.train, np.arange(TRAIN), 8, device.device)
     for peer, workers in (("(a) PIL per item", 0), ("(b) DataLoader, 2 workers", 2)):
         theirs = peers.Photographs(root, "train", SIZE)
@@ -160,13 +164,13 @@ def data(device: Compute, folder: Path) -> Iterator[Case]:
         )  # fmt: skip
 
 
-def packing(device: Compute, folder: Path) -> Iterator[Case]:
+def packing_case(device: Compute, folder: Path) -> Iterator[Case]:
     root = _photographs(folder)
     number = iter(range(10**6))
     theirs = [peers.Photographs(root, split, SIZE) for split in ("train", "val")]
     yield Case(
         "packing", "(a) PIL per item", TRAIN + VAL, "images/s", 0,
-        lambda: packed.prepare(root, SIZE, folder / f"cache-{next(number)}"),
+        lambda: packing.prepare(root, SIZE, folder / f"cache-{next(number)}"),
         lambda: [split[index] for split in theirs for index in range(len(split))],
     )  # fmt: skip
 
@@ -284,8 +288,8 @@ def trial_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
 
 def _trial(name: str, target: float, device: Compute, folder: Path) -> Case:
     root = _photographs(folder)
-    dataset = packed.prepare(root, SIZE, folder / "cache")
-    chosen = subset.draw_search(dataset, Search(1, 1, TRAIN, VAL, select_on="val"))
+    dataset = packing.prepare(root, SIZE, folder / "cache")
+    chosen = subsets.draw_search(dataset, Search(1, 1, TRAIN, VAL, select_on="val"))
     untrained, _ = architectures.create(name, peers.CLASSES, "random", {}, 0)  # once per study, as the search does
 
     def ours() -> None:
@@ -315,7 +319,7 @@ def _trial(name: str, target: float, device: Compute, folder: Path) -> Case:
 
 CASES: tuple[Callable[[Compute, Path], Iterator[Case]], ...] = (
     data,
-    packing,
+    packing_case,
     metrics_alone,
     loss_mask2former,
     inference_deeplab,

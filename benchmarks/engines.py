@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.bench import BATCH, HYPERPARAMETERS, SIZE, _inputs
-from segbench import architectures, compute, terminal, training
+from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.compute import Compute
 from segbench.data import streets
 from segbench.data.batches import normalise
-from segbench.inference import predict, ready, resize
+from segbench.engine import training
+from segbench.engine.inference import predict, ready, resize
+from segbench.runtime import compute, terminal
+from segbench.runtime.compute import Compute
 
 PAIRS = 5
 STEPS = 6  # of training: the classes of an untrained network nearly tie

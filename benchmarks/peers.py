@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from segbench.architectures.torchvision_ops import ensure_importable
+from segbench.architectures.parts.torchvision_ops import ensure_importable
+from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
 from segbench.data import scenes
-from segbench.labels import CATEGORIES, CATEGORY_OF_RAW
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 TO_CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench import places, terminal
-from segbench.errors import UserError
-from segbench.protocol import PRUNERS, Search
-from segbench.records import StudyRecord
+from segbench.core import paths
+from segbench.core.errors import UserError
+from segbench.core.protocol import PRUNERS, Search
+from segbench.core.records import StudyRecord
+from segbench.runtime import terminal
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -79,15 +80,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.orders < 1:
         raise UserError(f"--orders must be at least 1, not {arguments.orders}")
-    out = arguments.out or places.reports() / "pruners.json"
+    out = arguments.out or paths.reports() / "pruners.json"
 
-    from segbench import database, trials
+    from segbench.ledger import database, studies
 
-    storage = database.connect(places.studies_database())
-    chosen = arguments.studies or trials.names(storage)
+    storage = database.connect(paths.studies_database())
+    chosen = arguments.studies or studies.names(storage)
     if not chosen:
         raise UserError("the storage holds no study. Search first: python -m segbench.search")
-    known = [(record, curves_of(record)) for record in (trials.record(storage, name) for name in chosen)]
+    known = [(record, curves_of(record)) for record in (studies.record(storage, name) for name in chosen)]
     rows = [row for record, curves in known for row in _rows(record, curves, arguments.orders)]
     _show(rows)
     try:
@@ -145,13 +146,13 @@ def replay(curves: Curves, pruner: BasePruner, name: str) -> Replay:
 
 def savings(curves: Curves, pruner: str, orders: int, name: str, left_out: int = 0) -> Savings:
     """Replays the slot order once and `orders` seeded random orders. pruner: one of protocol.PRUNERS."""
-    from segbench import sampling
+    from segbench.ledger import samplers
 
     search = Search(trials=len(curves), epochs=curves.shape[1], train_images=1, val_images=1, pruner=pruner)
     generator = np.random.default_rng(SEED)
     # A pruner may remember what it has seen: each order gets a new one.
-    own = replay(curves, sampling.pruner(search), name)
-    found = [replay(generator.permutation(curves), sampling.pruner(search), name) for _ in range(orders)]
+    own = replay(curves, samplers.pruner(search), name)
+    found = [replay(generator.permutation(curves), samplers.pruner(search), name) for _ in range(orders)]
     saved, lost = np.array(found).T
     return Savings(
         study=name,

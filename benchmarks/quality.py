@@ -20,12 +20,15 @@ from typing import Any
 import torch
 
 from benchmarks import peers
-from segbench import architectures, compute, evaluation, places, statistics, terminal, training
-from segbench.compute import Compute
-from segbench.data import packed, subset
+from segbench import architectures, stats
+from segbench.core import paths
+from segbench.core.protocol import Search
+from segbench.core.records import Hyperparameters, to_json
+from segbench.data import packing, subsets
 from segbench.data.batches import Batches
-from segbench.protocol import Search
-from segbench.records import Hyperparameters, to_json
+from segbench.engine import evaluation, training
+from segbench.runtime import compute, terminal
+from segbench.runtime.compute import Compute
 
 CHOSEN = Hyperparameters(2e-3, 1e-4, "adamw", {})
 BATCH = 8
@@ -48,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=10, metavar="N")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="height and width")
     arguments = parser.parse_args(argv)
-    dataset = packed.prepare(places.dataset(arguments.data), (arguments.size,) * 2, places.cache())
-    chosen = subset.draw_search(dataset, Search(1, 1, 300, 50, select_on="val"))
+    dataset = packing.prepare(paths.dataset(arguments.data), (arguments.size,) * 2, paths.cache())
+    chosen = subsets.draw_search(dataset, Search(1, 1, 300, 50, select_on="val"))
     device = compute.choose("cpu")
     runs: list[Run] = []
-    path = places.reports() / "quality.json"
+    path = paths.reports() / "quality.json"
     for name in NAMES:
         for seed in range(arguments.seeds):
             for way in ("fast", "plain"):
@@ -111,7 +114,7 @@ def _table(runs: list[Run]) -> None:
     rows = []
     for name in NAMES:
         sides = {way: [r.miou for r in runs if (r.architecture, r.path) == (name, way)] for way in ("fast", "plain")}
-        difference = statistics.seed_summary([f - p for f, p in zip(sides["fast"], sides["plain"], strict=True)])
+        difference = stats.seed_summary([f - p for f, p in zip(sides["fast"], sides["plain"], strict=True)])
         means = [f"{numbers.mean(v):.4f} ± {numbers.stdev(v) if len(v) > 1 else 0:.4f}" for v in sides.values()]
         rows.append([name, *means, f"{difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})"])
     terminal.table(

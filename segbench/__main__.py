@@ -19,8 +19,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-from segbench import terminal
-from segbench.errors import UserError
+from segbench.core.errors import UserError
+from segbench.runtime import terminal
 
 COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "study", "prepare", "streets")
 

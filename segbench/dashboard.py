@@ -13,8 +13,9 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from segbench import loopback, options, places, terminal
-from segbench.errors import UserError
+from segbench.core import paths
+from segbench.core.errors import UserError
+from segbench.runtime import local_server, options, terminal
 
 PORT = 8080  # optuna-dashboard's own
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -22,14 +23,15 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 def main(argv: list[str] | None = None) -> int:
     """Serves the dashboard until Ctrl-C. Raises UserError where there is no study."""
-    made = loopback.parser(__doc__, PORT)
+    made = local_server.parser(__doc__, PORT)
     options.add_study_db(made)
     arguments = options.parse(made, argv)
-    port = loopback.free_port(arguments.port)
+    port = local_server.free_port(arguments.port)
 
-    from segbench import database, showcase, urls
+    from segbench.core import urls
+    from segbench.ledger import database, showcase
 
-    where = places.studies_database(arguments.study_db)
+    where = paths.studies_database(arguments.study_db)
     if not database.is_there(where):
         raise UserError(
             f"there is no study to look at: {urls.shown(where)} is not there. Search first: python -m segbench.search"
@@ -37,8 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     import optuna_dashboard
 
     application = optuna_dashboard.wsgi(database.connect(where), showcase.store())
-    with make_server(loopback.HOST, port, guarded(application), _Server, _Handler) as server:
-        loopback.announce(f"optuna-dashboard of {urls.shown(where)}", f"http://{loopback.HOST}:{port}/", arguments.open)
+    with make_server(local_server.HOST, port, guarded(application), _Server, _Handler) as server:
+        local_server.announce(
+            f"optuna-dashboard of {urls.shown(where)}", f"http://{local_server.HOST}:{port}/", arguments.open
+        )
         terminal.next_command("python -m segbench.runs")
         try:
             server.serve_forever()
@@ -53,7 +57,7 @@ def guarded(application: Application) -> Application:
 
     def guard(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         host = str(environ.get("HTTP_HOST", "")).rpartition(":")[0] or str(environ.get("HTTP_HOST", ""))
-        if host not in (loopback.HOST, "localhost"):
+        if host not in (local_server.HOST, "localhost"):
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
             return [b"this page is for the machine it runs on only\n"]
         return application(environ, start_response)

@@ -12,9 +12,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench import models, options, places, terminal
-from segbench.errors import UserError
-from segbench.models import Promoted
+from segbench.core import paths
+from segbench.core.errors import UserError
+from segbench.ledger import models
+from segbench.ledger.models import Promoted
+from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,18 +41,19 @@ def main(argv: list[str] | None = None) -> int:
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise UserError(f"two images are named '{twice}', so their masks would overwrite each other; run them apart")
 
-    from segbench import compute, pictures
+    from segbench.data import pictures
+    from segbench.runtime import compute
 
     for path in arguments.images:  # all are read before anything is written
         pictures.read(path)
     device = compute.choose(arguments.device)
-    out = places.writable(arguments.out, "--out")
+    out = paths.writable(arguments.out, "--out")
 
-    from segbench import inference
+    from segbench.engine import inference
 
     with terminal.progress("segmenting", len(chosen) * len(arguments.images)) as advance:
         for one in chosen:
-            model = models.load(one, device)
+            model = inference.load(one.card, one.weights, device)
             for path in arguments.images:
                 image = pictures.read(path)
                 _write(image, inference.segment(model, image, one.card.size, device), out, path.stem, one)
@@ -64,7 +67,7 @@ def _models(names: list[str] | None) -> list[Promoted]:
     everything = models.promoted()
     if names is None:
         if not everything:
-            raise UserError(f"no promoted model in {places.storage()}: run python -m segbench.promote first")
+            raise UserError(f"no promoted model in {paths.storage()}: run python -m segbench.promote first")
         return everything
     chosen: list[Promoted] = []
     for name in names:
@@ -79,7 +82,7 @@ def _models(names: list[str] | None) -> list[Promoted]:
 
 
 def _write(image: NDArray[np.uint8], categories: NDArray[np.uint8], out: Path, stem: str, one: Promoted) -> None:
-    from segbench import pictures
+    from segbench.data import pictures
 
     seed = f"-{one.folder.name}" if len(models.cards(one.folder.parent)) > 1 else ""
     start = out / f"{stem}-{one.card.study}{seed}"

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segbench import options, protocol, terminal
+from segbench.core import protocol
+from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
-    from segbench.data.packed import Dataset
+    from segbench.data.packing import Dataset
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = options.parse(parser, argv)
     chosen = protocol.load(options.folder_of(arguments))
 
-    from segbench import dataset
+    from segbench.data import dataset
 
     data = dataset.ready(chosen, arguments.data)
     height, width = data.size
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _histogram(data: Dataset) -> None:
-    from segbench.labels import CATEGORIES, LABELS
+    from segbench.core.labels import CATEGORIES, LABELS
 
     totals = [max(1, int(split.histogram.sum())) for split in (data.train, data.val)]
     rows = []

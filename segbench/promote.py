@@ -18,11 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench import distributed, models, options, places, stopping, terminal
-from segbench import protocol as protocols
-from segbench.errors import UserError
-from segbench.protocol import Architecture, Protocol, fingerprint
-from segbench.records import EpochRecord, Hyperparameters, StudyRecord, WeightsOrigin, to_json
+from segbench.core import paths
+from segbench.core import protocol as protocols
+from segbench.core.errors import UserError
+from segbench.core.protocol import Architecture, Protocol, fingerprint
+from segbench.core.records import EpochRecord, Hyperparameters, StudyRecord, WeightsOrigin, to_json
+from segbench.ledger import models
+from segbench.runtime import interrupts, options, process_group, terminal
 
 if TYPE_CHECKING:
     import argparse
@@ -30,13 +32,13 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
     from mlflow import MlflowClient
 
-    from segbench.compute import Compute
-    from segbench.data.packed import Dataset
-    from segbench.data.subset import Subset
-    from segbench.examine import Plan
-    from segbench.objective import Images
-    from segbench.resume import Kept
-    from segbench.training import State
+    from segbench.data.packing import Dataset
+    from segbench.data.subsets import Subset
+    from segbench.engine.resume import Kept
+    from segbench.engine.training import State
+    from segbench.experiment.examine import Plan
+    from segbench.experiment.objective import Images
+    from segbench.runtime.compute import Compute
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = options.parse(options.parser(__doc__), argv)
     protocol, chosen = options.read(arguments)
     _require_images_for_all(chosen, arguments)
-    with distributed.joined(arguments.device) as device:
+    with process_group.joined(arguments.device) as device:
         _promote_all(protocol, chosen, device, arguments)
-    if distributed.is_main():
+    if process_group.is_main():
         _table(protocol)
     terminal.next_command(
         "python -m segbench.report" + options.protocol_again(arguments) + options.study_db_again(arguments)
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _require_images_for_all(chosen: list[Architecture], arguments: argparse.Namespace) -> None:
-    processes = distributed.size()
+    processes = process_group.size()
     if processes > 1 and arguments.compile:
         raise UserError(f"--compile is for one process; {processes} were started, so drop it")
     for architecture in chosen:
@@ -69,40 +71,43 @@ def _require_images_for_all(chosen: list[Architecture], arguments: argparse.Name
 def _promote_all(
     protocol: Protocol, chosen: list[Architecture], device_name: str, arguments: argparse.Namespace
 ) -> None:
-    from segbench import compute, database, dataset, hindsight, trials
+    from segbench.data import dataset
+    from segbench.experiment import rescore
+    from segbench.ledger import database, studies
+    from segbench.runtime import compute
 
     def plan() -> list[Plan]:
-        storage = database.connect(places.studies_database(arguments.study_db))
+        storage = database.connect(paths.studies_database(arguments.study_db))
         plans = []
         for one in chosen:
             command = f"python -m segbench.search{options.again(arguments, one.name)}"
-            record = trials.record(storage, trials.study_name(protocol, one), command)
+            record = studies.record(storage, studies.study_name(protocol, one), command)
             plans.append(_plan(record, protocol, one, command))
         return plans
 
-    plans = distributed.on_main(plan)
+    plans = process_group.on_main(plan)
     device = compute.choose(device_name, arguments.compile)
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
-    data = distributed.main_first(lambda: dataset.ready(protocol, arguments.data))
+    data = process_group.main_first(lambda: dataset.ready(protocol, arguments.data))
     work = [(one, seed) for one in plans for seed in protocol.final.seeds]
     with terminal.progress("models", len(work)) if len(work) > 1 else contextlib.nullcontext() as advance:
         for one, seed in work:
             _promote(one, data, seed, device)
             if advance:
                 advance()
-    if distributed.is_main():
+    if process_group.is_main():
         for one in plans:
-            hindsight.score(places.studies_database(arguments.study_db), one, data, device)
+            rescore.score(paths.studies_database(arguments.study_db), one, data, device)
 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
     """Raises UserError where no trial is finished, or where the TOML has changed since the search. `command`: the one
     that searches."""
-    from segbench import trials
-    from segbench.examine import Plan
+    from segbench.experiment.examine import Plan
+    from segbench.ledger import studies
 
-    best = trials.best(study)
+    best = studies.best(study)
     if best is None:
         raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
     # The search may have been told otherwise on its command line; the study remembers.
@@ -130,9 +135,9 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
             f"study '{plan.study.name}' was searched on another dataset (fingerprint {plan.study.data_fingerprint}, "
             f"now {data.fingerprint}); give the same with --data, or search again under a copied protocol"
         )
-    folder = places.model_folder(plan.study.name, seed)
+    folder = paths.model_folder(plan.study.name, seed)
     lock = FileLock(folder.with_suffix(".lock"), blocking=False)
-    distributed.on_main(lambda: _acquire(lock, plan, seed))
+    process_group.on_main(lambda: _acquire(lock, plan, seed))
     try:
         _promote_locked(plan, data, seed, device, folder)
     finally:
@@ -153,12 +158,14 @@ def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
 
 
 def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
-    from segbench import examine, objective, registry, resume, runs, tracking, training
-    from segbench.data import subset
+    from segbench.data import subsets
+    from segbench.engine import resume, training
+    from segbench.experiment import examine, objective
+    from segbench.ledger import registry, runs, tracking
 
-    chosen = subset.draw_final(data, plan.protocol.final)
+    chosen = subsets.draw_final(data, plan.protocol.final)
     hyperparameters = Hyperparameters.from_params(plan.trial.params)
-    if distributed.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen)):
+    if process_group.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen)):
         resume.clear(folder)  # left by a process that was killed in its very last steps
         shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
@@ -168,14 +175,14 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folde
     )
     started = time.perf_counter()
     images = objective.Images.of(data, chosen, plan.architecture.batch_size, device, plan.protocol.augment)
-    model, origin = distributed.main_first(lambda: objective.build(plan.architecture, hyperparameters, seed))
+    model, origin = process_group.main_first(lambda: objective.build(plan.architecture, hyperparameters, seed))
     state = training.begin(model, hyperparameters, device)
     partial = folder.with_suffix(".partial")
     kept = resume.Kept(partial, _identity(plan, data, images, origin, seed, device))
     kept.restore(state)
-    if len(set(distributed.gather(state.epoch))) > 1:
+    if len(set(process_group.gather(state.epoch))) > 1:
         raise UserError(f"not every process finds the checkpoint in {partial}; all need the same SEGBENCH_STORAGE")
-    if not distributed.is_main():
+    if not process_group.is_main():
         _train(plan, state, images, seed, kept, lambda record: None)
         return
     earlier = sum(record.seconds.total for record in kept.records)
@@ -194,7 +201,7 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folde
 
 
 def _identity(plan: Plan, data: Dataset, images: Images, origin: WeightsOrigin, seed: int, device: Compute) -> str:
-    from segbench import resume
+    from segbench.engine import resume
 
     final = (plan.protocol.final.epochs, images.train.images, images.val.images, seed)
     where = (device.device.type, device.precision)
@@ -203,7 +210,7 @@ def _identity(plan: Plan, data: Dataset, images: Images, origin: WeightsOrigin, 
 
 def _run(plan: Plan, mlflow: MlflowClient, kept: Kept, seed: int) -> str:
     """The promotion's MLflow run: the one it began before it was killed, where it was."""
-    from segbench import runs
+    from segbench.ledger import runs
 
     tags = {
         "kind": "promotion",
@@ -221,7 +228,7 @@ def _run(plan: Plan, mlflow: MlflowClient, kept: Kept, seed: int) -> str:
 
 def _log(mlflow: MlflowClient, run: str) -> Callable[[EpochRecord], None]:
     """What logs those epochs that are not in the run yet."""
-    from segbench import runs
+    from segbench.ledger import runs
 
     logged = runs.steps(mlflow, run)
 
@@ -234,20 +241,21 @@ def _log(mlflow: MlflowClient, run: str) -> Callable[[EpochRecord], None]:
 
 def _train(plan: Plan, state: State, images: Images, seed: int, kept: Kept, log: Callable[[EpochRecord], None]) -> None:
     """All epochs, also those of before a kill. Raises UserError where training cannot go on."""
-    from segbench import objective, trials
+    from segbench.experiment import objective
+    from segbench.ledger import studies
 
     number = plan.protocol.final.epochs
     try:
-        with terminal.progress(plan.architecture.name, number) as advance, stopping.graceful():
+        with terminal.progress(plan.architecture.name, number) as advance, interrupts.graceful():
             for record in kept.epochs(state, objective.epochs(state, images, number, seed)):
                 log(record)
                 best = kept.best.record.miou
                 advance(f"mIoU {record.miou:.3f}, best {best:.3f}, {record.images_per_second:.1f} images/s")
-                if stopping.agreed():
+                if interrupts.agreed():
                     kept.write(state)
-                    distributed.gather(None)  # torchrun ends all as soon as one has ended: not before all is kept
-                    raise stopping.interrupt()
-    except trials.TrialFailed as failure:
+                    process_group.gather(None)  # torchrun ends all as soon as one has ended: not before all is kept
+                    raise interrupts.interrupt()
+    except studies.TrialFailed as failure:
         raise UserError(f"the full training of '{plan.study.name}' did not end: {failure}") from failure
     kept.write(state)  # what follows may be interrupted too
 
@@ -283,7 +291,7 @@ def _table(protocol: Protocol) -> None:
         costs = [f"{card.speed.inference_images_per_second:.1f}", f"{card.best.seconds.total:.1f}"]
         rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs])
     terminal.table(f"promoted models of {protocol.name}", columns, rows, right=set(range(1, 8)))
-    terminal.say(f"weights, cards and masks: {places.storage() / 'models'}; in MLflow: python -m segbench.runs")
+    terminal.say(f"weights, cards and masks: {paths.storage() / 'models'}; in MLflow: python -m segbench.runs")
 
 
 if __name__ == "__main__":

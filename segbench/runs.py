@@ -1,4 +1,4 @@
-"""The training ledger: MLflow runs. Log a stream of epochs, read it back, and look at it in MLflow's own pages.
+"""Look at the trainings in MLflow's own pages.
 
     python -m segbench.runs --open
     python -m segbench.runs --run ID          one run's page; a trial's note in the dashboard tells its ID
@@ -9,211 +9,48 @@ to this machine only. Where MLFLOW_TRACKING_URI is set, the runs are there, and 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from segbench import loopback, options, places, terminal
-from segbench.errors import UserError
-from segbench.labels import CATEGORIES
-from segbench.records import EpochRecord, EpochSeconds, Scalar, from_json, to_json
-from segbench.tracking import OUTAGE, client, patient
+from segbench.core import paths
+from segbench.core.errors import UserError
+from segbench.ledger.tracking import client
+from segbench.runtime import local_server, options, terminal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_ATTEMPT = "optuna.trial"
-_UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
 PORT = 5000  # MLflow's own
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serves MLflow's pages until Ctrl-C. Raises UserError where there is no run."""
-    made = loopback.parser(__doc__, PORT)
+    made = local_server.parser(__doc__, PORT)
     made.add_argument("--run", metavar="ID", help="the run whose page to give")
     arguments = options.parse(made, argv)
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
         print(f"the runs are where MLFLOW_TRACKING_URI says: {_shown(given)}")
         return 0
-    file = places.tracking_database()
+    file = paths.tracking_database()
     if not file.is_file():
         raise UserError(f"there is no run to look at: {file} is not there. Search first: python -m segbench.search")
-    port = loopback.free_port(arguments.port)
+    port = local_server.free_port(arguments.port)
     page = _page(client(), arguments.run) if arguments.run else ""
-    address = f"http://{loopback.HOST}:{port}/"
+    address = f"http://{local_server.HOST}:{port}/"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{file.resolve()}"]
-    command += ["--default-artifact-root", (places.artifacts() / "mlflow").resolve().as_uri()]
-    command += ["--host", loopback.HOST, "--port", str(port), "--workers", "1"]
+    command += ["--default-artifact-root", (paths.artifacts() / "mlflow").resolve().as_uri()]
+    command += ["--host", local_server.HOST, "--port", str(port), "--workers", "1"]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     try:
-        with loopback.process(command, quiet, f"{address}health") as server:
-            loopback.announce(f"MLflow of {file}", f"{address}{page}", arguments.open)
+        with local_server.process(command, quiet, f"{address}health") as server:
+            local_server.announce(f"MLflow of {file}", f"{address}{page}", arguments.open)
             terminal.next_command("python -m segbench.report")
             raise UserError(f"MLflow's server ended by itself, with exit code {server.wait()}")
     except KeyboardInterrupt:
         return 0
-
-
-@patient
-def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str, str]) -> str:
-    """The id of the study's run, made on first use together with the protocol's experiment."""
-    experiment = _experiment(mlflow, protocol)
-    found = mlflow.search_runs([experiment], f"tags.study = '{study}' and tags.kind = 'study'", max_results=1)
-    every = {**tags, "study": study, "kind": "study"}
-    run = found[0] if found else mlflow.create_run(experiment, run_name=study, tags=every)
-    if run.info.status == "RUNNING":  # new, or of a process that was killed here
-        mlflow.set_terminated(run.info.run_id)
-    return str(run.info.run_id)
-
-
-@patient
-def nested_run(
-    mlflow: MlflowClient, parent: str, name: str, tags: Mapping[str, str], params: Mapping[str, Scalar]
-) -> str:
-    """The id of a new run inside `parent`, with its parameters. One that was made with the same tags and is still
-    empty is taken instead: its process was killed before it could remember the id."""
-    from mlflow.entities import Param
-    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
-    experiment = mlflow.get_run(parent).info.experiment_id
-    all_tags = {**tags, MLFLOW_PARENT_RUN_ID: parent}
-    same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in all_tags.items() if key != _ATTEMPT)
-    left = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' and {same}")
-    run = next((run for run in left if not run.data.metrics), None)
-    run = run or mlflow.create_run(experiment, run_name=name, tags=all_tags)
-    if _ATTEMPT in tags:  # Optuna's number changes with every attempt
-        mlflow.set_tag(run.info.run_id, _ATTEMPT, tags[_ATTEMPT])
-    mlflow.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-    return str(run.info.run_id)
-
-
-def trial_tags(study: str, number: int, slot: int) -> dict[str, str]:
-    """What leads from a run back to its trial in Optuna."""
-    return {"optuna.study": study, _ATTEMPT: str(number), "slot": str(slot)}
-
-
-@patient
-def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
-    """Sets a run that was ended or killed running again; False where it is not there."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        if mlflow.get_run(run).info.lifecycle_stage != "active":
-            return False
-        mlflow.update_run(run, status="RUNNING")
-        for key, value in tags.items():
-            mlflow.set_tag(run, key, value)
-    except MlflowException as error:
-        if error.error_code == OUTAGE:
-            raise
-        return False
-    return True
-
-
-@patient
-def give_up(mlflow: MlflowClient, run: str) -> None:
-    """Ends a run that still counts as running, as failed. One that is not there any more needs no end."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        if mlflow.get_run(run).info.status == "RUNNING":
-            mlflow.set_terminated(run, "FAILED")
-    except MlflowException as error:
-        if error.error_code == OUTAGE:
-            raise
-
-
-@patient
-def steps(mlflow: MlflowClient, run: str) -> set[int]:
-    """The epochs that `log_epoch` has logged: a step logged twice would be two points."""
-    return {metric.step for metric in mlflow.get_metric_history(run, "miou")}
-
-
-@patient
-def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
-    """One epoch, in one synchronous call: an asynchronous one loses what is under way when the process is killed."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    metrics = [Metric(key, value, now, record.epoch) for key, value in _flat(record).items()]
-    mlflow.log_batch(run, metrics=metrics)
-
-
-@patient
-def log_metrics(mlflow: MlflowClient, run: str, values: Mapping[str, float]) -> None:
-    """Single numbers that belong to no epoch. Those that are there already stay as they are."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    there = mlflow.get_run(run).data.metrics
-    mlflow.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in values.items() if key not in there])
-
-
-@contextlib.contextmanager
-def ended(
-    mlflow: MlflowClient,
-    run: str,
-    fine: tuple[type[BaseException], ...] = (),
-    killed: tuple[type[BaseException], ...] = (),
-    lost: tuple[type[BaseException], ...] = (),
-) -> Iterator[None]:
-    """Ends the run with what happens inside: FINISHED, also after the exceptions in `fine`; KILLED after those in
-    `killed` and after Ctrl-C; FAILED after any other. After those in `lost` it is another process's to end."""
-    status: str | None = "KILLED"
-    try:
-        yield
-        status = "FINISHED"
-    except lost:
-        status = None
-        raise
-    except fine:
-        status = "FINISHED"
-        raise
-    except killed:
-        raise
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        if status:
-            patient(mlflow.set_terminated)(run, status)
-
-
-def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
-    """What `log_epoch` was given, in order. Raises UserError where the run is not there."""
-    try:
-        keys = [key for key in mlflow.get_run(run).data.metrics if key in _KEYS]
-    except Exception as error:
-        raise UserError(f"MLflow has no run {run}: its database was moved or replaced. Promote again") from error
-    by_epoch: dict[int, dict[str, float]] = {}
-    for key in keys:
-        for metric in mlflow.get_metric_history(run, key):
-            by_epoch.setdefault(metric.step, {})[key] = metric.value
-    return tuple(_epoch(number, by_epoch[number]) for number in sorted(by_epoch))
-
-
-def delete(mlflow: MlflowClient, study: str) -> int:
-    """Deletes the study's run with its trials' and promotions', as MLflow does: `mlflow gc` frees their space.
-
-    Returns how many there were.
-    """
-    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
-    everywhere = [experiment.experiment_id for experiment in mlflow.search_experiments()]
-    found = mlflow.search_runs(everywhere, f"tags.study = '{study}' and tags.kind = 'study'")
-    nested = [
-        run
-        for parent in found
-        for run in _all(mlflow, everywhere, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.info.run_id}'")
-    ]
-    for run in (*nested, *found):  # the parents last: what is cut short can be done again
-        mlflow.delete_run(run.info.run_id)
-    return len(nested) + len(found)
 
 
 def _page(mlflow: MlflowClient, run: str) -> str:
@@ -229,55 +66,6 @@ def _shown(uri: str) -> str:
     """An address without the credentials it may hold."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:
-    page = mlflow.search_runs(experiments, query)
-    found = list(page)
-    while page.token:
-        page = mlflow.search_runs(experiments, query, page_token=page.token)
-        found += page
-    return found
-
-
-def _experiment(mlflow: MlflowClient, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = mlflow.get_experiment_by_name(name)
-    if found:
-        return str(found.experiment_id)
-    # MLflow would freeze a location relative to today's working folder.
-    location = None if os.environ.get("MLFLOW_TRACKING_URI") else (places.artifacts() / "mlflow").resolve().as_uri()
-    try:
-        return str(mlflow.create_experiment(name, artifact_location=location))
-    except MlflowException:
-        found = mlflow.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)  # another process was first
-
-
-def _flat(record: EpochRecord) -> dict[str, float]:
-    content = to_json(record)
-    content.pop("epoch")
-    iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(CATEGORIES, content.pop("iou"), strict=True)}
-    seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-    return {**content, **iou, **seconds}
-
-
-def _epoch(number: int, flat: Mapping[str, float]) -> EpochRecord:
-    content: dict[str, Any] = {key: value for key, value in flat.items() if "/" not in key}
-    iou = [flat[f"iou/{category}"] for category in CATEGORIES]
-    content["iou"] = [None if value == _UNDEFINED else value for value in iou]
-    content["seconds"] = {key.removeprefix("seconds/"): v for key, v in flat.items() if key.startswith("seconds/")}
-    return from_json(EpochRecord, {"epoch": number, **content})
-
-
-_KEYS = frozenset(
-    [f"iou/{category}" for category in CATEGORIES]
-    + [f"seconds/{part}" for part in EpochSeconds.__dataclass_fields__]
-    + [name for name in EpochRecord.__dataclass_fields__ if name not in ("epoch", "iou", "seconds")]
-)
 
 
 if __name__ == "__main__":

@@ -22,21 +22,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from segbench import distributed, options, places, stopping, terminal
-from segbench import protocol as protocols
-from segbench.errors import UserError
-from segbench.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
-from segbench.records import StudyRecord
+from segbench.core import paths
+from segbench.core import protocol as protocols
+from segbench.core.errors import UserError
+from segbench.core.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
+from segbench.core.records import StudyRecord
+from segbench.runtime import interrupts, options, process_group, terminal
 
 if TYPE_CHECKING:
     import optuna
     from mlflow import MlflowClient
 
-    from segbench.compute import Compute
-    from segbench.data.packed import Dataset
-    from segbench.data.subset import Subset
-    from segbench.objective import Images, Initial, Job
-    from segbench.workers import Team
+    from segbench.data.packing import Dataset
+    from segbench.data.subsets import Subset
+    from segbench.experiment.objective import Images, Initial, Job
+    from segbench.experiment.workers import Team
+    from segbench.runtime.compute import Compute
 
 LAUNCHERS = ("local", "ray")
 
@@ -44,7 +45,7 @@ LAUNCHERS = ("local", "ray")
 def main(argv: list[str] | None = None) -> int:
     """Searches each architecture in turn."""
     arguments = _arguments(argv)
-    distributed.refuse("search", "say --workers N instead")
+    process_group.refuse("search", "say --workers N instead")
     protocol, chosen = options.read(arguments)
     protocol = _overridden(protocol, arguments)
     if arguments.weights:
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     team = _team(arguments, sys.argv[1:] if argv is None else argv, _slots(protocol, chosen, arguments))
     _require_device(arguments, team)
 
-    from segbench import dataset
+    from segbench.data import dataset
 
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
@@ -92,7 +93,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def _require_device(arguments: argparse.Namespace, team: Team | None) -> None:
     """What was asked for and is not there is better known before the data is packed; of "auto" there is always one."""
     if not team and (arguments.device != "auto" or arguments.compile):
-        from segbench import compute
+        from segbench.runtime import compute
 
         compute.choose(arguments.device, arguments.compile)
 
@@ -130,26 +131,26 @@ class _Ready:
 
     @functools.cached_property
     def device(self) -> Compute:
-        from segbench import compute
+        from segbench.runtime import compute
 
         return compute.choose(self.arguments.device, self.arguments.compile)
 
     @functools.cached_property
     def images(self) -> Images:
-        from segbench import objective
+        from segbench.experiment import objective
 
         batch_size, augment = self.architecture.batch_size, self.protocol.augment
         return objective.Images.of(self.data, self.subset, batch_size, self.device, augment)
 
     @functools.cached_property
     def initial(self) -> Initial:
-        from segbench import objective
+        from segbench.experiment import objective
 
         return objective.Initial(self.architecture, self.protocol.search.seed)
 
     def study_run(self) -> tuple[MlflowClient, str]:
         """MLflow, and the id of the study's run there, made on first use."""
-        from segbench import database, runs, tracking
+        from segbench.ledger import database, runs, tracking
 
         mlflow = tracking.client()
         with database.ledger_of(self.study).locked():  # workers that start together share one run
@@ -159,7 +160,7 @@ class _Ready:
         return mlflow, run
 
     def job(self) -> Job:
-        from segbench import objective
+        from segbench.experiment import objective
 
         search = self.protocol.search
         mlflow, run = self.study_run()
@@ -167,31 +168,31 @@ class _Ready:
         return objective.Job(self.architecture, search, self.images, self.initial, self.device, mlflow, run, keep)
 
     def record(self) -> StudyRecord:
-        from segbench import database, trials
+        from segbench.ledger import database, studies
 
-        return trials.record(database.ledger_of(self.study), self.study.study_name)
+        return studies.record(database.ledger_of(self.study), self.study.study_name)
 
 
 def _prepare(protocol: Protocol, architecture: Architecture, data: Dataset, arguments: argparse.Namespace) -> _Ready:
     """Opens the study and plans its slots, unless a worker asks: the process that started it has done so."""
-    from segbench import database, showcase, slots, trials
-    from segbench.data import subset
+    from segbench.data import subsets
+    from segbench.ledger import database, queue, showcase, studies
 
-    chosen = subset.draw_search(data, protocol.search)
-    subset.draw_final(data, protocol.final)  # too few images for the promotion are better known now
+    chosen = subsets.draw_search(data, protocol.search)
+    subsets.draw_final(data, protocol.final)  # too few images for the promotion are better known now
     ready = _Ready(architecture, protocol, data, chosen, arguments)
-    storage = database.connect(places.studies_database(arguments.study_db))
-    if trials.study_name(protocol, architecture) not in trials.names(storage):
-        from segbench import objective
+    storage = database.connect(paths.studies_database(arguments.study_db))
+    if studies.study_name(protocol, architecture) not in studies.names(storage):
+        from segbench.experiment import objective
 
         objective.rehearse(architecture, ready.images, ready.initial)
-    ready.study = trials.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
+    ready.study = studies.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
     if arguments.worker is None:
         again = options.again(arguments, architecture.name)
         search = f"python -m segbench.search{again}{_overrides(arguments)}"
         showcase.describe(ready.study, search, f"python -m segbench.promote{again}")
         baseline = architecture.baseline if arguments.baseline else None
-        for line in slots.plan(ready.study, architecture.space, protocol.search, baseline):
+        for line in queue.plan(ready.study, architecture.space, protocol.search, baseline):
             terminal.say(line)
     return ready
 
@@ -207,11 +208,12 @@ def _announced(ready: _Ready, where: Callable[[], str]) -> tuple[StudyRecord, in
 
 def _alone(ready: _Ready) -> None:
     """Runs what is left in this process."""
-    from segbench import search_display
+    from segbench.experiment import search_display
 
     record, left = _announced(ready, lambda: ready.device.words)
     if left:
-        from segbench import objective, trials
+        from segbench.experiment import objective
+        from segbench.ledger import studies
 
         job = ready.job()
         epochs = ready.protocol.search.epochs
@@ -219,12 +221,12 @@ def _alone(ready: _Ready) -> None:
         with (
             terminal.progress(ready.architecture.name, total, total - left * epochs) as advance,
             contextlib.closing(search_display.Progress(record, epochs, advance)) as show,
-            stopping.graceful(),
+            interrupts.graceful(),
         ):
             try:
-                trials.run(ready.study, lambda trial: objective.objective(trial, job, show))
-            except trials.Stopped:
-                raise stopping.interrupt() from None
+                studies.run(ready.study, lambda trial: objective.objective(trial, job, show))
+            except studies.Stopped:
+                raise interrupts.interrupt() from None
         objective.tidy(ready.study, job.mlflow)
         record = ready.record()
     search_display.table(record)
@@ -246,24 +248,24 @@ def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | N
         given = f"--workers is {number}" if number is not None else f"--gpus {arguments.gpus} asks {count} workers"
         raise UserError(f"{given}: expected 1 to {most}, as many as there are slots to share")
 
-    from segbench import processes
+    from segbench.experiment import local_launcher
 
     # In front of the user's own, which may end in `-- deeplab`.
-    command = [sys.executable, "-m", "segbench.search", "--worker", processes.NUMBER, *argv]
+    command = [sys.executable, "-m", "segbench.search", "--worker", local_launcher.NUMBER, *argv]
     if arguments.launcher == "ray":
-        from segbench import cluster
+        from segbench.experiment import ray_launcher
 
-        return cluster.Ray(command, number, arguments.gpus)
-    return processes.Local(command, processes.environments(number, arguments.gpus, arguments.device))
+        return ray_launcher.Ray(command, number, arguments.gpus)
+    return local_launcher.Local(command, local_launcher.environments(number, arguments.gpus, arguments.device))
 
 
 def _together(team: Team, searches: list[_Ready]) -> None:
     """Runs what is left with a team."""
-    from segbench import search_display
+    from segbench.experiment import search_display
 
     left = sum(_announced(ready, lambda: team.words)[1] for ready in searches)
     if left:
-        from segbench import objective, workers
+        from segbench.experiment import objective, workers
 
         # MLflow's database and the studies' runs are there before any worker asks for them.
         clients = [ready.study_run()[0] for ready in searches]
@@ -276,19 +278,21 @@ def _together(team: Team, searches: list[_Ready]) -> None:
 
 def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
     """One worker of a team. It waits for others only when no slot of any architecture is left to begin."""
-    from segbench import dataset, objective, processes, trials
+    from segbench.data import dataset
+    from segbench.experiment import local_launcher, objective
+    from segbench.ledger import studies
 
-    processes.enlist()
+    local_launcher.enlist()
     data = dataset.ready(protocol, arguments.data)
     searches = [_prepare(protocol, one, data, arguments) for one in chosen]
-    with stopping.graceful(message=b""):
+    with interrupts.graceful(message=b""):
         jobs = [(ready.study, ready.job()) for ready in searches]
         try:
             for wait in (False, True):
                 for study, job in jobs:
                     run = functools.partial(objective.objective, job=job, show=lambda slot, record: None)
-                    trials.run(study, run, wait)
-        except (trials.Stopped, KeyboardInterrupt):
+                    studies.run(study, run, wait)
+        except (studies.Stopped, KeyboardInterrupt):
             return 128 + int(signal.SIGTERM)
     return 0
 

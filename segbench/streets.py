@@ -12,8 +12,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from segbench import terminal
-from segbench.errors import UserError
+from segbench.core.errors import UserError
+from segbench.runtime import terminal
 
 SMALLEST = 32  # pixels; less holds no street
 

@@ -19,12 +19,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench import options, places, terminal
-from segbench.errors import UserError
-from segbench.records import StudyRecord, TrialRecord, to_json
+from segbench.core import paths
+from segbench.core.errors import UserError
+from segbench.core.records import StudyRecord, TrialRecord, to_json
+from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
-    from segbench.database import Ledger
+    from segbench.ledger.database import Ledger
 
 ACTIONS = ("show", "repair", "export", "delete")
 SUFFIXES = (".csv", ".parquet", ".json")
@@ -38,9 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     elif arguments.to or arguments.epochs:
         raise UserError(f"--to and --epochs belong to export, not to {arguments.action}")
 
-    from segbench import database, urls
+    from segbench.core import urls
+    from segbench.ledger import database
 
-    where = places.studies_database(arguments.study_db)
+    where = paths.studies_database(arguments.study_db)
     if not database.is_there(where):
         raise UserError(f"there is no study: {urls.shown(where)} is not there. Search first: {_SEARCH}")
     ledger = database.connect(where)
@@ -83,9 +85,9 @@ def _require_destination(to: Path | None) -> None:
 
 
 def _names(ledger: Ledger, name: str | None) -> list[str]:
-    from segbench import trials
+    from segbench.ledger import studies
 
-    there = trials.names(ledger)
+    there = studies.names(ledger)
     if name and name not in there:
         raise UserError(f"no study '{name}'; there are: {', '.join(there) or 'none'}")
     if not there:
@@ -94,9 +96,9 @@ def _names(ledger: Ledger, name: str | None) -> list[str]:
 
 
 def _show(ledger: Ledger, names: list[str], one: bool) -> None:
-    from segbench import trials
+    from segbench.ledger import studies
 
-    found = [trials.record(ledger, name) for name in names]
+    found = [studies.record(ledger, name) for name in names]
     if one:
         columns = ["trial", "state", "mIoU", "epochs", "number", "owner"]
         rows = [_slot_row(trial) for trial in found[0].trials]
@@ -107,9 +109,9 @@ def _show(ledger: Ledger, names: list[str], one: bool) -> None:
 
 
 def _study_row(study: StudyRecord) -> list[str]:
-    from segbench import trials
+    from segbench.ledger import studies
 
-    best = trials.best(study)
+    best = studies.best(study)
     planned = [t for t in study.trials if not t.baseline]
     waiting, running = (sum(t.state == state for t in planned) for state in ("waiting", "running"))
     failed = sum(t.state not in ("waiting", "running", "complete", "pruned") for t in planned)
@@ -139,12 +141,12 @@ def _slot_row(trial: TrialRecord) -> list[str]:
 def _repair(ledger: Ledger, names: list[str]) -> None:
     import optuna
 
-    from segbench import slots
+    from segbench.ledger import queue
 
     done = 0
     for name in names:
         study = optuna.load_study(study_name=name, storage=ledger)
-        for line in slots.mend(study):
+        for line in queue.mend(study):
             done += 1
             terminal.say(f"{name}, {line}")
     terminal.say(f"{done} mended" if done else "nothing to mend")
@@ -154,11 +156,11 @@ def _next(ledger: Ledger, names: list[str]) -> None:
     """The command that goes on with the first study that is not finished; else promotes the first."""
     import optuna
 
-    from segbench import slots
+    from segbench.ledger import queue
 
     studies = [optuna.load_study(study_name=name, storage=ledger) for name in names]
     search, promote = 0, 1
-    for which, some in ((search, [one for one in studies if slots.unfinished(one)]), (promote, studies)):
+    for which, some in ((search, [one for one in studies if queue.unfinished(one)]), (promote, studies)):
         for commands in (one.user_attrs.get("commands") for one in some):
             if commands:
                 terminal.next_command(commands[which])
@@ -168,9 +170,9 @@ def _next(ledger: Ledger, names: list[str]) -> None:
 def _export(ledger: Ledger, names: list[str], to: Path, epochs: bool) -> None:
     import pandas as pd
 
-    from segbench import trials
+    from segbench.ledger import studies
 
-    kept = [trial for name in names for trial in trials.record(ledger, name).trials]
+    kept = [trial for name in names for trial in studies.record(ledger, name).trials]
     rows = [row for trial in kept for row in _epoch_rows(trial)] if epochs else [_trial_row(trial) for trial in kept]
     frame = pd.DataFrame(rows)
     partial = to.with_name(f"{to.name}.partial")
@@ -207,7 +209,7 @@ def _trial_row(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
-    from segbench.labels import CATEGORIES
+    from segbench.core.labels import CATEGORIES
 
     rows = []
     for epoch in trial.epochs:
@@ -221,15 +223,15 @@ def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
 def _delete(ledger: Ledger, name: str, sure: bool) -> None:
     import optuna
 
-    from segbench import registry, runs, showcase, slots, tracking, trials
+    from segbench.ledger import queue, registry, runs, showcase, studies, tracking
 
     study = optuna.load_study(study_name=name, storage=ledger)
-    slots.mend(study)
-    if running := [t for t in trials.record(ledger, name).trials if t.state == "running"]:
+    queue.mend(study)
+    if running := [t for t in studies.record(ledger, name).trials if t.state == "running"]:
         owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
         raise UserError(f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone "
                         "after 3 minutes)")  # fmt: skip
-    own = (places.models_folder(name), places.trials_folder(name)) if Path(name).name == name else ()
+    own = (paths.models_folder(name), paths.trials_folder(name)) if Path(name).name == name else ()
     folders = [folder for folder in own if folder.is_dir()]
     _ask(name, len(study.get_trials(deepcopy=False)), folders, sure)
     deleted = 0

@@ -91,7 +91,7 @@ def made_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        from segbench import tracking
+        from segbench.ledger import tracking
 
         tracking.client()
     return folder

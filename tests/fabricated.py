@@ -12,12 +12,13 @@ import numpy as np
 import optuna
 import pytest
 
-from segbench import database, metrics, models, places, protocol, runs, sampling, slots, tracking, trials
-from segbench.data import packed, streets
-from segbench.labels import CATEGORIES, CATEGORY_OF_RAW
-from segbench.pictures import mask
-from segbench.records import EpochRecord, EpochSeconds, Hyperparameters, ModelCard, SpeedCard, WeightsOrigin
-from segbench.report import ledgers
+from segbench.core import metrics, paths, protocol
+from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
+from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters, ModelCard, SpeedCard, WeightsOrigin
+from segbench.data import packing, streets
+from segbench.data.pictures import mask
+from segbench.ledger import database, models, queue, runs, samplers, studies, tracking
+from segbench.report.numbers import comparison
 
 HOSTILE = "<script>alert(1)</script> & <b>streets</b>"
 ERRORS = {"alpha": 0.3, "beta": 0.1}  # the share of pixels each fabricated model gets wrong
@@ -51,23 +52,23 @@ def epoch(number: int, quality: float) -> EpochRecord:
 
 
 def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, data: str) -> None:
-    study = trials.open_study(storage, asked, own, data, "2 train images")
-    slots.plan(study, own.space, asked.search, own.baseline)
+    study = studies.open_study(storage, asked, own, data, "2 train images")
+    queue.plan(study, own.space, asked.search, own.baseline)
 
     def objective(trial: optuna.Trial) -> float:
-        params = sampling.suggest(trial, own.space)
+        params = samplers.suggest(trial, own.space)
         trial.set_user_attr("device", "cpu (2 threads), fp32")
-        if trials.slot_of(trial) == 3:
-            raise trials.TrialFailed("diverged", "loss is nan in epoch 1")
+        if studies.slot_of(trial) == 3:
+            raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         quality = 0.3 + 0.1 * float(np.log10(params["lr"]) + 4) / 2
-        trials.report(trial, [epoch(n, quality * n / 3) for n in (1, 2, 3)])
+        studies.report(trial, [epoch(n, quality * n / 3) for n in (1, 2, 3)])
         return quality
 
-    trials.run(study, objective)
+    studies.run(study, objective)
 
 
-def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packed.Dataset, record: Any) -> None:
-    folder = places.model_folder(record.name, 0)
+def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.Dataset, record: Any) -> None:
+    folder = paths.model_folder(record.name, 0)
     truth = np.array(CATEGORY_OF_RAW, np.uint8)[data.val.labels]
     generator = np.random.default_rng(0)
     wrong = generator.random(truth.shape) < ERRORS[own.name]
@@ -84,7 +85,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packed.D
     records = [epoch(n, found.miou * n / 4) for n in (1, 2, 3, 4)]
     client = tracking.client()
     parent = runs.study_run(client, asked.name, record.name, {})
-    best = trials.best(record)
+    best = studies.best(record)
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
     for one in records:
         runs.log_epoch(client, run, one)
@@ -138,7 +139,7 @@ def keep(record: Any) -> None:
             right = generator.binomial(1000, trial.value)
             image[7, 1], image[7, 2] = right, 1000 - right  # road as flat, road as construction
             image[11, 2] = 1000
-        folder = places.storage() / "trials" / record.name / f"slot{trial.slot}"
+        folder = paths.storage() / "trials" / record.name / f"slot{trial.slot}"
         folder.mkdir(parents=True)
         np.savez_compressed(
             folder / "confusions.npz", confusions=confusions, names=np.array([f"s{i}" for i in range(6)])
@@ -160,19 +161,19 @@ def fabricated(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -
         patch.setenv("SEGBENCH_STORAGE", str(root / "storage"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         asked = protocol.load(folder)
-        data = packed.prepare(root / "data", asked.data.size, places.cache())
-        storage = database.connect(places.studies_database())
+        data = packing.prepare(root / "data", asked.data.size, paths.cache())
+        storage = database.connect(paths.studies_database())
         for name in ERRORS:
             own = protocol.load_architecture(folder, name)
             search(storage, asked, own, data.fingerprint)
-            record = trials.record(storage, f"fab-{name}")
+            record = studies.record(storage, f"fab-{name}")
             promote(asked, own, data, record)
             keep(record)
     return root
 
 
 @pytest.fixture(scope="session")
-def whole(fabricated: Path) -> ledgers.Ledgers:
+def whole(fabricated: Path) -> comparison.Ledgers:
     """What the report reads of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(fabricated / "storage"))
@@ -191,6 +192,6 @@ def here(fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path
 
 
-def read(here: Path) -> ledgers.Ledgers:
+def read(here: Path) -> comparison.Ledgers:
     """What the report reads of such a folder."""
-    return ledgers.read(here / "fab", "fab")
+    return comparison.read(here / "fab", "fab")

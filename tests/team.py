@@ -13,7 +13,9 @@ from pathlib import Path
 
 import optuna
 
-from segbench import database, processes, stopping, trials, workers
+from segbench.experiment import local_launcher, workers
+from segbench.ledger import database, studies
+from segbench.runtime import interrupts
 from tests import worker
 
 SLOTS = 3
@@ -23,30 +25,30 @@ def study(folder: Path) -> optuna.Study:
     return worker.study(database.connect(folder / "studies.db"), SLOTS)
 
 
-def team(folder: Path, *options: str) -> processes.Local:
-    command = [sys.executable, "-m", "tests.team", str(folder), processes.NUMBER, *options]
-    return processes.Local(command, [{"OMP_NUM_THREADS": "1"}] * 2)
+def team(folder: Path, *options: str) -> local_launcher.Local:
+    command = [sys.executable, "-m", "tests.team", str(folder), local_launcher.NUMBER, *options]
+    return local_launcher.Local(command, [{"OMP_NUM_THREADS": "1"}] * 2)
 
 
 def main(folder: Path, number: str, *options: str) -> int:
     if number == "parent":
         workers.run(team(folder), [study(folder)])
         return 0
-    processes.enlist()
-    with stopping.graceful(b""):
+    local_launcher.enlist()
+    with interrupts.graceful(b""):
 
         def objective(trial: optuna.Trial) -> float:
-            (folder / f"{trials.slot_of(trial)}-{os.getpid()}").touch()
+            (folder / f"{studies.slot_of(trial)}-{os.getpid()}").touch()
             while not (folder / "go").exists():
-                if stopping.requested() and not options:
-                    raise trials.Stopped
+                if interrupts.requested() and not options:
+                    raise studies.Stopped
                 time.sleep(0.02)
             return float(trial.suggest_float("x", 0.0, 1.0))
 
         try:
             made = optuna.load_study(study_name="tiny", storage=database.connect(folder / "studies.db"))
-            trials.run(made, objective)
-        except (trials.Stopped, KeyboardInterrupt):
+            studies.run(made, objective)
+        except (studies.Stopped, KeyboardInterrupt):
             return 143
     return 0
 

@@ -10,14 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segbench import architectures, checkpoint
+from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.compute import Compute
+from segbench.core.errors import UserError
+from segbench.core.labels import CATEGORY_OF_RAW
 from segbench.data import streets
 from segbench.data.batches import normalise
-from segbench.errors import UserError
-from segbench.inference import predict, ready, resize, scores
-from segbench.labels import CATEGORY_OF_RAW
+from segbench.engine import checkpoint
+from segbench.engine.inference import predict, ready, resize, scores
+from segbench.runtime.compute import Compute
 
 SIZES = [(32, 64), (96, 96), (72, 100)]
 TINY = {"size": "tiny"}
@@ -170,7 +171,7 @@ def test_deeplab_arms_start_from_the_same_weights() -> None:
 
 
 def test_deeplab_resnet50_is_torchvisions() -> None:
-    from segbench.architectures.torchvision_ops import ensure_importable
+    from segbench.architectures.parts.torchvision_ops import ensure_importable
 
     ensure_importable()
     from torchvision.models.segmentation import deeplabv3_resnet50

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segbench import distributed
-from segbench.architectures.torchvision_ops import ensure_importable
-from segbench.data import augment, packed
+from segbench.architectures.parts.torchvision_ops import ensure_importable
+from segbench.core.errors import UserError
+from segbench.core.protocol import Augment, Protocol, fingerprint, load, load_architecture
+from segbench.data import augmentation, packing
 from segbench.data.batches import Batches
-from segbench.errors import UserError
-from segbench.protocol import Augment, Protocol, fingerprint, load, load_architecture
+from segbench.runtime import process_group
 from tests.conftest import PROTOCOL, SIZE, write_protocol
 
 ensure_importable()
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 ALL = Augment(flip=0.5, scale=(0.5, 2.0), colour=0.4)
 
 
-def views(frame: list[list[float]], light: tuple[float, float, float] = (1, 1, 1)) -> augment.Views:
-    return augment.Views(torch.tensor([frame]), torch.tensor([light]))
+def views(frame: list[list[float]], light: tuple[float, float, float] = (1, 1, 1)) -> augmentation.Views:
+    return augmentation.Views(torch.tensor([frame]), torch.tensor([light]))
 
 
 def scene(height: int = 12, width: int = 20) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def test_light_is_torchvisions(light: tuple[float, float, float], seed: int) -> 
     expected = reference.adjust_brightness(expected, light[0])
     expected = reference.adjust_contrast(expected, light[1])
     expected = reference.adjust_saturation(expected, light[2])
-    found = augment.relit(images, augment.Views(torch.zeros(1, 2, 3), torch.tensor([light])))
+    found = augmentation.relit(images, augmentation.Views(torch.zeros(1, 2, 3), torch.tensor([light])))
     torch.testing.assert_close(found.permute(0, 3, 1, 2) / 255, expected, atol=1e-5, rtol=0)
 
 
@@ -56,14 +56,14 @@ def test_unchanged_and_mirrored_views_are_exact() -> None:
         ([[1.0, 0, 0], [0, 1, 0]], (images, raw)),
         ([[-1.0, 0, 0], [0, 1, 0]], (images.flip(-1), raw.flip(-1))),
     ):
-        seen, labels = augment.reframed(images, raw, views(frame))
+        seen, labels = augmentation.reframed(images, raw, views(frame))
         torch.testing.assert_close(seen, expected[0], atol=1e-5, rtol=0)
         assert torch.equal(labels, expected[1])
 
 
 def test_a_closer_view_is_a_crop_enlarged() -> None:
     images, raw = scene()
-    seen, labels = augment.reframed(images, raw, views([[0.5, 0, -0.5], [0, 0.5, 0.5]]))  # the lower left quarter
+    seen, labels = augmentation.reframed(images, raw, views([[0.5, 0, -0.5], [0, 0.5, 0.5]]))  # the lower left quarter
     assert torch.equal(labels, raw[:, 6:, :10].repeat_interleave(2, 1).repeat_interleave(2, 2))
     crop = F.interpolate(images[:, :, 6:, :10], scale_factor=2, mode="bilinear", align_corners=False)
     inner = (..., slice(1, -1), slice(1, -1))  # at its border a crop lacks the neighbours that the image has
@@ -72,7 +72,7 @@ def test_a_closer_view_is_a_crop_enlarged() -> None:
 
 def test_a_farther_view_has_a_border_of_void() -> None:
     images, raw = scene()
-    seen, labels = augment.reframed(images, raw, views([[2.0, 0, 0], [0, 2, 0]]))
+    seen, labels = augmentation.reframed(images, raw, views([[2.0, 0, 0], [0, 2, 0]]))
     assert int((labels > 0).sum()) == 6 * 10  # all labels of `raw` are above 0
     assert not labels[:, :3].any()
     assert not seen[..., :2, :].any()  # 0 after normalisation: the mean colour
@@ -81,7 +81,7 @@ def test_a_farther_view_has_a_border_of_void() -> None:
 
 @given(seed=st.integers(0, 50), epoch=st.integers(0, 50))
 def test_draws_stay_in_their_ranges(seed: int, epoch: int) -> None:
-    drawn = augment.draw(ALL, 64, seed, epoch)
+    drawn = augmentation.draw(ALL, 64, seed, epoch)
     mirror, step = torch.sign(drawn.frame[:, 0, 0]), drawn.frame[:, 1, 1]
     assert 10 < int((mirror < 0).sum()) < 54
     torch.testing.assert_close(drawn.frame[:, 0, 0], mirror * step)
@@ -91,8 +91,8 @@ def test_draws_stay_in_their_ranges(seed: int, epoch: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def opened(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> packed.Dataset:
-    return packed.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
+def opened(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> packing.Dataset:
+    return packing.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
 
 
 def by_sum(batches: list[Tensor]) -> list[float]:
@@ -100,7 +100,7 @@ def by_sum(batches: list[Tensor]) -> list[float]:
 
 
 def test_an_image_is_seen_alike_in_any_batch_and_process(
-    opened: packed.Dataset, monkeypatch: pytest.MonkeyPatch
+    opened: packing.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def epoch(size: int, number: int = 3) -> list[Tensor]:
         return [b.images for b in Batches(opened.train, np.arange(24), size, CPU, ALL).shuffled(0, number)]
@@ -109,14 +109,14 @@ def test_an_image_is_seen_alike_in_any_batch_and_process(
     assert by_sum(epoch(5)) == pytest.approx(whole, abs=0.1)
     assert by_sum(epoch(24, 4)) != pytest.approx(whole, abs=0.1)
     parts = []
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(process_group, "size", lambda: 2)
     for rank in (0, 1):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(process_group, "rank", lambda rank=rank: rank)
         parts += epoch(8)
     assert by_sum(parts) == pytest.approx(whole, abs=0.1)
 
 
-def test_what_is_scored_is_never_augmented(opened: packed.Dataset) -> None:
+def test_what_is_scored_is_never_augmented(opened: packing.Dataset) -> None:
     plain, augmented = (Batches(opened.val, np.arange(8), 4, CPU, asked) for asked in (None, ALL))
     for one, other in zip(plain, augmented, strict=True):
         assert torch.equal(one.images, other.images)

@@ -14,26 +14,14 @@ import optuna
 import pytest
 from PIL import Image
 
-from segbench import (
-    architectures,
-    database,
-    labels,
-    models,
-    objective,
-    owners,
-    places,
-    predict,
-    prepare,
-    promote,
-    runs,
-    search,
-    terminal,
-    tracking,
-    training,
-    trials,
-)
-from segbench.data import packed
-from segbench.records import StudyRecord
+from segbench import architectures, predict, prepare, promote, search
+from segbench.core import labels, paths
+from segbench.core.records import StudyRecord
+from segbench.data import packing
+from segbench.engine import training
+from segbench.experiment import objective
+from segbench.ledger import database, liveness, models, runs, studies, tracking
+from segbench.runtime import terminal
 from tests.conftest import PROTOCOL, SIZE, write_protocol
 
 
@@ -43,7 +31,7 @@ def call(module: object, *arguments: object) -> int:
 
 
 def study(name: str = "small-deeplab") -> StudyRecord:
-    return trials.record(database.connect(places.studies_database()), name)
+    return studies.record(database.connect(paths.studies_database()), name)
 
 
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
@@ -69,13 +57,13 @@ def test_search_promote_predict(
     assert call(promote, name, *where) == 0
     assert "majority mIoU" in capsys.readouterr().out
     ((folder, card),) = models.promoted("small")
-    assert card.hyperparameters.params() == trials.best(found).params
+    assert card.hyperparameters.params() == studies.best(found).params
     assert (card.train_images, card.val_images, card.epochs) == (24, 8, 2)
     assert runs.epochs(tracking.client(), card.run_id)[card.best.epoch - 1] == card.best
     with np.load(folder / "confusions.npz") as kept:
         assert kept["confusions"].shape == (8, 35, 8)
-        assert [str(n) for n in kept["names"]] == list(packed.prepare(drawn, SIZE, places.cache()).val.names)
-        from segbench import metrics
+        assert [str(n) for n in kept["names"]] == list(packing.prepare(drawn, SIZE, paths.cache()).val.names)
+        from segbench.core import metrics
 
         assert metrics.scores(kept["confusions"].sum(0)).miou == pytest.approx(card.best.miou, abs=1e-12)
         names = [str(name) for name in kept["names"]]
@@ -144,13 +132,13 @@ def test_interrupted_search_ends_with_the_same_configurations(
 
 def test_killed_owner_is_noticed(storage: Path, drawn: Path, protocol: Path) -> None:
     assert call(search, "deeplab", "--protocol", protocol, "--data", drawn, "--trials", 1) == 0
-    ledger = database.connect(places.studies_database())
+    ledger = database.connect(paths.studies_database())
     one = optuna.load_study(study_name="small-deeplab", storage=ledger)
     zombie = optuna.trial.create_trial(
         state=optuna.trial.TrialState.RUNNING,
         params={},
         distributions={},
-        user_attrs={"slot": 1, "owner": str(owners.Owner(owners.here(), 999999999, 0.0))},
+        user_attrs={"slot": 1, "owner": str(liveness.Owner(liveness.here(), 999999999, 0.0))},
     )
     one.add_trial(zombie)
     assert call(search, "deeplab", "--protocol", protocol, "--data", drawn) == 0
@@ -163,7 +151,7 @@ def test_baseline_runs_beside_the_plan(storage: Path, drawn: Path, protocol: Pat
     assert baseline.baseline
     assert baseline.params == {"lr": 1.5e-4, "weight_decay": 1e-8, "optimizer": "adamw", "aux_loss": True}
     assert [t.slot for t in planned] == [0, 1]  # weight_decay 1e-8 lies outside the space, and is kept
-    assert trials.best(study()).slot != trials.BASELINE
+    assert studies.best(study()).slot != studies.BASELINE
 
 
 def test_a_diverging_trial_does_not_end_the_search(

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from segbench import compute
-from segbench.errors import UserError
+from segbench.core.errors import UserError
+from segbench.runtime import compute
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process forget its peak")

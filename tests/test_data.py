@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segbench import labels
-from segbench.data import packed, subset
+from segbench.core import labels
+from segbench.core.errors import UserError
+from segbench.core.protocol import Final, Search
+from segbench.data import packing, subsets
 from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD, Batches, _chunks
-from segbench.data.packed import DamagedScenes, Dataset
-from segbench.errors import UserError
-from segbench.protocol import Final, Search
+from segbench.data.packing import DamagedScenes, Dataset
 from tests.conftest import SIZE
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def labels_of(image: Path) -> Path:
 
 
 def test_unpacks_what_was_packed(drawn: Path, tmp_path: Path) -> None:
-    data = packed.prepare(drawn, SIZE, tmp_path)
+    data = packing.prepare(drawn, SIZE, tmp_path)
     assert (len(data.train), len(data.val)) == (24, 8)
     for index in range(24):
         image = image_of(drawn, "train", index)
@@ -45,7 +45,7 @@ def test_unpacks_what_was_packed(drawn: Path, tmp_path: Path) -> None:
 
 
 def test_resizes_images_smoothly_and_labels_by_nearest(drawn: Path, tmp_path: Path) -> None:
-    data = packed.prepare(drawn, (40, 50), tmp_path)
+    data = packing.prepare(drawn, (40, 50), tmp_path)
     image = Image.open(image_of(drawn))
     np.testing.assert_array_equal(data.train.images[0], np.asarray(image.resize((50, 40), Image.Resampling.BILINEAR)))
     ids = Image.open(labels_of(image_of(drawn)))
@@ -53,18 +53,18 @@ def test_resizes_images_smoothly_and_labels_by_nearest(drawn: Path, tmp_path: Pa
 
 
 def test_fingerprint_is_of_the_content(drawn: Path, dataset: Path, tmp_path: Path) -> None:
-    here = packed.prepare(drawn, SIZE, tmp_path / "a").fingerprint
-    assert packed.prepare(dataset, SIZE, tmp_path / "b").fingerprint == here  # another place, same content
-    assert packed.prepare(drawn, (32, 32), tmp_path / "a").fingerprint != here
+    here = packing.prepare(drawn, SIZE, tmp_path / "a").fingerprint
+    assert packing.prepare(dataset, SIZE, tmp_path / "b").fingerprint == here  # another place, same content
+    assert packing.prepare(drawn, (32, 32), tmp_path / "a").fingerprint != here
     Image.new("RGB", SIZE[::-1]).save(image_of(dataset))
-    assert packed.prepare(dataset, SIZE, tmp_path / "b").fingerprint != here  # a changed file is packed again
+    assert packing.prepare(dataset, SIZE, tmp_path / "b").fingerprint != here  # a changed file is packed again
 
 
 def test_jpeg_images_work(dataset: Path, tmp_path: Path) -> None:
     image = image_of(dataset)
     Image.open(image).save(image.with_suffix(".jpg"), quality=95)
     image.unlink()
-    assert len(packed.prepare(dataset, SIZE, tmp_path / "cache").train) == 24
+    assert len(packing.prepare(dataset, SIZE, tmp_path / "cache").train) == 24
 
 
 def test_licence_plate_is_known(dataset: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_licence_plate_is_known(dataset: Path, tmp_path: Path) -> None:
     ids = np.array(Image.open(path))
     ids[0, 0] = 255
     Image.fromarray(ids).save(path)
-    assert packed.prepare(dataset, SIZE, tmp_path / "cache").train.histogram[255] == 1
+    assert packing.prepare(dataset, SIZE, tmp_path / "cache").train.histogram[255] == 1
 
 
 def test_everything_wrong_is_named(dataset: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_everything_wrong_is_named(dataset: Path, tmp_path: Path) -> None:
     Image.new("RGB", SIZE[::-1]).save(labels_of(images[5]))
     labels_of(images[6]).write_bytes(b"")
     with pytest.raises(DamagedScenes) as caught:
-        packed.prepare(dataset, SIZE, tmp_path / "cache")
+        packing.prepare(dataset, SIZE, tmp_path / "cache")
     words = {problem.file.split("/")[-1]: problem.what for problem in caught.value.problems}
     assert len(words) == 7
     assert "image without labels" in words[images[0].name]
@@ -101,11 +101,11 @@ def test_everything_wrong_is_named(dataset: Path, tmp_path: Path) -> None:
     for image in images:  # mended by removal: what was packed is not packed again
         image.unlink(missing_ok=True)
         labels_of(image).unlink(missing_ok=True)
-    assert len(packed.prepare(dataset, SIZE, tmp_path / "cache").train) == 17
+    assert len(packing.prepare(dataset, SIZE, tmp_path / "cache").train) == 17
 
 
 def test_interrupted_packing_goes_on(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = packed.prepare(drawn, SIZE, tmp_path / "whole")
+    whole = packing.prepare(drawn, SIZE, tmp_path / "whole")
     calls = 0
 
     def stop(text: str = "") -> None:
@@ -115,59 +115,59 @@ def test_interrupted_packing_goes_on(drawn: Path, tmp_path: Path, monkeypatch: p
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        packed.prepare(drawn, SIZE, tmp_path / "cut", stop)
+        packing.prepare(drawn, SIZE, tmp_path / "cut", stop)
     folder = next((tmp_path / "cut").iterdir())
     journal = folder / "train" / "done.jsonl"
     done = len(journal.read_text().splitlines())
     assert 9 <= done < 24
     journal.write_text(journal.read_text() + '{"name": "half')  # as a kill in mid-line leaves it
     decoded = []
-    decode = packed._decode
-    monkeypatch.setattr(packed, "_decode", lambda scene, size: decoded.append(scene) or decode(scene, size))
-    again = packed.prepare(drawn, SIZE, tmp_path / "cut")
+    decode = packing._decode
+    monkeypatch.setattr(packing, "_decode", lambda scene, size: decoded.append(scene) or decode(scene, size))
+    again = packing.prepare(drawn, SIZE, tmp_path / "cut")
     assert len(decoded) == 24 - done + 8
     assert again.fingerprint == whole.fingerprint
     np.testing.assert_array_equal(again.train.images, whole.train.images)
 
 
 def test_lost_pages_are_packed_again(drawn: Path, tmp_path: Path) -> None:
-    whole = packed.prepare(drawn, SIZE, tmp_path)
+    whole = packing.prepare(drawn, SIZE, tmp_path)
     fingerprint, folder = whole.fingerprint, whole.folder
     expected = np.array(whole.train.images)
     (folder / "train" / "manifest.json").unlink()
     array = np.load(folder / "train" / "images.npy", mmap_mode="r+")
     array[5] = 0  # as after a power cut: the journal is newer than the pixels
     array.flush()
-    again = packed.prepare(drawn, SIZE, tmp_path)
+    again = packing.prepare(drawn, SIZE, tmp_path)
     assert again.fingerprint == fingerprint
     np.testing.assert_array_equal(again.train.images, expected)
 
 
 def test_folders_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds leftImg8bit/ and gtFine/"):
-        packed.prepare(tmp_path, SIZE, tmp_path / "cache")
+        packing.prepare(tmp_path, SIZE, tmp_path / "cache")
     for folder in ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val"):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(UserError, match="no scenes in"):
-        packed.prepare(tmp_path, SIZE, tmp_path / "cache")
+        packing.prepare(tmp_path, SIZE, tmp_path / "cache")
 
 
 def test_void_only_scenes_are_noted(dataset: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros(SIZE, np.uint8)).save(labels_of(image_of(dataset, "val", 3)))
-    data = packed.prepare(dataset, SIZE, tmp_path / "cache")
+    data = packing.prepare(dataset, SIZE, tmp_path / "cache")
     assert data.val.void_only == (data.val.names[3],)
 
 
 @pytest.fixture(scope="module")
 def opened(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return packed.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
+    return packing.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), train=st.integers(1, 16), val=st.integers(1, 6))
 def test_selection_images_come_from_other_cities(opened: Dataset, seed: int, train: int, val: int) -> None:
-    chosen = subset.draw_search(opened, Search(1, 1, train, val, seed=seed))
-    again = subset.draw_search(opened, Search(1, 1, train, val, seed=seed))
+    chosen = subsets.draw_search(opened, Search(1, 1, train, val, seed=seed))
+    again = subsets.draw_search(opened, Search(1, 1, train, val, seed=seed))
     assert (len(chosen.train), len(chosen.val), chosen.val_split) == (train, val, "train")
     np.testing.assert_array_equal(chosen.train, again.train)
     cities = np.array(opened.train.cities)
@@ -176,25 +176,25 @@ def test_selection_images_come_from_other_cities(opened: Dataset, seed: int, tra
 
 
 def test_selection_where_cities_do_not_suffice(opened: Dataset) -> None:
-    chosen = subset.draw_search(opened, Search(1, 1, 20, 4))
+    chosen = subsets.draw_search(opened, Search(1, 1, 20, 4))
     assert "others of the same cities" in chosen.words or "held-out" in chosen.words
-    chosen = subset.draw_search(opened, Search(1, 1, 23, 1))
+    chosen = subsets.draw_search(opened, Search(1, 1, 23, 1))
     assert "others of the same cities" in chosen.words
     assert not set(chosen.train) & set(chosen.val)
 
 
 def test_selection_on_val(opened: Dataset) -> None:
-    chosen = subset.draw_search(opened, Search(1, 1, 24, 8, select_on="val"))
-    assert subset.split_of(opened, chosen) is opened.val
+    chosen = subsets.draw_search(opened, Search(1, 1, 24, 8, select_on="val"))
+    assert subsets.split_of(opened, chosen) is opened.val
     assert list(chosen.val) == list(range(8))
 
 
 def test_fewer_images_than_asked(opened: Dataset) -> None:
     with pytest.raises(UserError, match="asks 28 images, but the dataset's train split holds 24"):
-        subset.draw_search(opened, Search(1, 1, 24, 4))
+        subsets.draw_search(opened, Search(1, 1, 24, 4))
     with pytest.raises(UserError, match=r"\[final\] val_images asks 500"):
-        subset.draw_final(opened, Final(1, None, 500))
-    everything = subset.draw_final(opened, Final(1))
+        subsets.draw_final(opened, Final(1, None, 500))
+    everything = subsets.draw_final(opened, Final(1))
     assert (len(everything.train), len(everything.val)) == (24, 8)
 
 
@@ -232,4 +232,4 @@ def test_no_image_is_lost_and_none_is_alone(number: int, size: int) -> None:
 def test_manifest_is_plain_json(opened: Dataset, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(opened.folder, tmp_path / "copy"))
     assert json.loads((copy / "val" / "manifest.json").read_text())["size"] == list(SIZE)
-    assert packed.open_split(copy / "val").digest == opened.val.digest
+    assert packing.open_split(copy / "val").digest == opened.val.digest

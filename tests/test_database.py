@@ -11,9 +11,12 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from segbench import database, promote, search, study, terminal, tracking, trials, urls
-from segbench.errors import UserError
+from segbench import promote, search, study
+from segbench.core import urls
+from segbench.core.errors import UserError
+from segbench.ledger import database, studies, tracking
 from segbench.report import __main__ as report
+from segbench.runtime import terminal
 from tests import worker
 from tests.postgres import PASSWORD, Server
 
@@ -93,7 +96,7 @@ def test_every_command_takes_the_database_and_hides_its_password(
 def test_a_password_is_kept_nowhere(postgres: Server) -> None:
     where = postgres.fresh()
     ledger = database.connect(where)
-    trials.run(worker.study(ledger, 2), worker.objective)
+    studies.run(worker.study(ledger, 2), worker.objective)
     assert PASSWORD not in urls.shown(where)
     with ledger.engine.begin() as connection:
         for table in database.models.BaseModel.metadata.tables:
@@ -109,7 +112,7 @@ def test_a_restarted_server_loses_no_trial(postgres: Server) -> None:
         trial.set_user_attr("after", "restart")
         return 0.5
 
-    trials.run(tiny, objective)
+    studies.run(tiny, objective)
     assert [(t.state, t.user_attrs["after"]) for t in tiny.get_trials()] == [(TrialState.COMPLETE, "restart")] * 2
 
 
@@ -122,11 +125,11 @@ def test_a_server_that_stays_away_ends_the_search_in_one_line(postgres: Server) 
         with pytest.raises(
             database.Lost, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*type the same"
         ) as caught:
-            trials.run(tiny, worker.objective)
+            studies.run(tiny, worker.objective)
         assert PASSWORD not in str(caught.value)
     finally:
         postgres.start()
-    trials.run(tiny, worker.objective)
+    studies.run(tiny, worker.objective)
     assert [t.state for t in tiny.get_trials()] == [TrialState.COMPLETE]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from segbench.architectures import deformable
-from segbench.architectures.torchvision_ops import ensure_importable
+from segbench.architectures.parts import deformable
+from segbench.architectures.parts.torchvision_ops import ensure_importable
 
 
 def test_equals_transformers_with_gradients() -> None:

@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from segbench import architectures, distributed, global_batch, models, promote, search, terminal, tracking
-from segbench.errors import UserError
-from segbench.records import ModelCard
+from segbench import architectures, promote, search
+from segbench.core.errors import UserError
+from segbench.core.records import ModelCard
+from segbench.ledger import models, tracking
+from segbench.runtime import global_batch, process_group, terminal
 from tests import together
 from tests.conftest import PROTOCOL, write_protocol
 
@@ -124,7 +126,7 @@ def test_accelerate_may_be_missing(group: pytest.MonkeyPatch) -> None:
     group.setitem(sys.modules, "accelerate", None)
     with (
         pytest.raises(UserError, match=r"need accelerate: pip install 'segbench\[cluster\]'"),
-        distributed.joined("cpu"),
+        process_group.joined("cpu"),
     ):
         pass
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from segbench import evaluation, places, promote, search
+from segbench import promote, search
+from segbench.core import paths
+from segbench.engine import evaluation
 from segbench.report import __main__ as report
-from segbench.report import ledgers, tuning
+from segbench.report.numbers import comparison, tuning
 from tests.conftest import PROTOCOL, write_protocol
 from tests.test_commands import call, study
 
@@ -23,19 +25,19 @@ def test_kept_trials_are_scored_on_the_final_images(
     folder = write_protocol(tmp_path / "small", SAME)
     where = ["deeplab", "--protocol", folder, "--data", drawn]
     assert call(search, *where, "--keep-weights") == 0
-    weights = sorted((places.storage() / "trials").rglob("best.safetensors"))
+    weights = sorted((paths.storage() / "trials").rglob("best.safetensors"))
     assert len(weights) == 3
     assert study().final_scores == {}
     assert call(promote, *where) == 0
     found = study()
     assert found.final_scores == pytest.approx({trial.slot: trial.value for trial in found.trials}, abs=1e-12)
-    (side,) = tuning.tunings(ledgers.read(folder, "small"))
+    (side,) = tuning.tunings(comparison.read(folder, "small"))
     assert side.hindsight.n == 3
     # A few steps of training may leave all trials with one score, and then there is no ranking to agree with.
     ranked = len({trial.value for trial in found.trials}) > 1
     assert side.hindsight.tau == pytest.approx(1.0 if ranked else math.nan, nan_ok=True)
     assert call(report, "--protocol", folder) == 0
-    html = (places.reports() / "small.html").read_text()
+    html = (paths.reports() / "small.html").read_text()
     assert "Do selection and final images rank the trials alike?" in html
     assert ">final images<" in html
 

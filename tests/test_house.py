@@ -1,9 +1,10 @@
-"""The house itself: floors, light commands, no secrets."""
+"""The house itself: the import contract, light commands, no secrets."""
 
 from __future__ import annotations
 
-import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,88 +16,38 @@ PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas")
 COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "study", "prepare", "streets")
 
-# A file imports only lower floors; files of one floor do not import each other, but for those of one package.
-FLOORS = (
-    ("errors", "labels"),
-    ("distributed",),
-    ("records", "places", "terminal", "urls", "stopping", "global_batch"),
-    ("protocol", "pictures", "curves", "metrics", "database", "loopback", "notes"),
-    ("options", "statistics", "sampling", "data.drawing", "compute", "matching"),
-    ("data.streets", "data.scenes", "stopwatch", "owners", "tracking"),
-    ("data.packed", "data.augment", "slots", "runs", "registry"),
-    ("data.subset", "trials", "showcase"),
-    ("data.batches", "dataset", "search_display", "workers", "processes"),
-    ("architectures", "cluster"),
-    ("inference", "checkpoint"),
-    ("evaluation", "speed", "models"),
-    ("training", "served"),
-    ("resume",),
-    ("objective",),
-    ("examine",),
-    ("hindsight",),
-    ("prepare", "search", "promote", "predict", "report", "study", "streets", "dashboard"),
-    ("__main__",),
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    """The import contract of pyproject.toml, checked on the package in `root`."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment)
+
+
+def test_imports_point_downward() -> None:
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("core/labels.py", "from segbench.runtime import terminal"),
+        ("engine/evaluation.py", "from segbench.ledger import studies"),
+        ("ledger/models.py", "from segbench.engine import inference"),
+        ("report/numbers/tables.py", "from segbench.report.figures import theme"),
+    ],
 )
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-PIXELS = {"data.scenes", "data.packed", "data.subset", "data.batches", "metrics", "architectures", "training", "resume"}
-LEDGERS = {
-    "trials",
-    "runs",
-    "sampling",
-    "urls",
-    "database",
-    "tracking",
-    "owners",
-    "slots",
-    "showcase",
-    "notes",
-    "registry",
-}
-
-
-def module_of(path: Path) -> str:
-    """data/packed.py -> data.packed; files of a package with a floor of its own take the package's name."""
-    parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
-    for length in (2, 1):
-        if ".".join(parts[:length]) in FLOOR:
-            return ".".join(parts[:length])
-    return ".".join(parts)
-
-
-def imports_of(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "segbench":
-            base = node.module.removeprefix("segbench").lstrip(".")
-            for alias in node.names:
-                joined = f"{base}.{alias.name}".lstrip(".")
-                found.add(
-                    next(
-                        (".".join(joined.split(".")[:n]) for n in (2, 1) if ".".join(joined.split(".")[:n]) in FLOOR),
-                        base,
-                    )
-                )
-    return found - {""}
-
-
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent.name == "architectures")
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_downward(path: Path) -> None:
-    own = module_of(path)
-    assert own in FLOOR, f"{path.name} has no floor: add it to FLOORS"
-    for other in imports_of(path) - {own}:
-        assert FLOOR[other] < FLOOR[own], f"{own} (floor {FLOOR[own]}) imports {other} (floor {FLOOR[other]})"
-
-
-def test_the_two_wings_never_meet() -> None:
-    for path in FILES:
-        own, others = module_of(path), imports_of(path)
-        if own in PIXELS:
-            assert not others & LEDGERS, own
-        if own in LEDGERS:
-            assert not others & PIXELS, own
+def test_an_upward_import_fails_the_contract(file: str, line: str, tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "segbench", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "segbench" / file).open("a") as planted:
+        planted.write(f"\n{line}\n")
+    result = lint_imports(tmp_path)
+    assert result.returncode != 0
+    assert line.split()[1] in result.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)

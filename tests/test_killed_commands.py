@@ -16,24 +16,13 @@ import pytest
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from segbench import (
-    checkpoint,
-    database,
-    metrics,
-    models,
-    places,
-    promote,
-    resume,
-    runs,
-    search,
-    stopping,
-    terminal,
-    tracking,
-    training,
-    trials,
-)
-from segbench.architectures.weights import digest
-from segbench.records import EpochRecord, TrialRecord
+from segbench import promote, search
+from segbench.architectures.parts.weights import digest
+from segbench.core import metrics, paths
+from segbench.core.records import EpochRecord, TrialRecord
+from segbench.engine import checkpoint, resume, training
+from segbench.ledger import database, models, runs, studies, tracking
+from segbench.runtime import interrupts, terminal
 from tests.conftest import PROTOCOL, write_protocol
 from tests.test_resume import _every_epoch_is_kept, outcomes  # noqa: F401  (the first is a fixture)
 
@@ -51,7 +40,7 @@ def call(module: Any, where: list[str]) -> int:
 
 
 def found() -> tuple[TrialRecord, ...]:
-    return trials.record(database.connect(places.studies_database()), "small-deeplab").trials
+    return studies.record(database.connect(paths.studies_database()), "small-deeplab").trials
 
 
 def steps_of_runs(kind: str) -> list[list[int]]:
@@ -66,7 +55,9 @@ def steps_of_runs(kind: str) -> list[list[int]]:
 
 KILL = """
 import os, signal, sys
-from segbench import resume, runs, terminal, {module}
+from segbench import {module}
+from segbench.engine import resume
+from segbench.ledger import runs
 resume.SHARE = float("inf")
 log = runs.log_epoch
 def log_and_die(client, run, record):
@@ -117,7 +108,7 @@ def test_killed_commands_end_as_if_never_killed(
     assert runs.epochs(tracking.client(), trial.run_id) == trial.epochs
     assert steps_of_runs("trial") == [[1, 2, 3, 4]]
     assert 0 < trial.startup_seconds < trial.seconds > sum(record.seconds.total for record in trial.epochs)
-    left = places.trial_folder("small-deeplab", 0)
+    left = paths.trial_folder("small-deeplab", 0)
     assert sorted(path.name for path in left.iterdir()) == ["best.safetensors", "confusions.npz"]
     with np.load(left / "confusions.npz") as kept:
         assert metrics.scores(kept["confusions"].sum(0)).miou == trial.value
@@ -143,7 +134,7 @@ def test_killed_commands_end_as_if_never_killed(
 
 MOMENTS = {  # what is cut off, whether before or after it is done, and the epochs that are trained then
     "before the checkpoint": (checkpoint, "write", False, [2, 3, 4]),
-    "before the trial's report": (trials, "report", False, [3, 4]),
+    "before the trial's report": (studies, "report", False, [3, 4]),
     "before MLflow": (runs, "log_epoch", False, [3, 4]),
     "after MLflow": (runs, "log_epoch", True, [3, 4]),
 }
@@ -203,14 +194,14 @@ def test_a_signal_lets_the_epoch_end(
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    with stopping.graceful():
-        assert not stopping.requested()
+    with interrupts.graceful():
+        assert not interrupts.requested()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stopping.requested()
+        assert interrupts.requested()
         with pytest.raises(KeyboardInterrupt) as stopped:
             os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.args == (signal.SIGTERM,)
-    assert not stopping.requested()
+    assert not interrupts.requested()
 
 
 def test_only_the_best_trial_keeps_its_weights(storage: Path, drawn: Path, tmp_path: Path) -> None:
@@ -219,10 +210,10 @@ def test_only_the_best_trial_keeps_its_weights(storage: Path, drawn: Path, tmp_p
     every = found()
     best = max(every, key=lambda trial: trial.value or 0)
     for trial in every:
-        folder = places.trial_folder("small-deeplab", trial.slot)
+        folder = paths.trial_folder("small-deeplab", trial.slot)
         names = ["best.safetensors", "confusions.npz"] if trial is best else ["confusions.npz"]
         assert sorted(path.name for path in folder.iterdir()) == names
-    about = checkpoint.metadata(places.trial_folder("small-deeplab", best.slot) / "best.safetensors")
+    about = checkpoint.metadata(paths.trial_folder("small-deeplab", best.slot) / "best.safetensors")
     assert float(about["miou"]) == best.value
 
 
@@ -230,7 +221,7 @@ def test_two_promotions_of_the_same_are_one_too_many(
     storage: Path, where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(search, where) == 0
-    lock = places.model_folder("small-deeplab", 0).with_suffix(".lock")
+    lock = paths.model_folder("small-deeplab", 0).with_suffix(".lock")
     lock.parent.mkdir(parents=True)
     capsys.readouterr()
     with FileLock(lock):

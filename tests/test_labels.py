@@ -1,6 +1,6 @@
 """The label table is the official one."""
 
-from segbench import labels
+from segbench.core import labels
 
 
 def test_table_equals_cityscapes_scripts() -> None:

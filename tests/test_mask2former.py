@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segbench import architectures, matching
+from segbench import architectures
 from segbench.architectures.mask2former import Mask2Former, Outputs
+from segbench.architectures.parts import matching
 
 C = 8  # classes
 TINY = {"size": "tiny"}

@@ -11,11 +11,11 @@ import huggingface_hub
 import pytest
 import torch
 
-from segbench import checkpoint
 from segbench.architectures import mask2former
 from segbench.architectures.mask2former import Mask2Former
-from segbench.architectures.weights import LOCAL_WAYS
-from segbench.errors import UserError
+from segbench.architectures.parts.weights import LOCAL_WAYS
+from segbench.core.errors import UserError
+from segbench.engine import checkpoint
 from tests.test_mask2former import TINY, C, create
 
 

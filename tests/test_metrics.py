@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from segbench import labels, metrics, pictures
-from segbench.evaluation import _count
+from segbench.core import labels, metrics
+from segbench.data import pictures
+from segbench.engine.evaluation import _count
 
 ROAD, BUILDING, PARKING, UNLABELED = 7, 11, 9, 0
 FLAT, CONSTRUCTION = 1, 2

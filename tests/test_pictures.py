@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench import pictures
-from segbench.errors import UserError
+from segbench.core.errors import UserError
+from segbench.data import pictures
 
 RED, GREY = (200, 30, 40), 128
 

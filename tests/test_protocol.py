@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from segbench import architectures, places, protocol
-from segbench.errors import UserError
-from segbench.protocol import Choice, Range
+from segbench import architectures
+from segbench.core import paths, protocol
+from segbench.core.errors import UserError
+from segbench.core.protocol import Choice, Range
 from tests.conftest import PROTOCOL
 
 
 def test_cityscapes_is_the_notes_protocol() -> None:
-    folder = places.protocol_folder("cityscapes")
+    folder = paths.protocol_folder("cityscapes")
     one = protocol.load(folder)
     assert (one.search.trials, one.search.epochs, one.search.train_images, one.search.val_images) == (10, 10, 300, 50)
     assert (one.final.epochs, one.final.train_images, one.final.val_images) == (10, 2975, 500)
@@ -27,9 +28,9 @@ def test_cityscapes_is_the_notes_protocol() -> None:
     assert mask2former.weights == deeplab.weights == "pretrained"
 
 
-@pytest.mark.parametrize("name", places.protocol_names())
+@pytest.mark.parametrize("name", paths.protocol_names())
 def test_everything_that_ships_can_be_read(name: str) -> None:
-    folder = places.protocol_folder(name)
+    folder = paths.protocol_folder(name)
     protocol.load(folder)
     for architecture in protocol.architecture_names(folder):
         assert protocol.load_architecture(folder, architecture).name in architectures.names()
@@ -82,10 +83,10 @@ def test_what_does_not_exist(protocol_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it holds deeplab, mask2former"):
         protocol.load_architecture(protocol_folder, "segformer")
     with pytest.raises(UserError, match="studies/ holds cityscapes, demo"):
-        places.protocol_folder("nowhere")
+        paths.protocol_folder("nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"holds no protocol\.toml"):
-        places.protocol_folder(str(tmp_path / "empty"))
+        paths.protocol_folder(str(tmp_path / "empty"))
 
 
 def test_fingerprint_covers_what_a_search_depends_on(protocol_folder: Path) -> None:

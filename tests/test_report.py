@@ -8,42 +8,46 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench import metrics
-from segbench.labels import CATEGORIES
-from segbench.records import WeightsOrigin
-from segbench.report import checks, ledgers, pixels, scenes, searches, tables, texts, tuning, words
-from segbench.report.summary import summary_table
-from segbench.statistics import Interval
+from segbench import report
+from segbench.core import metrics
+from segbench.core.labels import CATEGORIES
+from segbench.core.records import WeightsOrigin
+from segbench.report.figures import scenes
+from segbench.report.numbers import checks, comparison, pixels, searches, tables, tuning
+from segbench.report.sections import sentences
+from segbench.report.sections.summary import summary_table
+from segbench.report.text import i18n
+from segbench.stats import Interval
 from tests.fabricated import read
 
 pytest_plugins = ["tests.fabricated"]
 
 
 @pytest.fixture(scope="session")
-def duel(whole: ledgers.Ledgers) -> tables.Duel:
+def duel(whole: comparison.Ledgers) -> tables.Duel:
     """Its two sides, compared."""
     (found,) = tables.duels(tables.summaries(whole))
     return found
 
 
-def verdict_of(found: ledgers.Ledgers) -> tuple[str, str]:
+def verdict_of(found: comparison.Ledgers) -> tuple[str, str]:
     rows = tables.summaries(found)
-    return words.verdict(rows, tables.duels(rows))
+    return sentences.verdict(rows, tables.duels(rows))
 
 
-def caveats_of(found: ledgers.Ledgers) -> str:
+def caveats_of(found: comparison.Ledgers) -> str:
     rows = tables.summaries(found)
-    return " ".join(words.caveats(rows, tables.duels(rows), checks.checks(found)))
+    return " ".join(sentences.caveats(rows, tables.duels(rows), checks.checks(found)))
 
 
-def changed(found: ledgers.Ledgers, **fields: Any) -> ledgers.Ledgers:
+def changed(found: comparison.Ledgers, **fields: Any) -> comparison.Ledgers:
     """The same with other words on the second side's card."""
     alpha, beta = found.sides
     model = replace(beta.models[0], card=replace(beta.models[0].card, **fields))
     return replace(found, sides=(alpha, replace(beta, models=(model,))))
 
 
-def test_summary_is_of_the_confusions_and_cards(fabricated: Path, whole: ledgers.Ledgers) -> None:
+def test_summary_is_of_the_confusions_and_cards(fabricated: Path, whole: comparison.Ledgers) -> None:
     alpha, beta = tables.summaries(whole)
     total = np.load(fabricated / "storage/models/fab-alpha/seed0/confusions.npz")["confusions"].sum(0)
     assert alpha.miou.estimate == pytest.approx(metrics.scores(total).miou)
@@ -63,7 +67,7 @@ def test_duel_is_paired_and_signed(duel: tables.Duel) -> None:
     assert all(delta.low > 0 for delta in duel.iou)
 
 
-def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(whole: ledgers.Ledgers) -> None:
+def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(whole: comparison.Ledgers) -> None:
     said = verdict_of(whole)
     assert re.match(
         r"Beta segments better: mIoU 0\.\d{3} against 0\.\d{3} for Alpha .*, \d+\.\d points more\.", said[0]
@@ -73,7 +77,7 @@ def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(whole: le
     assert "seed noise is not covered" in caveats_of(whole)
 
 
-def test_equal_models_are_called_equal(whole: ledgers.Ledgers) -> None:
+def test_equal_models_are_called_equal(whole: comparison.Ledgers) -> None:
     alpha, beta = whole.sides
     said = verdict_of(replace(whole, sides=(alpha, replace(beta, models=alpha.models))))
     assert "cannot be told apart" in said[0]
@@ -83,19 +87,19 @@ def test_equal_models_are_called_equal(whole: ledgers.Ledgers) -> None:
 def test_small_gap_of_one_seed_is_read_as_a_tie(duel: tables.Duel) -> None:
     small = replace(duel, miou=Interval(0.012, 0.008, 0.015))
     rows = [duel.first, duel.second]
-    assert "too little to call" in words.verdict(rows, [small])[0]
-    assert "quality does not decide" in " ".join(words.conclusion(rows, [small]))
+    assert "too little to call" in sentences.verdict(rows, [small])[0]
+    assert "quality does not decide" in " ".join(sentences.conclusion(rows, [small]))
 
 
 def test_official_miou_that_says_the_opposite_is_not_passed_over(duel: tables.Duel) -> None:
     mixed = replace(duel, miou_official=Interval(-0.018, -0.026, -0.009))
     rows = [duel.first, duel.second]
-    said = " ".join(words.caveats(rows, [mixed], []))
+    said = " ".join(sentences.caveats(rows, [mixed], []))
     assert "says the opposite: there Alpha </script><i>net</i> is ahead by 1.8 points (0.9 to 2.6)" in said
-    assert "depends on whether void counts" in " ".join(words.conclusion(rows, [mixed]))
+    assert "depends on whether void counts" in " ".join(sentences.conclusion(rows, [mixed]))
 
 
-def test_several_seeds_are_averaged(whole: ledgers.Ledgers) -> None:
+def test_several_seeds_are_averaged(whole: comparison.Ledgers) -> None:
     alpha, beta = whole.sides
     two = replace(whole, sides=tuple(replace(side, models=alpha.models + beta.models) for side in whole.sides))
     rows = tables.summaries(two)
@@ -107,7 +111,7 @@ def test_several_seeds_are_averaged(whole: ledgers.Ledgers) -> None:
     assert seeds[1].note == f"± {np.std(rows[0].miou_of_seed, ddof=1):.3f}"
 
 
-def test_classes_confusion_and_baseline(whole: ledgers.Ledgers) -> None:
+def test_classes_confusion_and_baseline(whole: comparison.Ledgers) -> None:
     side = whole.sides[0]
     rows = tables.classes(side)
     assert [row.category for row in rows] == list(CATEGORIES)
@@ -117,7 +121,7 @@ def test_classes_confusion_and_baseline(whole: ledgers.Ledgers) -> None:
     assert tables.majority_accuracy(side) == pytest.approx(max(row.share for row in rows))
 
 
-def test_fair_comparison_passes_its_checks(whole: ledgers.Ledgers) -> None:
+def test_fair_comparison_passes_its_checks(whole: comparison.Ledgers) -> None:
     found = checks.checks(whole)
     assert len(found) == 15
     assert all(check.held for check in found)
@@ -137,13 +141,15 @@ def test_fair_comparison_passes_its_checks(whole: ledgers.Ledgers) -> None:
         ("versions", {"versions": {"torch": "1.0"}}),
     ],
 )
-def test_each_unfairness_is_found(whole: ledgers.Ledgers, duel: tables.Duel, key: str, fields: dict[str, Any]) -> None:
+def test_each_unfairness_is_found(
+    whole: comparison.Ledgers, duel: tables.Duel, key: str, fields: dict[str, Any]
+) -> None:
     found = checks.checks(changed(whole, **fields))
     assert [check.key for check in found if not check.held] == [key]
-    assert "The conditions were not equal" in " ".join(words.caveats([duel.second, duel.first], [duel], found))
+    assert "The conditions were not equal" in " ".join(sentences.caveats([duel.second, duel.first], [duel], found))
 
 
-def test_augmenting_one_side_alone_is_found(whole: ledgers.Ledgers) -> None:
+def test_augmenting_one_side_alone_is_found(whole: comparison.Ledgers) -> None:
     first, *others = whole.sides
     asked = {"augment": {"flip": 0.5, "scale": [0.5, 2.0], "colour": 0.4}}
     study = replace(first.study, protocol={**first.study.protocol, **asked})
@@ -155,7 +161,7 @@ def test_augmenting_one_side_alone_is_found(whole: ledgers.Ledgers) -> None:
     ]
 
 
-def test_searches(whole: ledgers.Ledgers) -> None:
+def test_searches(whole: comparison.Ledgers) -> None:
     side = whole.sides[0]
     used = searches.budget(side.study)
     assert (used.asked, used.ended, used.complete, used.epochs) == (12, 12, 11, 3)
@@ -172,7 +178,7 @@ def test_searches(whole: ledgers.Ledgers) -> None:
     assert sum(share for _, share in found.shares) == pytest.approx(1)
 
 
-def test_tuning_is_counted_from_the_trials(whole: ledgers.Ledgers) -> None:
+def test_tuning_is_counted_from_the_trials(whole: comparison.Ledgers) -> None:
     one, _ = found = tuning.tunings(whole)
     assert len(one.values) == 12
     assert np.isnan(one.values).sum() == 1  # the diverged trial found nothing
@@ -184,14 +190,14 @@ def test_tuning_is_counted_from_the_trials(whole: ledgers.Ledgers) -> None:
     assert tuning.comparable(found)
 
 
-def test_crossover_is_where_the_leader_changes_for_good(whole: ledgers.Ledgers) -> None:
+def test_crossover_is_where_the_leader_changes_for_good(whole: comparison.Ledgers) -> None:
     one, other = tuning.tunings(whole)
     fast = one._replace(values=(0.3, 0.3, 0.3), seconds=(1.0, 1.0, 1.0), best=0.3)
     slow = other._replace(values=(0.4, 0.4), seconds=(2.0, 2.0), best=0.4)
     budgets = tuning.budgets([fast, slow])
     assert budgets.ahead == 1
     assert budgets.crossover == pytest.approx(2.0, abs=0.02)
-    said = words.budget([fast, slow], budgets)
+    said = sentences.budget([fast, slow], budgets)
     assert "Below 2.0\u00a0s of search Alpha" in said
     assert said.endswith("from there on Beta.")
     assert tuning.budgets([fast, slow._replace(values=(0.4,), seconds=(2.0,))]) is None
@@ -209,10 +215,10 @@ def test_pareto_front_and_prices(duel: tables.Duel) -> None:
     dear, cheap = replace(better, latency_ms=30.0), replace(worse, latency_ms=10.0)
     assert tables.front([dear, cheap], "latency") == [dear, cheap]
     assert tables.front([replace(better, latency_ms=5.0), cheap], "latency") == [replace(better, latency_ms=5.0)]
-    (said,) = words.price([cheap, dear])
+    (said,) = sentences.price([cheap, dear])
     assert "Beta takes 3.0× the latency, " in said
     third = replace(worse, latency_ms=99.0, parameters=10**9, inference_memory_gb=99.0, seconds=10**6)
-    assert [line for line in words.price([cheap, dear, third]) if "beaten everywhere" in line]
+    assert [line for line in sentences.price([cheap, dear, third]) if "beaten everywhere" in line]
 
 
 def test_borders_and_ceiling_come_from_the_pixels(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,18 +261,18 @@ def test_languages_have_the_same_texts() -> None:
                 found[path + key] = set(re.findall(r"(?<!\{)\{(\w+)\}", value))
         return found
 
-    english, french = (flat(texts.table(language)) for language in texts.LANGUAGES)
+    english, french = (flat(i18n.table(language)) for language in i18n.LANGUAGES)
     assert english == french
     untold = {"page.kicker", "words.points", "parts.", "figures.", "cost.", "record.", "index.", "search."}
     same = [k for k in english if _text(k, "en") == _text(k, "fr") and len(_text(k, "en")) > 24]
     assert [k for k in same if not any(k.startswith(u) for u in untold)] == []
-    used = "\n".join(path.read_text() for path in Path(texts.__file__).parent.glob("*.[ph]*"))
+    used = "\n".join(path.read_text() for path in Path(report.__file__).parent.rglob("*.[ph]*"))
     sections = {key.split(".")[0] for key in english}
     assert all(f'"{name}.' in used or f"'{name}." in used or f'"{name}"' in used for name in sections)
 
 
 def _text(key: str, language: str) -> str:
-    found: Any = texts.table(language)
+    found: Any = i18n.table(language)
     for part in key.split("."):
         found = found[part]
     return str(found)
@@ -274,15 +280,15 @@ def _text(key: str, language: str) -> str:
 
 def test_french_writes_numbers_the_french_way() -> None:
     interval = Interval(0.4534, 0.431, 0.474)
-    with texts.speaking("fr"):
-        assert texts.score(0.4534) == "0,453"
-        assert texts.score_range(interval) == "(0,431 à 0,474)"
-        assert texts.number(41_300_000) == "41\u202f300\u202f000"
-        assert texts.signed(-0.0123) == "−1,2"
-        assert texts.duration(8.14) == "8,1\u00a0s"
-        assert texts.text("page.footer", newest="", protocol="p").count("«\u00a0p\u00a0»") == 1
-    assert texts.score(0.4534) == "0.453"
-    assert texts.signed(0.0123) == "+1.2"
-    assert [texts.percent(v).replace("\u00a0", " ") for v in (1.0, 0.9999, 0.5, 0.0001, 0.0)] == [
+    with i18n.speaking("fr"):
+        assert i18n.score(0.4534) == "0,453"
+        assert i18n.score_range(interval) == "(0,431 à 0,474)"
+        assert i18n.number(41_300_000) == "41\u202f300\u202f000"
+        assert i18n.signed(-0.0123) == "−1,2"
+        assert i18n.duration(8.14) == "8,1\u00a0s"
+        assert i18n.text("page.footer", newest="", protocol="p").count("«\u00a0p\u00a0»") == 1
+    assert i18n.score(0.4534) == "0.453"
+    assert i18n.signed(0.0123) == "+1.2"
+    assert [i18n.percent(v).replace("\u00a0", " ") for v in (1.0, 0.9999, 0.5, 0.0001, 0.0)] == [
         "100 %", "> 99 %", "50 %", "< 1 %", "0 %",
     ]  # fmt: skip

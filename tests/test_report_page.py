@@ -14,13 +14,18 @@ from typing import Any
 import optuna
 import pytest
 
-from segbench import database, protocol
-from segbench.errors import UserError
-from segbench.records import to_json
+from segbench.core import protocol
+from segbench.core.errors import UserError
+from segbench.core.records import to_json
+from segbench.ledger import database
 from segbench.report import __main__ as command
-from segbench.report import download, index, ledgers, page, sections, tables, terms, texts, words
-from segbench.report.blocks import Cell
-from segbench.report.summary import summary_table
+from segbench.report import assemble
+from segbench.report.numbers import comparison, tables
+from segbench.report.page import download, glossary, index, render
+from segbench.report.page.blocks import Cell
+from segbench.report.sections import sentences
+from segbench.report.sections.summary import summary_table
+from segbench.report.text import i18n
 from tests import browser
 from tests.fabricated import HOSTILE, read
 
@@ -28,8 +33,8 @@ pytest_plugins = ["tests.fabricated"]
 
 
 def html_of(here: Path, language: str = "en") -> str:
-    with texts.speaking(language):
-        return page.render(sections.page(read(here)), "fab")
+    with i18n.speaking(language):
+        return render.render(assemble.page(read(here)), "fab")
 
 
 def test_page_has_everything_and_titles_stay_text(here: Path) -> None:
@@ -57,7 +62,7 @@ def test_page_has_everything_and_titles_stay_text(here: Path) -> None:
     assert order == sorted(order)
 
 
-def test_tables_are_there_as_csv(whole: ledgers.Ledgers) -> None:
+def test_tables_are_there_as_csv(whole: comparison.Ledgers) -> None:
     summaries = tables.summaries(whole)
     table = summary_table(summaries, tables.duels(summaries))
     rows = list(csv.reader(io.StringIO(download.content(table))))
@@ -72,7 +77,7 @@ def test_tables_are_there_as_csv(whole: ledgers.Ledgers) -> None:
 
 
 def test_terms_are_explained_once_a_section() -> None:
-    marks = terms.Terms()
+    marks = glossary.Terms()
     first, again = marks.mark("The mIoU & the official mIoU."), marks.mark("mIoU `mIoU`")
     assert (
         'The <a class="term" href="#term-miou">mIoU</a> &amp; the <a class="term" href="#term-miou_official">' in first
@@ -80,8 +85,8 @@ def test_terms_are_explained_once_a_section() -> None:
     assert again == "mIoU <code>mIoU</code>"
     marks.fresh()
     assert "#term-miou" in marks.mark("mIoU")
-    with texts.speaking("fr"):
-        assert "#term-interval" in terms.Terms().mark("un intervalle à 95\u00a0% large")
+    with i18n.speaking("fr"):
+        assert "#term-interval" in glossary.Terms().mark("un intervalle à 95\u00a0% large")
 
 
 def test_command_writes_the_same_bytes_and_lists_its_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +153,7 @@ def test_unsearched_side_and_unfinished_search_say_how_to_go_on(here: Path) -> N
     asked = to_json(study.user_attrs["protocol"])
     asked["search"]["trials"] = 99
     study.set_user_attr("protocol", asked)
-    said = " ".join(words.missing(read(here)))
+    said = " ".join(sentences.missing(read(here)))
     assert "python -m segbench.search beta --protocol fab" in said
     assert "Alpha </script><i>net</i> has ended 12 of 99 trials" in said
 
@@ -181,7 +186,7 @@ def test_page_in_a_browser_in_both_languages(here: Path) -> None:
         compare(tab)
         explain(tab)
 
-    for language in texts.LANGUAGES:
+    for language in i18n.LANGUAGES:
         command.main(["--protocol", str(here / "fab"), "--lang", language])
     files = [here / "reports" / name for name in ("fab.html", "fab.fr.html", "index.html")]
     browser.inspect(files[1], look, accessible=[files[0], files[2]])

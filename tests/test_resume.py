@@ -13,20 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from segbench import (
-    architectures,
-    compute,
-    metrics,
-    objective,
-    resume,
-    speed,
-    training,
-)
-from segbench import protocol as protocols
-from segbench.architectures.weights import digest
-from segbench.data import packed
+from segbench import architectures
+from segbench.architectures.parts.weights import digest
+from segbench.core import metrics
+from segbench.core import protocol as protocols
+from segbench.core.records import EpochRecord, Hyperparameters
+from segbench.data import packing
 from segbench.data.batches import Batches
-from segbench.records import EpochRecord, Hyperparameters
+from segbench.engine import resume, speed, training
+from segbench.experiment import objective
+from segbench.runtime import compute
 from tests.conftest import SIZE
 
 CPU = compute.choose("cpu")
@@ -41,7 +37,7 @@ def _every_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def images(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Batches, Batches]:
-    data = packed.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
+    data = packing.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
     return Batches(data.train, np.arange(8), 4, CPU.device), Batches(data.val, np.arange(4), 4, CPU.device)
 
 

@@ -24,27 +24,13 @@ import pytest
 import torch
 from PIL import Image
 
-from segbench import (
-    compute,
-    curves,
-    dashboard,
-    database,
-    inference,
-    models,
-    notes,
-    objective,
-    places,
-    promote,
-    registry,
-    runs,
-    search,
-    showcase,
-    speed,
-    study,
-    tracking,
-    trials,
-)
-from segbench.records import EpochRecord, EpochSeconds
+from segbench import dashboard, promote, runs, search, study
+from segbench.core import paths
+from segbench.core.records import EpochRecord, EpochSeconds
+from segbench.engine import inference, speed
+from segbench.experiment import objective
+from segbench.ledger import curves, database, models, notes, registry, showcase, studies, tracking
+from segbench.runtime import compute
 from tests.conftest import PROTOCOL, write_protocol
 from tests.test_commands import call
 
@@ -146,7 +132,7 @@ def test_the_dashboard_shows_pictures_notes_and_the_plot(shown: Path) -> None:
         assert f"python -m segbench.runs --run {attributes['run_id']}" in last["note"]["body"]
         assert f"{last['values'][0]:.4f}" in last["note"]["body"]
         traces = {trace["name"]: trace["y"] for trace in drawn["data"]}
-        (trial,) = trials.record(database.connect(places.studies_database()), NAME).trials
+        (trial,) = studies.record(database.connect(paths.studies_database()), NAME).trials
         best = max(trial.epochs, key=lambda epoch: epoch.miou)
         assert traces["sky"] == [pytest.approx(best.iou[5], abs=1e-4)]
         assert len(list((shown / "storage" / "artifacts" / "optuna").iterdir())) == 2
@@ -207,7 +193,7 @@ def test_the_champion_predicts_as_we_do(shown: Path) -> None:
     finally:
         mlflow.set_tracking_uri(None)
     cpu = compute.choose("cpu")
-    model = models.load(models.Promoted(folder, card), cpu)
+    model = inference.load(card, folder / "best.safetensors", cpu)
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (3, *card.size, 3), dtype=np.uint8)
     maps = served.predict(images)
@@ -244,7 +230,7 @@ def test_the_best_seed_of_the_newest_promotion_is_the_champion(shown: Path, stor
 
 
 def test_what_a_person_wrote_stays(storage: Path) -> None:
-    ledger = database.connect(places.studies_database())
+    ledger = database.connect(paths.studies_database())
     made = optuna.create_study(storage=ledger, study_name="tiny", direction="maximize")
     searched = {"trials": 1, "epochs": 2, "sampler": "random", "pruner": "none", "seed": 0}
     made.set_user_attr("protocol", {"title": "T", "search": searched, "data": {"size": [8, 8], "streets": {}}})

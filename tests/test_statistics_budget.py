@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segbench.statistics import budget, crossover, expected_best, expected_best_by_cost, expected_best_curve
+from segbench.stats import budget, crossover, expected_best, expected_best_by_cost, expected_best_curve
 
 MIOU = st.floats(0, 1, allow_subnormal=False)
 

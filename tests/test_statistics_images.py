@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segbench import metrics
-from segbench.data import packed, scenes
-from segbench.labels import CATEGORY_OF_RAW
-from segbench.statistics import boundary_errors, label_ceiling, trimap_errors
-from segbench.statistics.ceiling import nearest
+from segbench.core import metrics
+from segbench.core.labels import CATEGORY_OF_RAW
+from segbench.data import packing, scenes
+from segbench.stats import boundary_errors, label_ceiling, trimap_errors
+from segbench.stats.ceiling import nearest
 
 SIDE = st.integers(1, 700)
 ROAD, SKY, PLATE = 7, 23, 34  # rows of a raw confusion
@@ -54,7 +54,7 @@ def test_nearest_is_pils(source: int, target: int) -> None:
 
 def test_ceiling_is_of_the_labels_as_packed(drawn: Path, tmp_path: Path) -> None:
     size = (20, 24)
-    split = packed.prepare(drawn, size, tmp_path).val
+    split = packing.prepare(drawn, size, tmp_path).val
     category = np.array(CATEGORY_OF_RAW)
     for scene, labels in zip(scenes.find(drawn, "val")[0], split.labels, strict=True):
         raw = np.asarray(Image.open(scene.labels))

@@ -9,9 +9,11 @@ import optuna
 import pytest
 
 from benchmarks import pruners
-from segbench import database, places, protocol, sampling, slots, terminal, trials
-from segbench.errors import UserError
-from segbench.records import EpochRecord, EpochSeconds
+from segbench.core import paths, protocol
+from segbench.core.errors import UserError
+from segbench.core.records import EpochRecord, EpochSeconds
+from segbench.ledger import database, queue, samplers, studies
+from segbench.runtime import terminal
 from tests.conftest import write_protocol
 
 SECONDS = EpochSeconds(0, 0, 0, 0, 0, 0, 0, 1)
@@ -24,7 +26,7 @@ def flat(*levels: float) -> pruners.Curves:
 
 def replayed(curves: pruners.Curves, kind: str) -> pruners.Replay:
     search = protocol.Search(len(curves), curves.shape[1], 1, 1, pruner=kind)
-    return pruners.replay(curves, sampling.pruner(search), "some-study")
+    return pruners.replay(curves, samplers.pruner(search), "some-study")
 
 
 def test_median_by_hand() -> None:
@@ -88,21 +90,21 @@ def searched(here: Path, kind: str = "none", epochs: int = 4) -> str:
     text = (folder / "protocol.toml").read_text().replace("trials = 2\nepochs = 2", f"trials = 6\nepochs = {epochs}")
     (folder / "protocol.toml").write_text(text.replace("val_images = 4", f'val_images = 4\npruner = "{kind}"', 1))
     asked, own = protocol.load(folder), protocol.load_architecture(folder, "deeplab")
-    study = trials.open_study(database.connect(places.studies_database()), asked, own, "data", "16 images")
-    slots.plan(study, own.space, asked.search, own.baseline)
-    trials.run(study, lambda trial: objective(trial, own.space, epochs))
+    study = studies.open_study(database.connect(paths.studies_database()), asked, own, "data", "16 images")
+    queue.plan(study, own.space, asked.search, own.baseline)
+    studies.run(study, lambda trial: objective(trial, own.space, epochs))
     return study.study_name
 
 
 def objective(trial: optuna.Trial, space: Any, epochs: int) -> float:
-    sampling.suggest(trial, space)
-    slot, records = trials.slot_of(trial), []
+    samplers.suggest(trial, space)
+    slot, records = studies.slot_of(trial), []
     for number in range(1, epochs + 1):
         if slot == 2:
-            raise trials.TrialFailed("diverged", "loss is nan in epoch 1")
+            raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         miou = 0.9 - 0.1 * slot if slot >= 0 else 0.99
         records.append(EpochRecord(number, 1, 1, 1, miou, miou, miou, (miou,) * 8, SECONDS, 1, 1))
-        trials.report(trial, records)
+        studies.report(trial, records)
         if number < epochs and trial.should_prune():
             raise optuna.TrialPruned
     return max(record.miou for record in records)

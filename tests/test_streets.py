@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segbench import streets as command
+from segbench.core.errors import UserError
+from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
 from segbench.data import streets
-from segbench.errors import UserError
-from segbench.labels import CATEGORIES, CATEGORY_OF_RAW
 
 CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)
 ALL_CITIES = len(streets.TRAIN_CITIES) + len(streets.VAL_CITIES)

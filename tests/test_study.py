@@ -10,9 +10,13 @@ import optuna
 import pandas as pd
 import pytest
 
-from segbench import database, objective, places, runs, slots, study, terminal, tracking, trials
-from segbench.database import Ledger
-from segbench.protocol import Search
+from segbench import study
+from segbench.core import paths
+from segbench.core.protocol import Search
+from segbench.experiment import objective
+from segbench.ledger import database, queue, runs, studies, tracking
+from segbench.ledger.database import Ledger
+from segbench.runtime import terminal
 from tests import worker
 from tests.test_trials import ELSEWHERE, dies, epoch
 
@@ -24,17 +28,17 @@ def call(*arguments: object) -> int:
 @pytest.fixture
 def ledger(storage: Path) -> Ledger:
     """Holds the study `tiny`: slots 0 and 1 complete, 2 killed after an epoch, 3 waiting."""
-    ledger = database.connect(places.studies_database())
+    ledger = database.connect(paths.studies_database())
     tiny = worker.study(ledger, 4)
 
     def objective(trial: optuna.Trial) -> float:
-        trials.report(trial, [epoch(1), epoch(2)])
-        if trials.slot_of(trial) == 2:
-            raise trials.Stopped
+        studies.report(trial, [epoch(1), epoch(2)])
+        if studies.slot_of(trial) == 2:
+            raise studies.Stopped
         return worker.objective(trial)
 
-    with pytest.raises(trials.Stopped):
-        trials.run(tiny, objective)
+    with pytest.raises(studies.Stopped):
+        studies.run(tiny, objective)
     return ledger
 
 
@@ -67,7 +71,7 @@ def test_export(ledger: Ledger, tmp_path: Path, suffix: str) -> None:
         "parquet": pd.read_parquet,
         "json": lambda path: pd.DataFrame(json.loads(path.read_text())),
     }
-    record = trials.record(ledger, "tiny")
+    record = studies.record(ledger, "tiny")
     assert call("export", "tiny", "--to", tmp_path / f"trials.{suffix}") == 0
     rows = read[suffix](tmp_path / f"trials.{suffix}")
     assert list(rows["slot"]) == [0, 1, 2, 3]
@@ -87,7 +91,7 @@ def test_delete_takes_everything_with_it(
     mlflow = tracking.client()
     parents = {name: runs.study_run(mlflow, "protocol", name, {}) for name in ("tiny", "other")}
     nested = [runs.nested_run(mlflow, parent, "slot 0", {}, {}) for parent in parents.values()]
-    folders = [places.model_folder("tiny", 0), places.trials_folder("tiny"), places.model_folder("other", 0)]
+    folders = [paths.model_folder("tiny", 0), paths.trials_folder("tiny"), paths.model_folder("other", 0)]
     for folder in folders:
         folder.mkdir(parents=True)
     optuna.create_study(storage=ledger, study_name="other")
@@ -96,9 +100,9 @@ def test_delete_takes_everything_with_it(
     dies(tiny, owner=ELSEWHERE)
     assert call("delete", "tiny", "--yes") == 2
     assert f"is being searched by {ELSEWHERE}" in capsys.readouterr().err
-    slots.end(tiny, tiny.get_trials()[-1]._trial_id, stopped=True)
+    queue.end(tiny, tiny.get_trials()[-1]._trial_id, stopped=True)
     for trial in tiny.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        slots.end(tiny, trial._trial_id, stopped=True)
+        queue.end(tiny, trial._trial_id, stopped=True)
     assert call("delete", "tiny") == 2
     assert "add --yes" in capsys.readouterr().err
 
@@ -109,30 +113,30 @@ def test_delete_takes_everything_with_it(
     monkeypatch.setattr("sys.stdin", Keyboard("n\n"))
     assert call("delete", "tiny") == 2
     assert "was kept" in capsys.readouterr().err
-    assert trials.names(ledger) == ["other", "tiny"]
+    assert studies.names(ledger) == ["other", "tiny"]
     monkeypatch.setattr("sys.stdin", Keyboard("y\n"))
     assert call("delete", "tiny") == 0
-    assert trials.names(ledger) == ["other"]
+    assert studies.names(ledger) == ["other"]
     assert [folder.exists() for folder in folders] == [False, False, True]
-    assert not places.models_folder("tiny").exists()
+    assert not paths.models_folder("tiny").exists()
     lives = [mlflow.get_run(run).info.lifecycle_stage for run in (*parents.values(), *nested)]
     assert lives == ["deleted", "active", "deleted", "active"]
 
 
 def test_a_slot_given_up_leaves_no_mlflow_run_running(ledger: Ledger) -> None:
     mlflow, tiny = tracking.client(), optuna.load_study(study_name="tiny", storage=ledger)
-    slots.plan(tiny, worker.SPACE, Search(trials=5, epochs=1, train_images=1, val_images=1), None)
+    queue.plan(tiny, worker.SPACE, Search(trials=5, epochs=1, train_images=1, val_images=1), None)
     given_up, going_on = (
         runs.nested_run(mlflow, runs.study_run(mlflow, "protocol", "tiny", {}), name, {"name": name}, {})
         for name in ("given up", "going on")
     )
-    waiting = [trial for trial in slots.unfinished(tiny) if slots.slot_of(trial) > 2]
+    waiting = [trial for trial in queue.unfinished(tiny) if queue.slot_of(trial) > 2]
     for trial, run in zip(waiting, (given_up, going_on), strict=True):
         ledger.set_trial_user_attr(trial._trial_id, "run_id", run)
-    slots.end(tiny, waiting[0]._trial_id, outcome="failed", reason="its process died 3 times")
-    lost = slots.claim(tiny, "somebody:1:0")
+    queue.end(tiny, waiting[0]._trial_id, outcome="failed", reason="its process died 3 times")
+    lost = queue.claim(tiny, "somebody:1:0")
     assert lost is not None
-    slots.end(tiny, lost._trial_id, outcome="failed", reason="its process died 3 times", run_id="0" * 32)
+    queue.end(tiny, lost._trial_id, outcome="failed", reason="its process died 3 times", run_id="0" * 32)
     objective.tidy(tiny, mlflow)
     assert [mlflow.get_run(run).info.status for run in (given_up, going_on)] == ["FAILED", "RUNNING"]
 

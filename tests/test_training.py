@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segbench import architectures, compute, training
+from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.data import packed
+from segbench.core.errors import UserError
+from segbench.core.records import EpochRecord, Hyperparameters, from_json, to_json
+from segbench.data import packing
 from segbench.data.batches import Batches
-from segbench.errors import UserError
-from segbench.evaluation import evaluate
-from segbench.records import EpochRecord, Hyperparameters, from_json, to_json
+from segbench.engine import training
+from segbench.engine.evaluation import evaluate
+from segbench.runtime import compute
 from tests.conftest import SIZE
 
 CHOSEN = Hyperparameters(3e-3, 1e-4, "adamw", {})
@@ -25,17 +27,17 @@ CPU = compute.choose("cpu")
 
 
 @pytest.fixture(scope="module")
-def data(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> packed.Dataset:
-    return packed.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
+def data(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> packing.Dataset:
+    return packing.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
-def train(data: packed.Dataset) -> Batches:
+def train(data: packing.Dataset) -> Batches:
     return Batches(data.train, np.arange(16), 8, CPU.device)
 
 
 @pytest.fixture(scope="module")
-def val(data: packed.Dataset) -> Batches:
+def val(data: packing.Dataset) -> Batches:
     return Batches(data.val, np.arange(8), 8, CPU.device)
 
 
@@ -96,13 +98,13 @@ def test_divergence_ends_with_the_epoch(train: Batches, val: Batches) -> None:
         next(stream)
 
 
-def test_batch_norm_needs_two_images(data: packed.Dataset, val: Batches) -> None:
+def test_batch_norm_needs_two_images(data: packing.Dataset, val: Batches) -> None:
     alone = Batches(data.train, np.arange(16), 1, CPU.device)
     with pytest.raises(UserError, match="needs batch_size and train_images of at least 2, not 1"):
         records("deeplab", alone, val, 1)
 
 
-def test_evaluation_does_not_depend_on_the_batch_size(data: packed.Dataset) -> None:
+def test_evaluation_does_not_depend_on_the_batch_size(data: packing.Dataset) -> None:
     model, _ = architectures.create("deeplab", 8, "random", {"size": "tiny"}, 0)
     plain = CPU._replace(bf16=False)
     small, large = (evaluate(model, Batches(data.val, np.arange(8), size, plain.device), plain) for size in (3, 8))
@@ -125,7 +127,7 @@ def test_devices_that_are_not_there() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", architectures.names())
-def test_trains_on_cuda(name: str, data: packed.Dataset) -> None:
+def test_trains_on_cuda(name: str, data: packing.Dataset) -> None:
     gpu = compute.choose("cuda")
     model, _ = architectures.create(name, 8, "random", {"size": "tiny"}, 0)
     train, val = (Batches(split, np.arange(8), 8, gpu.device) for split in (data.train, data.val))

@@ -16,13 +16,13 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from segbench import database, owners, sampling, slots, trials
-from segbench.database import Ledger
-from segbench.owners import Owner
-from segbench.records import EpochRecord, EpochSeconds
+from segbench.core.records import EpochRecord, EpochSeconds
+from segbench.ledger import database, liveness, queue, samplers, studies
+from segbench.ledger.database import Ledger
+from segbench.ledger.liveness import Owner
 from tests import worker
 
-GONE = Owner(owners.here(), 999999999, 0.0)
+GONE = Owner(liveness.here(), 999999999, 0.0)
 ELSEWHERE = Owner("elsewhere", 1, 0.0)
 
 
@@ -46,7 +46,7 @@ def start(where: str, *arguments: object) -> subprocess.Popen[str]:
 
 def states(study: optuna.Study) -> list[tuple[int, str]]:
     """(slot, state) of every trial there ever was."""
-    return [(trials.slot_of(t), t.state.name) for t in study.get_trials()]
+    return [(studies.slot_of(t), t.state.name) for t in study.get_trials()]
 
 
 def epoch(number: int) -> EpochRecord:
@@ -56,10 +56,10 @@ def epoch(number: int) -> EpochRecord:
 
 def dies(study: optuna.Study, epochs: int = 0, owner: Owner = GONE) -> optuna.Trial:
     """What a process leaves that is killed after so many epochs."""
-    trial = slots.claim(study, str(owner))
+    trial = queue.claim(study, str(owner))
     assert trial is not None
     if epochs:
-        trials.report(trial, [epoch(number + 1) for number in range(epochs)])
+        studies.report(trial, [epoch(number + 1) for number in range(epochs)])
     return trial
 
 
@@ -69,8 +69,8 @@ def test_every_slot_is_run_once_by_four_processes(where: str) -> None:
     assert sorted(map(int, re.findall(r"^slot (\d+)$", said, re.MULTILINE))) == list(range(24))
     study = optuna.load_study(study_name="tiny", storage=database.connect(where))
     assert sorted(states(study)) == [(index, "COMPLETE") for index in range(24)]
-    space = {name: sampling.distribution(values) for name, values in worker.SPACE.items()}
-    assert all(t.params == sampling.draw(space, 0, trials.slot_of(t)) for t in study.get_trials())
+    space = {name: samplers.distribution(values) for name, values in worker.SPACE.items()}
+    assert all(t.params == samplers.draw(space, 0, studies.slot_of(t)) for t in study.get_trials())
     assert len({t.user_attrs["owner"] for t in study.get_trials()}) == 4
 
 
@@ -84,7 +84,7 @@ def test_the_slot_of_a_killed_process_is_finished_by_another(where: str) -> None
     study._storage.set_trial_user_attr(trial._trial_id, "run_id", "abc")
     os.kill(running.pid, signal.SIGKILL)
     running.stdout.read()  # until it is dead; as a zombie that nobody has waited for
-    trials.run(study, worker.objective)
+    studies.run(study, worker.objective)
     running.communicate()
     assert states(study) == [(0, "FAIL"), (1, "COMPLETE"), (2, "COMPLETE"), (0, "COMPLETE")]
     first, *_, last = study.get_trials()
@@ -96,45 +96,45 @@ def test_three_deaths_without_a_new_epoch_spend_the_slot(ledger: Ledger) -> None
     study = worker.study(ledger, 1)
     for epochs in (3, 3, 4, 4, 4):
         dies(study, epochs)
-        (said,) = slots.mend(study)
+        (said,) = queue.mend(study)
         assert str(GONE) in said
         assert said.endswith("queued again") == (study.get_trials()[-1].state == TrialState.WAITING)
-    trials.run(study, worker.objective)
+    studies.run(study, worker.objective)
     assert states(study) == [(0, "FAIL")] * 5  # the new epoch gave it two more lives
-    (trial,) = trials.record(ledger, "tiny").trials
+    (trial,) = studies.record(ledger, "tiny").trials
     assert trial.state == "failed"
     assert trial.reason == "its process died 3 times in epoch 5 (killed, or the machine ran out of memory)"
     assert len(trial.epochs) == 4
-    assert slots.mend(study) == []
+    assert queue.mend(study) == []
     worker.study(ledger, 1)
     assert len(study.get_trials()) == 5  # planning again does not revive it
 
 
-@pytest.mark.parametrize("error", [trials.Stopped(), KeyboardInterrupt(), ValueError("a bug")])
+@pytest.mark.parametrize("error", [studies.Stopped(), KeyboardInterrupt(), ValueError("a bug")])
 def test_what_stops_a_search_is_no_death(ledger: Ledger, error: BaseException) -> None:
     study = worker.study(ledger, 2)
 
     def objective(trial: optuna.Trial) -> float:
         trial.set_user_attr("run_id", "abc")
-        trials.report(trial, [epoch(1)])
+        studies.report(trial, [epoch(1)])
         raise error
 
     for _ in range(4):
         with pytest.raises(type(error)):
-            trials.run(study, objective)
-    for trial in trials.record(ledger, "tiny").trials:
+            studies.run(study, objective)
+    for trial in studies.record(ledger, "tiny").trials:
         assert (trial.state, trial.run_id, len(trial.epochs)) == ("waiting", "abc", 1)
         assert "deaths" not in study.get_trials()[trial.number].user_attrs
         assert study.get_trials()[trial.number].intermediate_values == {1: 0.5}
-    trials.run(study, worker.objective)
-    assert [t.state for t in trials.record(ledger, "tiny").trials] == ["complete", "complete"]
+    studies.run(study, worker.objective)
+    assert [t.state for t in studies.record(ledger, "tiny").trials] == ["complete", "complete"]
 
 
 def test_other_hosts_are_believed_as_long_as_their_heart_beats(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = database.connect(where)
     study = worker.study(ledger, 1)
     trial = dies(study, owner=ELSEWHERE)
-    assert slots.mend(study) == []
+    assert queue.mend(study) == []
 
     def fall_silent() -> None:
         with ledger.engine.begin() as connection:
@@ -143,11 +143,11 @@ def test_other_hosts_are_believed_as_long_as_their_heart_beats(where: str, monke
     fall_silent()
     beat, record = threading.Event(), ledger.record_heartbeat
     monkeypatch.setattr(ledger, "record_heartbeat", lambda trial_id: (record(trial_id), beat.set()))
-    with owners.heartbeat(ledger, trial._trial_id):
+    with liveness.heartbeat(ledger, trial._trial_id):
         assert beat.wait(60)
-    assert slots.mend(study) == []
+    assert queue.mend(study) == []
     fall_silent()
-    assert slots.mend(study) == [f"slot 0: {ELSEWHERE} is gone; queued again"]
+    assert queue.mend(study) == [f"slot 0: {ELSEWHERE} is gone; queued again"]
 
 
 def test_a_heart_outlives_database_errors(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,9 +159,9 @@ def test_a_heart_outlives_database_errors(ledger: Ledger, monkeypatch: pytest.Mo
             third.set()
         raise OSError("database is locked")
 
-    monkeypatch.setattr(owners, "_SECONDS_BEFORE_ANOTHER_TRY", 0.001)
+    monkeypatch.setattr(liveness, "_SECONDS_BEFORE_ANOTHER_TRY", 0.001)
     monkeypatch.setattr(ledger, "record_heartbeat", sick)
-    with owners.heartbeat(ledger, 7):
+    with liveness.heartbeat(ledger, 7):
         assert third.wait(60)
     assert set(calls) == {7}
 
@@ -172,9 +172,9 @@ def test_a_claim_that_names_no_owner_is_mended_after_the_grace_period(
 ) -> None:
     study = worker.study(ledger, 1)
     study.ask()  # another program, or an Optuna worker
-    assert slots.mend(study) == []
+    assert queue.mend(study) == []
     monkeypatch.setattr(database, "GRACE_SECONDS", -1)
-    assert slots.mend(study) == ["slot 0: its process is gone; queued again"]
+    assert queue.mend(study) == ["slot 0: its process is gone; queued again"]
     assert states(study) == [(0, "FAIL"), (0, "WAITING")]
 
 
@@ -187,19 +187,19 @@ def test_a_process_that_was_thought_dead_is_kept_out(ledger: Ledger) -> None:
 
     def objective(trial: optuna.Trial) -> float:
         if fates:
-            slots.end(study, trial._trial_id)
-            slots.mend(study)
+            queue.end(study, trial._trial_id)
+            queue.mend(study)
             fates.pop()(trial)
         return 0.5
 
-    trials.run(study, objective)
+    studies.run(study, objective)
     assert states(study)[:2] == [(0, "FAIL"), (1, "FAIL")]
     assert sorted(states(study)[2:]) == [(0, "COMPLETE"), (1, "COMPLETE")]
     assert all("epochs" not in t.user_attrs for t in study.get_trials())
 
 
 def test_owners_are_told_apart() -> None:
-    own = owners.me()
+    own = liveness.me()
     assert Owner.parse(str(own)) == own
     assert not own.gone
     assert own._replace(started=own.started - 60).gone  # a later process was given the same id
@@ -217,16 +217,16 @@ def test_owners_are_told_apart() -> None:
 
 def test_an_objective_that_is_no_number_spends_its_slot(ledger: Ledger) -> None:
     study = worker.study(ledger, 1)
-    trials.run(study, lambda trial: float("nan"))
-    (trial,) = trials.record(ledger, "tiny").trials
+    studies.run(study, lambda trial: float("nan"))
+    (trial,) = studies.record(ledger, "tiny").trials
     assert (trial.state, trial.reason) == ("failed", "its objective is nan")
 
 
 def test_trials_of_others_are_left_alone(ledger: Ledger) -> None:
     study = worker.study(ledger, 1)
     study.enqueue_trial({"x": 0.5})  # as optuna-dashboard would
-    trials.run(study, worker.objective)
-    assert states(study) == [(0, "COMPLETE"), (slots.UNPLANNED, "WAITING")]
+    studies.run(study, worker.objective)
+    assert states(study) == [(0, "COMPLETE"), (queue.UNPLANNED, "WAITING")]
 
 
 def test_a_smaller_budget_takes_a_stopped_slot_back(ledger: Ledger) -> None:
@@ -234,7 +234,7 @@ def test_a_smaller_budget_takes_a_stopped_slot_back(ledger: Ledger) -> None:
     dies(study)
     dies(study, 1)
     worker.study(ledger, 1)
-    trials.run(study, worker.objective)
-    assert [(t.slot, t.state) for t in trials.record(ledger, "tiny").trials] == [(0, "complete")]
-    trials.run(worker.study(ledger, 2), worker.objective)
-    assert [(t.slot, t.state) for t in trials.record(ledger, "tiny").trials] == [(0, "complete"), (1, "complete")]
+    studies.run(study, worker.objective)
+    assert [(t.slot, t.state) for t in studies.record(ledger, "tiny").trials] == [(0, "complete")]
+    studies.run(worker.study(ledger, 2), worker.objective)
+    assert [(t.slot, t.state) for t in studies.record(ledger, "tiny").trials] == [(0, "complete"), (1, "complete")]

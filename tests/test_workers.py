@@ -16,12 +16,16 @@ from typing import Any
 import optuna
 import pytest
 
-from segbench import database, dataset, owners, places, processes, sampling, search, slots, terminal, trials, workers
-from segbench import protocol as protocols
-from segbench.data import streets
-from segbench.errors import UserError
-from segbench.protocol import Search
-from segbench.records import StudyRecord
+from segbench import search
+from segbench.core import paths
+from segbench.core import protocol as protocols
+from segbench.core.errors import UserError
+from segbench.core.protocol import Search
+from segbench.core.records import StudyRecord
+from segbench.data import dataset, streets
+from segbench.experiment import local_launcher, workers
+from segbench.ledger import database, liveness, queue, samplers, studies
+from segbench.runtime import terminal
 from tests import team
 from tests.conftest import PROTOCOL, write_protocol
 
@@ -43,7 +47,7 @@ def outcome(study: StudyRecord) -> OUTCOME:
 def numbers(where: str | Path) -> list[int]:
     """The slot of every trial there ever was."""
     study = optuna.load_study(study_name="small-deeplab", storage=database.connect(where))
-    return sorted(trials.slot_of(trial) for trial in study.get_trials())
+    return sorted(studies.slot_of(trial) for trial in study.get_trials())
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
@@ -65,7 +69,7 @@ def alone(
         patch.setenv("SEGBENCH_STORAGE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert call(*where) == 0
-        yield where, outcome(trials.record(database.connect(places.studies_database()), "small-deeplab"))
+        yield where, outcome(studies.record(database.connect(paths.studies_database()), "small-deeplab"))
 
 
 def test_two_workers_equal_one(
@@ -73,10 +77,10 @@ def test_two_workers_equal_one(
 ) -> None:
     where, expected = alone
     assert call(*where, "--workers", 2) == 0
-    record = trials.record(database.connect(places.studies_database()), "small-deeplab")
+    record = studies.record(database.connect(paths.studies_database()), "small-deeplab")
     assert outcome(record) == expected
-    assert numbers(places.studies_database()) == [0, 1]
-    assert str(owners.me()) not in {trial.owner for trial in record.trials}
+    assert numbers(paths.studies_database()) == [0, 1]
+    assert str(liveness.me()) not in {trial.owner for trial in record.trials}
     said = capfd.readouterr()
     assert said.err == ""
     assert "2 workers, cpu (1 threads each)" in said.out
@@ -92,7 +96,7 @@ def test_two_hosts_equal_one(alone: tuple[list[object], OUTCOME], storage: Path,
     for host in hosts:
         _, errors = host.communicate(timeout=600)
         assert (host.returncode, errors) == (0, "")
-    assert outcome(trials.record(database.connect(url), "small-deeplab")) == expected
+    assert outcome(studies.record(database.connect(url), "small-deeplab")) == expected
     assert numbers(url) == [0, 1]
 
 
@@ -107,8 +111,8 @@ def test_two_ray_workers_equal_one(
         assert call(*where, "--workers", 2, "--launcher", "ray") == 0
     finally:
         ray.shutdown()
-    assert outcome(trials.record(database.connect(places.studies_database()), "small-deeplab")) == expected
-    assert numbers(places.studies_database()) == [0, 1]
+    assert outcome(studies.record(database.connect(paths.studies_database()), "small-deeplab")) == expected
+    assert numbers(paths.studies_database()) == [0, 1]
 
 
 # From here on the workers only pretend to train: what is asked is how they are looked after.
@@ -127,7 +131,7 @@ def beside(work: Callable[[], None]) -> threading.Thread:
 
 
 def states(study: optuna.Study) -> list[tuple[int, str]]:
-    return sorted((trials.slot_of(t), t.state.name) for t in study.get_trials())
+    return sorted((studies.slot_of(t), t.state.name) for t in study.get_trials())
 
 
 DONE = [(0, "COMPLETE"), (1, "COMPLETE"), (2, "COMPLETE")]
@@ -180,14 +184,14 @@ def test_a_signal_stops_all_and_loses_nothing(
     beside(stop)
     with pytest.raises(KeyboardInterrupt):
         workers.run(crew, [study])
-    assert all(owners.Owner(owners.here(), pid, 0.0).gone for pid in held(tmp_path))
+    assert all(liveness.Owner(liveness.here(), pid, 0.0).gone for pid in held(tmp_path))
     waiting = [t for t in study.get_trials() if t.state.name == "WAITING"]
-    assert sorted(trials.slot_of(t) for t in waiting) == [0, 1, 2]
+    assert sorted(studies.slot_of(t) for t in waiting) == [0, 1, 2]
     assert all("deaths" not in t.user_attrs for t in waiting)  # stopped, not dead
     assert "waiting for 2 workers to end their epochs" in capfd.readouterr().out
     (tmp_path / "go").touch()
     workers.run(team.team(tmp_path), [study])
-    assert [t.state for t in trials.record(database.ledger_of(study), "tiny").trials] == ["complete"] * 3
+    assert [t.state for t in studies.record(database.ledger_of(study), "tiny").trials] == ["complete"] * 3
 
 
 def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
@@ -195,14 +199,14 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
         [sys.executable, "-m", "tests.team", str(tmp_path), "parent"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert parent.stdout is not None
-    children = [owners.Owner.of(pid) for pid in wait_for(lambda: len(held(tmp_path)) == 2 and list(held(tmp_path)))]
+    children = [liveness.Owner.of(pid) for pid in wait_for(lambda: len(held(tmp_path)) == 2 and list(held(tmp_path)))]
     assert not any(child.gone for child in children)
     parent.kill()
     parent.communicate()
     wait_for(lambda: all(child.gone for child in children))
     study = team.study(tmp_path)
     waiting = [t for t in study.get_trials() if t.state.name == "WAITING"]
-    assert sorted(trials.slot_of(t) for t in waiting) == [0, 1, 2]
+    assert sorted(studies.slot_of(t) for t in waiting) == [0, 1, 2]
     assert all("deaths" not in t.user_attrs for t in waiting)  # each ended its epoch first
 
 
@@ -214,7 +218,7 @@ def test_workers_that_cannot_begin_end_the_search(tmp_path: Path, capfd: pytest.
         ("raise SystemExit('segbench: error: no disk')", "segbench: error: no disk", 1),
     ):
         with pytest.raises(UserError, match=r"2 of 2 workers ended with an error.*3 slots are left"):
-            workers.run(processes.Local([sys.executable, "-c", script], [{"OMP_NUM_THREADS": "1"}] * 2), [study])
+            workers.run(local_launcher.Local([sys.executable, "-c", script], [{"OMP_NUM_THREADS": "1"}] * 2), [study])
         said = capfd.readouterr().err
         assert said.count(message) == shown
         assert "worker " in said
@@ -224,15 +228,15 @@ def test_each_worker_sees_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5a")  # as a batch system gives them
-    assert processes.environments(None, "1,0", "auto") == [
+    assert local_launcher.environments(None, "1,0", "auto") == [
         {"CUDA_VISIBLE_DEVICES": "GPU-5a"},
         {"CUDA_VISIBLE_DEVICES": "4"},
     ]
-    assert [one["CUDA_VISIBLE_DEVICES"] for one in processes.environments(3, None, "cuda")] == ["4", "GPU-5a", "4"]
-    assert processes.environments(2, None, "cpu") == [{}, {}]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in local_launcher.environments(3, None, "cuda")] == ["4", "GPU-5a", "4"]
+    assert local_launcher.environments(2, None, "cpu") == [{}, {}]
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(processes, "cores", lambda: 8)
-    assert [one["OMP_NUM_THREADS"] for one in processes.environments(3, None, "cpu")] == ["2", "2", "2"]
+    monkeypatch.setattr(local_launcher, "cores", lambda: 8)
+    assert [one["OMP_NUM_THREADS"] for one in local_launcher.environments(3, None, "cpu")] == ["2", "2", "2"]
 
 
 @pytest.mark.parametrize(
@@ -275,10 +279,10 @@ def test_workers_with_a_sampler_do_not_draw_the_same(name: str, tmp_path: Path) 
     ledger = database.connect(tmp_path / "studies.db")
     drawn = []
     for _ in range(4):  # each as a process of its own would
-        sampler = sampling.sampler(asked)
+        sampler = samplers.sampler(asked)
         study = optuna.create_study(storage=ledger, sampler=sampler, study_name="tiny", load_if_exists=True)
-        slots.plan(study, {}, asked, None)
-        trial = slots.claim(study, str(owners.me()))
+        queue.plan(study, {}, asked, None)
+        trial = queue.claim(study, str(liveness.me()))
         assert trial is not None
         drawn += [trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)]
     assert len(set(drawn)) == 8

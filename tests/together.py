@@ -11,7 +11,9 @@ import sys
 import pytest
 import torch
 
-from segbench import promote, speed, terminal
+from segbench import promote
+from segbench.engine import speed
+from segbench.runtime import terminal
 
 
 def without_chance(patch: pytest.MonkeyPatch) -> None:

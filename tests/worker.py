@@ -12,8 +12,8 @@ import time
 
 import optuna
 
-from segbench import database, slots, trials
-from segbench.protocol import Range, Search
+from segbench.core.protocol import Range, Search
+from segbench.ledger import database, queue, studies
 
 SPACE = {"x": Range(0.0, 1.0)}
 
@@ -21,12 +21,12 @@ SPACE = {"x": Range(0.0, 1.0)}
 def study(ledger: database.Ledger, number: int) -> optuna.Study:
     """The study `tiny` with so many slots planned."""
     made = optuna.create_study(storage=ledger, study_name="tiny", direction="maximize", load_if_exists=True)
-    slots.plan(made, SPACE, Search(trials=number, epochs=1, train_images=1, val_images=1), None)
+    queue.plan(made, SPACE, Search(trials=number, epochs=1, train_images=1, val_images=1), None)
     return made
 
 
 def objective(trial: optuna.Trial, what: str = "") -> float:
-    os.write(1, f"slot {trials.slot_of(trial)}\n".encode())  # in one piece: other processes write to the same pipe
+    os.write(1, f"slot {studies.slot_of(trial)}\n".encode())  # in one piece: other processes write to the same pipe
     if what == "sleeps":
         time.sleep(600)
     return float(trial.suggest_float("x", 0.0, 1.0))
@@ -51,7 +51,7 @@ def main(where: str, processes: str, number: str, what: str = "") -> int:
         return objective(trial, what)
 
     together.wait(120)
-    trials.run(study(database.connect(where), int(number)), contested)
+    studies.run(study(database.connect(where), int(number)), contested)
     return max((os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children), default=0)
 
 

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 
 import torch
 
+from segbench.architectures.parts.weights import Weights, digest
 from segbench.architectures.segmenter import Segmenter
-from segbench.architectures.weights import Weights, digest
-from segbench.errors import UserError
-from segbench.records import Scalar, WeightsOrigin
+from segbench.core.errors import UserError
+from segbench.core.records import Scalar, WeightsOrigin
 
-_NOT_ARCHITECTURES = {"deformable", "segmenter", "torchvision_ops", "weights"}
+_NOT_ARCHITECTURES = {"parts", "segmenter"}
 
 
 def names() -> tuple[str, ...]:

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segbench.architectures.parts.torchvision_ops import ensure_importable
+from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, load_state_dict, read_state_dict
 from segbench.architectures.segmenter import Segmenter
-from segbench.architectures.torchvision_ops import ensure_importable
-from segbench.architectures.weights import LOCAL_WAYS, Weights, load_state_dict, read_state_dict
-from segbench.errors import UserError
+from segbench.core.errors import UserError
 
 PRETRAINED = "torchvision DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1"
 _HEADS = ("classifier.4.", "aux_classifier.4.")

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from segbench import matching
-from segbench.architectures import deformable
+from segbench.architectures.parts import deformable, matching
+from segbench.architectures.parts.torchvision_ops import ensure_importable
+from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, read_state_dict
 from segbench.architectures.segmenter import Segmenter
-from segbench.architectures.torchvision_ops import ensure_importable
-from segbench.architectures.weights import LOCAL_WAYS, Weights, read_state_dict
-from segbench.errors import UserError
+from segbench.core.errors import UserError
 
 PRETRAINED = "facebook/mask2former-swin-small-coco-panoptic"
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes

@@ -1,1 +1,4 @@
-"""Pixels: scenes on disk, drawn streets, subsets, packed arrays, batches."""
+"""Pixels: scenes on disk, drawn streets, packed arrays, subsets, batches.
+
+It may import `runtime` and `core`.
+"""

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segbench import global_batch
-from segbench import labels as table
-from segbench.data import augment
-from segbench.data.packed import Split
-from segbench.data.subset import Indices
-from segbench.protocol import Augment
+from segbench.core import labels as table
+from segbench.core.protocol import Augment
+from segbench.data import augmentation
+from segbench.data.packing import Split
+from segbench.data.subsets import Indices
+from segbench.runtime import global_batch
 
 # Of ImageNet's pixels scaled to 0..1, per RGB channel: what the published weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -76,20 +76,20 @@ class Batches:
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
         views = None
         if self._augment:
-            drawn = augment.draw(self._augment, self.images, seed, epoch)
-            views = augment.Views(*(part.to(self._images.device) for part in drawn))
+            drawn = augmentation.draw(self._augment, self.images, seed, epoch)
+            views = augmentation.Views(*(part.to(self._images.device) for part in drawn))
         for batch in _chunks(torch.from_numpy(order), self.batch_size):
             own, share = global_batch.part(batch)
             yield self._batch(own, len(batch), share, views)
 
-    def _batch(self, chosen: Tensor, whole: int, share: float, views: augment.Views | None = None) -> Batch:
+    def _batch(self, chosen: Tensor, whole: int, share: float, views: augmentation.Views | None = None) -> Batch:
         chosen = chosen.to(self._images.device)
         images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
         if views is None:
             images = normalise(images)
         else:
-            own = augment.Views(*(self._on_device(part[chosen]) for part in views))
-            images, raw = augment.reframed(normalise(augment.relit(images.float(), own)), raw, own)
+            own = augmentation.Views(*(self._on_device(part[chosen]) for part in views))
+            images, raw = augmentation.reframed(normalise(augmentation.relit(images.float(), own)), raw, own)
         return Batch(images, self._categories[raw.int()], raw, whole, share)
 
     def _on_device(self, gathered: Tensor) -> Tensor:

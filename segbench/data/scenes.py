@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from segbench.errors import UserError
+from segbench.core.errors import UserError
 
 SPLITS = ("train", "val")
 _IMAGES = ("_leftImg8bit.png", "_leftImg8bit.jpg", "_leftImg8bit.jpeg")

@@ -16,15 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from segbench.data.drawing.canvas import Camera, Canvas
-from segbench.data.drawing.city import city_numbered
-from segbench.data.drawing.dice import Dice
-from segbench.data.drawing.photograph import SUPERSAMPLE, add_own_car, develop
-from segbench.data.drawing.plots import plots, skyline
-from segbench.data.drawing.roadside import roadside
-from segbench.data.drawing.street import lay_out, pave
-from segbench.data.drawing.traffic import traffic, walkers
-from segbench.data.drawing.weather import WEATHERS, light_in, sky_in
+from segbench.data.synthetic.canvas import Camera, Canvas
+from segbench.data.synthetic.city import city_numbered
+from segbench.data.synthetic.dice import Dice
+from segbench.data.synthetic.photograph import SUPERSAMPLE, add_own_car, develop
+from segbench.data.synthetic.plots import plots, skyline
+from segbench.data.synthetic.roadside import roadside
+from segbench.data.synthetic.street import lay_out, pave
+from segbench.data.synthetic.traffic import traffic, walkers
+from segbench.data.synthetic.weather import WEATHERS, light_in, sky_in
 
 TRAIN_CITIES = ("alderbruck", "belmora", "castrovent", "dunhaven", "eskelund", "fontargent", "grauwinkel", "hollinmere",
                 "isterwald", "jorvessa", "kaltenau", "lindemark", "montreval", "norrvik", "ostermoor", "pellagrada",

@@ -13,8 +13,9 @@ import os
 import webbrowser
 from pathlib import Path
 
-from segbench import options, places, protocol, terminal
-from segbench.errors import UserError
+from segbench.core import paths, protocol
+from segbench.core.errors import UserError
+from segbench.runtime import options, terminal
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,16 +27,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lang", choices=("en", "fr"), default="en", help="the page's language (default: en)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     arguments = options.parse(parser, argv)
-    asked = arguments.protocol or places.default_protocol(None)
-    folder = places.protocol_folder(asked)
+    asked = arguments.protocol or paths.default_protocol(None)
+    folder = paths.protocol_folder(asked)
 
-    from segbench.report import index, ledgers, page, sections, texts
+    from segbench.report import assemble
+    from segbench.report.numbers import comparison
+    from segbench.report.page import index, render
+    from segbench.report.text import i18n
 
-    found = ledgers.read(folder, asked, arguments.study_db)
+    found = comparison.read(folder, asked, arguments.study_db)
     ending = "html" if arguments.lang == "en" else f"{arguments.lang}.html"
-    path = arguments.out or places.reports() / f"{found.protocol.name}.{ending}"
-    with texts.speaking(arguments.lang):
-        _write(path, page.render(sections.page(found), found.protocol.name))
+    path = arguments.out or paths.reports() / f"{found.protocol.name}.{ending}"
+    with i18n.speaking(arguments.lang):
+        _write(path, render.render(assemble.page(found), found.protocol.name))
         if arguments.out is None:
             _write(path.with_name("index.html"), index.render(path.parent))
     if found.protocol.drawn:

@@ -36,7 +36,9 @@ import optuna
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from segbench import database, places, slots, terminal, trials
+from segbench.core import paths
+from segbench.ledger import database, queue, studies
+from segbench.runtime import terminal
 from tests import postgres
 from tests.faults import harness
 from tests.faults.harness import Found, Place
@@ -59,15 +61,15 @@ def main(argv: list[str] | None = None) -> int:
     content["eight"] = _eight()
     content["seconds"] = round(time.perf_counter() - started)
     wrong = content["differences"] + [line for row in content["eight"] for line in row["wrong"]]
-    harness.write_json(places.reports() / "chaos.json", {"wrong": wrong, **vars(arguments), **content})
+    harness.write_json(paths.reports() / "chaos.json", {"wrong": wrong, **vars(arguments), **content})
     for line in wrong:
         terminal.warn(line)
-    print(f"\n{len(wrong)} differences, {content['seconds']} s; figures: {places.reports() / 'chaos.json'}")
+    print(f"\n{len(wrong)} differences, {content['seconds']} s; figures: {paths.reports() / 'chaos.json'}")
     return 1 if wrong else 0
 
 
 def _experiment(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    asked = Path(shutil.copytree(places.protocol_folder("demo"), folder / "demo"))
+    asked = Path(shutil.copytree(paths.protocol_folder("demo"), folder / "demo"))
     text = (asked / "protocol.toml").read_text()
     (asked / "protocol.toml").write_text(re.sub(r"trials = \d+", f"trials = {arguments.trials}", text, count=1))
     whole = Place(folder / "whole", ["--protocol", str(asked)], share=None)
@@ -140,11 +142,11 @@ class Killer:
             return False
         try:  # not segbench's own ledger: it would wait for locks that the stopped process may hold
             plain = optuna.storages.RDBStorage(f"sqlite:///{file}")
-            studies = [optuna.load_study(study_name=name, storage=plain) for name in trials.names(plain)]
+            found = [optuna.load_study(study_name=name, storage=plain) for name in studies.names(plain)]
         except OperationalError:  # the process is making the database
             return False
-        running = [t for study in studies for t in slots.latest(study).values() if t.state == TrialState.RUNNING]
-        if all(len(slots._deaths(trial)) < slots._DEATHS_THAT_SPEND_A_SLOT for trial in running):
+        running = [t for study in found for t in queue.latest(study).values() if t.state == TrialState.RUNNING]
+        if all(len(queue._deaths(trial)) < queue._DEATHS_THAT_SPEND_A_SLOT for trial in running):
             return False
         os.kill(process.pid, signal.SIGCONT)
         return True
@@ -193,7 +195,7 @@ def _eight() -> list[dict[str, Any]]:
             command = [sys.executable, "-m", "tests.worker", where, str(_EIGHT), str(_SIXTY)]
             done = subprocess.run(command, capture_output=True, text=True)
             every = optuna.load_study(study_name="tiny", storage=database.connect(where)).get_trials()
-            ended = [slots.slot_of(t) for t in every if t.state == TrialState.COMPLETE]
+            ended = [queue.slot_of(t) for t in every if t.state == TrialState.COMPLETE]
             wrong = [f"{name}: {len(ended)} of {_SIXTY} slots done"] * (sorted(ended) != list(range(_SIXTY)))
             wrong += [f"{name}: {len(every) - len(ended)} attempts were lost"] * (len(every) != len(ended))
             wrong += [f"{name}: {done.stderr.strip()}"] * bool(done.returncode or done.stderr)

@@ -23,21 +23,13 @@ import mlflow.store.tracking.sqlalchemy_store  # the imports of the commands, on
 import optuna_dashboard
 import torch
 
-from segbench import checkpoint as checkpoint
-from segbench import (
-    database,
-    evaluation,
-    examine,
-    objective,
-    promote,
-    resume,
-    search,
-    speed,
-    terminal,
-    tracking,
-    training,
-)
-from segbench.architectures import torchvision_ops
+from segbench import promote, search
+from segbench.architectures.parts import torchvision_ops
+from segbench.engine import checkpoint as checkpoint
+from segbench.engine import evaluation, resume, speed, training
+from segbench.experiment import examine, objective
+from segbench.ledger import database, tracking
+from segbench.runtime import terminal
 
 torchvision_ops.ensure_importable()
 importlib.import_module("torchvision.models.segmentation")
@@ -52,7 +44,7 @@ _PHASES = {  # what a process is in while it is inside of a function; else "star
 
 
 class Instant(NamedTuple):
-    """Before or after the n-th call of a function, as in Instant("segbench.runs", "log_epoch", 2, after=True)."""
+    """Before or after a function's n-th call, as in Instant("segbench.ledger.runs", "log_epoch", 2, after=True)."""
 
     module: str
     name: str  # with dots for methods

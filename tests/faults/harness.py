@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
 
-from segbench import database, models, runs, slots, tracking, trials
-from segbench.architectures.weights import digest
-from segbench.records import EpochRecord, ModelCard
+from segbench.architectures.parts.weights import digest
+from segbench.core.records import EpochRecord, ModelCard
+from segbench.ledger import database, models, queue, runs, studies, tracking
 from tests.faults import command
 from tests.faults.command import Instant, Settings
 
@@ -108,8 +108,8 @@ class Place:
 def found(place: Place) -> Found:
     """All there is."""
     ledger, ended, weights, cards = place.ledger, {}, {}, {}
-    for name in trials.names(ledger):
-        for trial in trials.record(ledger, name).trials:
+    for name in studies.names(ledger):
+        for trial in studies.record(ledger, name).trials:
             epochs = [record.without_timings() for record in trial.epochs]
             ended[f"{name} {trial.slot}"] = (trial.state, trial.value, dict(trial.params), epochs)
     for path in sorted(p for part in ("trials", "models") for p in (place.storage / part).rglob("*.safetensors")):
@@ -139,7 +139,7 @@ def differences(place: Place, reference: Found) -> list[str]:
         lines += [f"{field}: {key} is too many" for key in ours.keys() - theirs.keys()]
         lines += [f"{field}: {key} differs" for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]]
     ledger = place.ledger
-    for name in trials.names(ledger):
+    for name in studies.names(ledger):
         lines += _of_the_ledger(ledger, name)
     lines += _of_mlflow(place)
     for path in place.storage.glob("*.db"):
@@ -155,12 +155,12 @@ def _of_the_ledger(ledger: database.Ledger, name: str) -> list[str]:
 
     study = optuna.load_study(study_name=name, storage=ledger)
     every = study.get_trials(deepcopy=False)
-    ended = [slots.slot_of(t) for t in every if t.state in slots.ENDED or "outcome" in t.user_attrs]
+    ended = [queue.slot_of(t) for t in every if t.state in queue.ENDED or "outcome" in t.user_attrs]
     lines = [f"{name}: slot {one} ended {ended.count(one)} times" for one in set(ended) if ended.count(one) > 1]
     lines += [f"{name}: trial {t.number} is {t.state.name}" for t in every if not t.state.is_finished()]
     most: dict[int, int] = {}
     for trial in every:  # no attempt of a slot knows fewer epochs than the one before
-        slot, epochs = slots.slot_of(trial), len(trial.user_attrs.get("epochs", []))
+        slot, epochs = queue.slot_of(trial), len(trial.user_attrs.get("epochs", []))
         if epochs < most.get(slot, 0):
             lines.append(f"{name}: trial {trial.number} of slot {slot} lost an epoch")
         most[slot] = epochs
@@ -173,8 +173,8 @@ def _of_mlflow(place: Place) -> list[str]:
     with place.visited():
         client = tracking.client()
         expected = {}
-        for name in trials.names(place.ledger):
-            expected |= {t.run_id: t.epochs for t in trials.record(place.ledger, name).trials if t.epochs}
+        for name in studies.names(place.ledger):
+            expected |= {t.run_id: t.epochs for t in studies.record(place.ledger, name).trials if t.epochs}
         promoted = {one.card.run_id: one.card.epochs for one in models.promoted()}
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         every = [run for run in client.search_runs(experiments, max_results=1000) if run.data.tags["kind"] != "study"]

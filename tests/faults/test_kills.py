@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from segbench import places
+from segbench.core import paths
 from tests.faults.command import Instant
 from tests.faults.harness import Found, Place, assert_whole
 
@@ -16,23 +16,23 @@ IN_A_SEARCH = {
     "between two slots of the plan": Instant("optuna.study", "Study.add_trial", 2),
     "study's MLflow run made, not ended": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "study's MLflow run made, not known": Instant("mlflow", "MlflowClient.set_terminated", 1, after=True),
-    "claimed, no heartbeat": Instant("segbench.database", "Ledger.claim", 1, after=True),
+    "claimed, no heartbeat": Instant("segbench.ledger.database", "Ledger.claim", 1, after=True),
     "slot's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
-    "while a checkpoint is written": Instant("segbench.checkpoint", "os.fsync", 3),
-    "between a checkpoint's two renames": Instant("segbench.checkpoint", "os.replace", 1, after=True),
-    "epoch told, not logged": Instant("segbench.runs", "log_epoch", 1),
+    "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 3),
+    "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),
+    "epoch told, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),
     "in a step": Instant("segbench.architectures.deeplab", "DeepLab.losses", 5),
-    "all trained, confusions half written": Instant("segbench.objective", "np.savez_compressed"),
-    "while weights are kept": Instant("segbench.checkpoint", "os.replace", 1),
+    "all trained, confusions half written": Instant("segbench.experiment.objective", "np.savez_compressed"),
+    "while weights are kept": Instant("segbench.engine.checkpoint", "os.replace", 1),
     "MLflow run ended, trial not": Instant("optuna.study", "Study.tell", 1),
 }
 IN_A_PROMOTION = {
     "MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
-    "epoch logged": Instant("segbench.runs", "log_epoch", 1, after=True),
+    "epoch logged": Instant("segbench.ledger.runs", "log_epoch", 1, after=True),
     "in a step": Instant("segbench.architectures.deeplab", "DeepLab.losses", 4),
-    "while the best weights are written": Instant("segbench.checkpoint", "save", 2),
-    "while masks are written": Instant("segbench.pictures", "mask", 3),
-    "MLflow run ended, no card": Instant("segbench.models", "write_card"),
+    "while the best weights are written": Instant("segbench.engine.checkpoint", "save", 2),
+    "while masks are written": Instant("segbench.data.pictures", "mask", 3),
+    "MLflow run ended, no card": Instant("segbench.ledger.models", "write_card"),
     "card written, not in place": Instant("segbench.promote", "_put_in_place"),
     "in place, not cleared": Instant("segbench.promote", "_put_in_place", 1, after=True),
 }
@@ -46,6 +46,6 @@ def test_killed_at_every_instant(place: Place, searched: Found, promoted: Found)
     for name, instant in IN_A_PROMOTION.items():
         assert place.run("promote", instant) == KILLED, (name, place.output())
         with place.visited():
-            assert len(list(places.storage().glob("models/*/seed0/card.json"))) == (name == "in place, not cleared")
+            assert len(list(paths.storage().glob("models/*/seed0/card.json"))) == (name == "in place, not cleared")
     assert place.run("promote") == 0, place.output()
     assert_whole(place, promoted)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from segbench import database, owners, slots, trials
+from segbench.ledger import database, liveness, queue, studies
 from tests import worker
 from tests.faults.command import Instant
 from tests.faults.harness import Found, Place, assert_whole
@@ -19,9 +19,9 @@ SHORT = (1, 2)  # seconds: between two heartbeats, and of grace
 
 
 def test_a_process_that_hangs_is_replaced_and_writes_nothing_when_it_wakes(place: Place, searched: Found) -> None:
-    hangs = place.start("search", Instant("segbench.training", "_pass", 2, what="stop"), heartbeat=SHORT)
-    place.wait_until(lambda: owners.Owner.of(hangs.pid) and _state(hangs.pid) == "T")
-    waits = place.start("search", Instant("segbench.slots", "claim", 2))  # killed when the other slot is done
+    hangs = place.start("search", Instant("segbench.engine.training", "_pass", 2, what="stop"), heartbeat=SHORT)
+    place.wait_until(lambda: liveness.Owner.of(hangs.pid) and _state(hangs.pid) == "T")
+    waits = place.start("search", Instant("segbench.ledger.queue", "claim", 2))  # killed when the other slot is done
     waits.join(200)
     patient = place.start("search")
     place.wait_until(lambda: "waiting for 1 more" in place.said.read_text())
@@ -45,7 +45,7 @@ def _state(pid: int | None) -> str:
 def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = database.connect(tmp_path / "studies.db")
     study = worker.study(ledger, 1)
-    trial = slots.claim(study, str(owners.me()))
+    trial = queue.claim(study, str(liveness.me()))
     assert trial is not None
 
     def set_the_clock() -> None:
@@ -55,26 +55,26 @@ def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pyt
     now = time.monotonic()
     monkeypatch.setattr(database.time, "monotonic", lambda: now)
     set_the_clock()
-    assert slots.mend(study) == []
+    assert queue.mend(study) == []
     now += database.HEARTBEAT_SECONDS  # by now it has beaten
     ledger.record_heartbeat(trial._trial_id)
-    assert slots.mend(study) == []
+    assert queue.mend(study) == []
     set_the_clock()
-    assert slots.mend(study) == []
+    assert queue.mend(study) == []
     now += 2 * database.HEARTBEAT_SECONDS - 1
-    assert slots.mend(study) == []
+    assert queue.mend(study) == []
     now += 2  # it hangs
-    assert slots.mend(study) == [f"slot 0: {owners.me()} is gone; queued again"]
+    assert queue.mend(study) == [f"slot 0: {liveness.me()} is gone; queued again"]
 
 
 @pytest.mark.parametrize(("what", "state"), [("nan", "diverged"), ("memory", "out of memory")])
 def test_a_training_that_cannot_go_on_spends_its_slot_alone(
     what: str, state: str, place: Place, searched: Found
 ) -> None:
-    assert place.run("search", Instant("segbench.training", "_pass", 2, what=what)) == 0, place.output()
+    assert place.run("search", Instant("segbench.engine.training", "_pass", 2, what=what)) == 0, place.output()
     assert place.run("search") == 0
-    name = trials.names(place.ledger)[0]
-    failed, fine = trials.record(place.ledger, name).trials
+    name = studies.names(place.ledger)[0]
+    failed, fine = studies.record(place.ledger, name).trials
     assert (failed.state, failed.slot, len(failed.epochs)) == (state, 0, 1)
     key = f"{name} {fine.slot}"
     expected = searched._replace(

@@ -34,21 +34,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 FULL = {  # where a search or a promotion is when its disk fills up
-    "search": [Instant("segbench.runs", "study_run"), Instant("segbench.runs", "log_epoch", 2)],
-    "promote": [Instant("segbench.checkpoint", "save", 2)],
+    "search": [Instant("segbench.ledger.runs", "study_run"), Instant("segbench.ledger.runs", "log_epoch", 2)],
+    "promote": [Instant("segbench.engine.checkpoint", "save", 2)],
 }
 FULLER = {
     "search": [
-        Instant("segbench.trials", "open_study"),
-        Instant("segbench.runs", "nested_run"),
-        Instant("segbench.training", "fit"),
-        Instant("segbench.checkpoint", "write", 2),
+        Instant("segbench.ledger.studies", "open_study"),
+        Instant("segbench.ledger.runs", "nested_run"),
+        Instant("segbench.engine.training", "fit"),
+        Instant("segbench.engine.checkpoint", "write", 2),
         Instant("optuna.study", "Study.tell", 2),
     ],
     "promote": [
         Instant("segbench.promote", "_run"),
-        Instant("segbench.runs", "log_epoch", 2),
-        Instant("segbench.models", "write_card"),
+        Instant("segbench.ledger.runs", "log_epoch", 2),
+        Instant("segbench.ledger.models", "write_card"),
     ],
 }
 

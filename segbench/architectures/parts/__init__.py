@@ -1,0 +1,1 @@
+"""What architectures are made of: matching, deformable attention, published weights. None of these files is one."""

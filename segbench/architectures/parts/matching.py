@@ -1,0 +1,151 @@
+"""Mask classification: Hungarian matching of predicted masks to an image's classes, and the loss of matched pairs.
+
+The loss of Mask2Former (Cheng et al., arXiv 2112.01527, 3.3; criterion.py and matcher.py of its repository), for all
+decoder layers and images at once: L layers, B images, Q queries, C classes, N = h·w pixels of the mask map, M matches.
+
+The original estimates its mask terms on K = 12,544 random points of every mask: of 3·K uniform candidates the most
+uncertain (least |logit|) make three quarters of the points, fresh uniform ones the rest. With many points that tends to
+a mean over the mask in which its most uncertain quarter weighs three quarters and all of it weighs the last quarter.
+At 256×256 the mask map has N = 4,096 pixels, fewer than the points, so we compute this limit itself, on the pixels: the
+same loss at every call (training and validation agree), no interpolation, and several times less work. Targets are the
+share of each class in the pixels that a mask pixel covers, which is what points spread over it would meet on average.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from segbench.runtime import global_batch
+
+_CLASS, _MASK, _DICE = 2.0, 5.0, 5.0  # weights of the terms, in the loss and in the matching cost alike
+_NO_OBJECT = 0.1  # weight of the class "no object" in the cross-entropy
+_POINTS = 12_544  # the original's number of points: a dice sum over N pixels is scaled to it, as 1 is added to it
+_UNCERTAIN = 0.25  # this most uncertain part of a mask …
+_ON_UNCERTAIN = 0.75  # … carries this part of the weight
+
+
+class Terms(NamedTuple):
+    """Weighted scalars, each summed over the decoder layers; their sum is the loss."""
+
+    classes: Tensor
+    masks: Tensor
+    dice: Tensor
+
+
+class Matches(NamedTuple):
+    """Matched pairs of a query and a class, of all layers and images. Tensors: (M,) int64, on the logits' device."""
+
+    rows: Tensor  # which of the L·B·Q queries
+    images: Tensor  # which of the B images
+    classes: Tensor  # which of the C classes
+    targets: int  # classes present in the images, summed over the images
+
+
+def loss(class_logits: Tensor, mask_logits: Tensor, labels: Tensor) -> Terms:
+    """The set prediction loss; one copy to the host and one back are its only synchronisations.
+
+    class_logits: (L, B, Q, C+1), the last class is "no object". mask_logits: (L, B, Q, h, w). Both of any float type.
+    labels: (B, H, W) int64, 0..C-1; a class that an image lacks is no target there, any other number is no class.
+    """
+    classes = class_logits.shape[-1] - 1
+    targets = shares(labels, classes, (mask_logits.shape[-2], mask_logits.shape[-1]))
+    matches = match(class_logits, mask_logits, targets)
+    # index_select, as its gradient is written row by row; that of general indexing is accumulated element by element.
+    logits = mask_logits.flatten(0, 2).index_select(0, matches.rows).flatten(1).float()
+    wanted = targets.flatten(0, 1).index_select(0, matches.images * classes + matches.classes).flatten(1)
+    number = global_batch.spread(matches.targets, len(labels), labels.device)
+    return Terms(_class_term(class_logits, matches), *_mask_terms(logits, wanted, number))
+
+
+def shares(labels: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
+    """labels: (B, H, W) int64. Returns (B, C, *size) float32, 0..1: each class's part of the labels a cell covers."""
+    one_hot = (labels[:, None] == torch.arange(classes, device=labels.device)[:, None, None]).float()
+    return F.adaptive_avg_pool2d(one_hot, size)
+
+
+@torch.no_grad()
+def match(class_logits: Tensor, mask_logits: Tensor, targets: Tensor) -> Matches:
+    """For each layer and image the one-to-one assignment of queries to present classes of least total cost.
+
+    class_logits: (L, B, Q, C+1). mask_logits: (L, B, Q, h, w). targets: (B, C, h, w) float32, 0..1.
+    A cost that is not finite is taken only where no other is left.
+    """
+    wanted = targets.flatten(2).transpose(1, 2)  # (B, N, C)
+    # Layer by layer, so that the float32 copies stay small.
+    cost = torch.stack([_cost(c, m, wanted) for c, m in zip(class_logits, mask_logits, strict=True)])
+    worst = torch.finfo(torch.float32).max
+    cost = cost.nan_to_num(nan=worst, posinf=worst, neginf=worst)
+    cost = cost.masked_fill((wanted.sum(1) == 0)[:, None], torch.inf)  # tells the host which classes are absent
+    found, present = _assign(cost.cpu().numpy())
+    rows, images, classes = torch.from_numpy(found).to(cost.device, non_blocking=True)
+    return Matches(rows, images, classes, present)
+
+
+def _cost(class_logits: Tensor, mask_logits: Tensor, wanted: Tensor) -> Tensor:
+    """One layer's (B, Q, C) float32 cost of giving query q class c. wanted: (B, N, C) float32."""
+    logits = mask_logits.flatten(2).float()  # (B, Q, N)
+    chance = logits.sigmoid()
+    pixels = logits.shape[-1]
+    # BCE(x, t) = softplus(x) - x·t, so that the sum over pixels is one matrix product.
+    mask = (F.softplus(logits).sum(-1, keepdim=True) - logits @ wanted) / pixels
+    area = chance.sum(-1, keepdim=True) + wanted.sum(1, keepdim=True)
+    scale = _POINTS / pixels
+    dice = 1 - (2 * scale * (chance @ wanted) + 1) / (scale * area + 1)
+    probability = class_logits.float().softmax(-1)[..., :-1]
+    return _MASK * mask + _DICE * dice - _CLASS * probability
+
+
+def _assign(cost: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+    """cost: (L, B, Q, C) float32, infinite for absent classes. Gives (3, M) rows, images, classes; and the targets."""
+    layers, images, queries, _ = cost.shape
+    present = [np.flatnonzero(np.isfinite(cost[0, image, 0])) for image in range(images)]
+    found = [np.empty((3, 0), np.int64)]
+    for layer in range(layers):
+        for image, classes in enumerate(present):
+            taken, given = linear_sum_assignment(cost[layer, image][:, classes])
+            rows = (layer * images + image) * queries + taken
+            found.append(np.stack([rows, np.full_like(rows, image), classes[given]]))
+    return np.concatenate(found, axis=1), sum(map(len, present))
+
+
+def _class_term(class_logits: Tensor, matches: Matches) -> Tensor:
+    """Cross-entropy of every query, "no object" where unmatched: per layer a weighted mean, summed over the layers."""
+    logits = class_logits.flatten(0, 2).float()  # (L·B·Q, C+1)
+    no_object = logits.shape[-1] - 1
+    wanted = torch.full((len(logits),), no_object, device=logits.device)
+    wanted.scatter_(0, matches.rows, matches.classes)
+    weight = torch.ones(no_object + 1, device=logits.device)
+    weight[no_object] = _NO_OBJECT
+    # Each layer has as many matches, hence the same sum of weights: the mean over all is the mean of the layers' means.
+    matched = len(matches.rows)
+    present = matched + _NO_OBJECT * (len(logits) - matched)
+    weights = global_batch.spread(present, class_logits.shape[1], class_logits.device)
+    return _CLASS * len(class_logits) * F.cross_entropy(logits, wanted, weight, reduction="sum") / weights
+
+
+def _mask_terms(logits: Tensor, wanted: Tensor, targets: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy and dice of matched masks, each divided by `targets`. logits, wanted: (M, N) float32."""
+    weight = _weight(logits.detach())
+    mask = F.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="sum")
+    chance = logits.sigmoid() * weight
+    overlap = 2 * _POINTS * (chance * wanted).sum(-1) + 1
+    area = _POINTS * (chance.sum(-1) + (wanted * weight).sum(-1)) + 1
+    return _MASK * mask / targets, _DICE * (1 - overlap / area).sum() / targets
+
+
+def _weight(logits: Tensor) -> Tensor:
+    """logits: (M, N). Returns (M, N) weights that sum to 1 over each mask and favour its least certain pixels."""
+    matches, pixels = logits.shape
+    if not matches:
+        return logits
+    uncertainty = logits.abs()
+    edge = uncertainty.kthvalue(max(round(_UNCERTAIN * pixels), 1), keepdim=True).values
+    uncertain = (uncertainty <= edge).float()  # all of equal logits, so that the weights never depend on an order
+    return (1 - _ON_UNCERTAIN) / pixels + _ON_UNCERTAIN / uncertain.sum(-1, keepdim=True) * uncertain

@@ -1,0 +1,68 @@
+"""The dataset a protocol names: drawn or given, verified, packed once, opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock
+
+from segbench.core import paths
+from segbench.core.errors import UserError
+from segbench.core.protocol import Protocol, Streets
+from segbench.data import packing, streets
+from segbench.runtime import terminal
+
+_PROBLEMS_SHOWN = 50
+
+
+def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
+    """Opens the packed dataset, first drawing, verifying and packing whatever is not there yet.
+
+    `data` is what --data gave. Raises UserError where there is no dataset or some of its files are unusable; those are
+    listed on the terminal, all of them.
+    """
+    root = _root(protocol, data)
+    try:
+        with terminal.progress("packing", packing.count(root)) as advance:
+            return packing.prepare(root, protocol.data.size, paths.cache(), advance)
+    except packing.DamagedScenes as damaged:
+        for problem in damaged.problems[:_PROBLEMS_SHOWN]:
+            print(f"{problem.file}: {problem.what}")
+        hidden = len(damaged.problems) - _PROBLEMS_SHOWN
+        if hidden > 0:
+            print(f"… and {hidden} more")
+        number = len(damaged.problems)
+        raise UserError(
+            f"{number} file{'s' * (number > 1)} in {root} cannot be used (listed above); mend or remove them and run "
+            "the same command again: what is packed already is kept"
+        ) from damaged
+
+
+def _root(protocol: Protocol, data: str | None) -> Path:
+    if protocol.data.streets is not None:
+        if data:
+            raise UserError(
+                f"protocol '{protocol.name}' draws its own streets ([data.streets]) and would not use --data {data}; "
+                "drop --data, or choose another protocol with --protocol"
+            )
+        return _drawn(protocol.data.streets)
+    root = paths.dataset(data)
+    if root is None:
+        raise UserError(
+            f"protocol '{protocol.name}' needs a dataset: give --data DIR or set {paths.DATASET_VARIABLE} to the "
+            "folder that holds leftImg8bit/ and gtFine/; or use --protocol demo, which draws its own"
+        )
+    return root
+
+
+def _drawn(wanted: Streets) -> Path:
+    height, width = wanted.size
+    cache = paths.writable(paths.cache(), "SEGBENCH_STORAGE")
+    folder = cache / f"streets-{wanted.train}+{wanted.val}-{height}x{width}-seed{wanted.seed}"
+    with FileLock(folder.with_suffix(".lock")):  # searches and hosts that start together draw once
+        if not folder.is_dir():
+            partial = folder.with_suffix(".partial")
+            with terminal.progress("drawing streets", wanted.train + wanted.val) as advance:
+                streets.write(partial, wanted.train, wanted.val, height, width, wanted.seed, advance)
+            partial.rename(folder)
+    return folder

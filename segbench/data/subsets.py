@@ -1,0 +1,107 @@
+"""Which images a search trains on and selects on, and which the final training uses: drawn once, the same for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.core.errors import UserError
+from segbench.core.protocol import Final, Search
+from segbench.data.packing import Dataset, Split
+
+Indices = NDArray[np.int64]
+
+
+class Subset(NamedTuple):
+    """Indices into two splits, sorted."""
+
+    train: Indices
+    val: Indices
+    val_split: str  # "train" or "val": the split that `val` indexes
+    words: str  # how it was drawn, for people
+
+
+def draw_search(dataset: Dataset, search: Search) -> Subset:
+    """The search's images, decided by `search.seed`. With select_on = "train" the selection images come from whole
+    cities that the training images avoid; where the cities do not allow that, from other images of the same cities.
+
+    Raises UserError where there are fewer images than asked.
+    """
+    generator = np.random.default_rng([search.seed, 1])
+    train, val = dataset.train, dataset.val
+    if search.select_on == "val":
+        _enough(len(train), search.train_images, "train", "[search] train_images")
+        _enough(len(val), search.val_images, "val", "[search] val_images")
+        words = f"{search.train_images} train images; selection on {search.val_images} of the final validation images"
+        everything, rest = np.arange(len(train)), np.arange(len(val))
+        return Subset(
+            _some(everything, search.train_images, generator), _some(rest, search.val_images, generator), "val", words
+        )
+    _enough(len(train), search.train_images + search.val_images, "train", "[search] train_images + val_images")
+    held = _held_out_cities(train.cities, search.train_images, search.val_images, generator)
+    if held:
+        inside = np.isin(np.array(train.cities), held)
+        pool, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
+        words = f"{search.train_images} train images; selection on {search.val_images} from held-out {_cities(held)}"
+    else:
+        order = generator.permutation(len(train))
+        pool, rest = order[: search.val_images], order[search.val_images :]
+        words = f"{search.train_images} train images; selection on {search.val_images} others of the same cities"
+    return Subset(
+        _some(rest, search.train_images, generator), _some(pool, search.val_images, generator), "train", words
+    )
+
+
+def draw_final(dataset: Dataset, final: Final) -> Subset:
+    """The final training's images: all, or as many as `final` asks, drawn with a fixed seed.
+
+    Raises UserError where there are fewer images than asked.
+    """
+    generator = np.random.default_rng([0, 2])
+    chosen = []
+    for split, asked, key in (
+        (dataset.train, final.train_images, "[final] train_images"),
+        (dataset.val, final.val_images, "[final] val_images"),
+    ):
+        number = len(split) if asked is None else asked
+        _enough(len(split), number, "train" if split is dataset.train else "val", key)
+        chosen.append(_some(np.arange(len(split)), number, generator))
+    words = f"{len(chosen[0])} train images, {len(chosen[1])} validation images"
+    return Subset(chosen[0], chosen[1], "val", words)
+
+
+def split_of(dataset: Dataset, subset: Subset) -> Split:
+    """The split that `subset.val` indexes."""
+    return dataset.train if subset.val_split == "train" else dataset.val
+
+
+def _held_out_cities(cities: Sequence[str], train: int, val: int, generator: np.random.Generator) -> list[str]:
+    """Cities in random order until they hold `val` images, passing over any that would leave fewer than `train`."""
+    names, sizes = np.unique(np.array(cities), return_counts=True)
+    held: list[str] = []
+    inside = 0
+    for index in generator.permutation(len(names)):
+        if inside >= val:
+            break
+        if len(cities) - inside - sizes[index] >= train:
+            held.append(str(names[index]))
+            inside += int(sizes[index])
+    return sorted(held) if inside >= val else []
+
+
+def _cities(held: list[str]) -> str:
+    return f"{'city' if len(held) == 1 else 'cities'} {', '.join(held)}"
+
+
+def _some(pool: Indices, number: int, generator: np.random.Generator) -> Indices:
+    return np.sort(generator.choice(pool, number, replace=False))
+
+
+def _enough(there: int, asked: int, split: str, key: str) -> None:
+    if there < asked:
+        raise UserError(
+            f"{key} asks {asked} images, but the dataset's {split} split holds {there}; lower it in protocol.toml"
+        )

@@ -1,0 +1,87 @@
+"""Evaluation: one pass over images, one forward each, everything counted on the device."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segbench.architectures.segmenter import Segmenter
+from segbench.core import metrics
+from segbench.core.labels import CATEGORIES
+from segbench.data.batches import Batch, Batches
+from segbench.engine.inference import resize
+from segbench.runtime import process_group
+from segbench.runtime.compute import Compute
+
+
+class Evaluation(NamedTuple):
+    loss: float  # the architecture's own, mean over images
+    nll: float  # mean pixel negative log-likelihood of the class-normalised scores, nats
+    confusions: NDArray[np.int64]  # (N, 35, 8) raw confusion of each image, in the order of the batches
+
+    @property
+    def scores(self) -> metrics.Scores:
+        return metrics.scores(self.confusions.sum(0))
+
+
+def evaluate(
+    model: Segmenter, batches: Batches, compute: Compute, see: Callable[[Tensor], None] | None = None
+) -> Evaluation:
+    """Scores the model, in evaluation mode, on every image once. `see` is given each batch's (B, H, W) int64
+    predicted categories, in order."""
+    return _joined([_pass(model, batches, compute, see)], batches.images)
+
+
+def evaluate_together(model: Segmenter, batches: Batches, compute: Compute) -> Evaluation:
+    """The same, with the batches dealt out among the processes of the group; all of them get all of it."""
+    own = batches.every(process_group.size(), process_group.rank())
+    return _joined(process_group.gather(_pass(model, own, compute)), batches.images)
+
+
+class _Part(NamedTuple):
+    loss: float  # sum over the images
+    nll: float
+    confusions: list[NDArray[np.int64]]  # of each batch, (B, 35, 8)
+
+
+def _pass(
+    model: Segmenter, batches: Iterable[Batch], compute: Compute, see: Callable[[Tensor], None] | None = None
+) -> _Part:
+    model.eval()
+    loss = torch.zeros((), device=compute.device)
+    nll = torch.zeros((), device=compute.device)
+    counts = []
+    with torch.inference_mode():
+        for batch in batches:
+            with compute.autocast():
+                outputs = model(batch.images)
+            loss += sum(model.losses(outputs, batch.labels).values()) * len(batch.images)
+            scores = resize(model.scores(outputs), batch.labels.shape[-2:])
+            nll += F.nll_loss(model.log_probabilities(scores), batch.labels) * len(batch.images)
+            predicted = scores.argmax(1)
+            counts.append(_count(batch.raw, predicted))
+            if see:
+                see(predicted)
+    return _Part(float(loss), float(nll), [metrics.rows(count.cpu().numpy()) for count in counts])
+
+
+def _joined(parts: list[_Part], images: int) -> Evaluation:
+    """The parts' batches, dealt out in turn, back in order."""
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*(part.confusions for part in parts)))
+    confusions = np.concatenate([confusion for confusion in turns if confusion is not None])
+    return Evaluation(sum(p.loss for p in parts) / images, sum(p.nll for p in parts) / images, confusions)
+
+
+def _count(raw: Tensor, predicted: Tensor) -> Tensor:
+    """raw: (B, H, W) uint8 ids, predicted: (B, H, W) int64 categories. Returns (B, 256, 8) int64 pixel counts."""
+    images, classes = len(raw), len(CATEGORIES)
+    offset = torch.arange(images, device=raw.device).view(-1, 1, 1) * (256 * classes)
+    cells = raw.long().mul_(classes).add_(predicted).add_(offset)
+    return torch.bincount(cells.view(-1), minlength=images * 256 * classes).view(images, 256, classes)

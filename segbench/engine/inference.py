@@ -1,0 +1,70 @@
+"""From images to class maps: one forward, scores resized, argmax."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from segbench import architectures
+from segbench.architectures.segmenter import Segmenter
+from segbench.core.records import ModelCard
+from segbench.data.batches import normalise
+from segbench.engine import checkpoint
+from segbench.runtime.compute import Compute
+
+
+def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
+    """The network a card describes, with the `weights` of a safetensors file, ready for inference."""
+    options = {**card.model, **card.hyperparameters.model}
+    model, _ = architectures.create(card.architecture, len(card.categories), "random", options, seed=0)
+    checkpoint.load(model, weights)
+    return ready(model, compute)
+
+
+def ready(model: Segmenter, compute: Compute) -> Segmenter:
+    """The trained model on its device as inference wants it: without what only training needs, and with the weights
+    that autocast would round to bfloat16 at every forward pass rounded once."""
+    model = model.for_inference().to(compute.device)
+    if compute.bf16:
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.to(torch.bfloat16)
+    return model
+
+
+def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
+    """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 categories 0..7 on the compute device."""
+    with torch.inference_mode():
+        own = scores(model, normalise(images.to(compute.device)), compute)
+        return resize(own, images.shape[1:3]).argmax(1).to(torch.uint8)
+
+
+def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], compute: Compute) -> NDArray[np.uint8]:
+    """One photograph, (H, W, 3) uint8 RGB of any size, seen by the network at `size` (height, width).
+
+    Returns (H, W) uint8 categories: the scores, not the classes, are brought back to the photograph's own size.
+    """
+    height, width = size
+    seen = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as packed.py resizes
+    with torch.inference_mode():
+        images = normalise(torch.from_numpy(np.array(seen))[None].to(compute.device))
+        full = resize(scores(model, images, compute), image.shape[:2])
+        return full.argmax(1)[0].to(torch.uint8).cpu().numpy()
+
+
+def scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
+    """images: (B, 3, H, W) normalised. Returns (B, C, h, w) float32 scores at the network's own resolution."""
+    with compute.autocast():
+        outputs = model(images)
+    return model.scores(outputs)
+
+
+def resize(scores: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """(B, C, h, w) scores to (B, C, *size), bilinearly."""
+    return F.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)

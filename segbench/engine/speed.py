@@ -1,0 +1,68 @@
+"""Speed of a trained network, measured apart from data loading."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from segbench.architectures.segmenter import Segmenter
+from segbench.core.records import SpeedCard
+from segbench.data.batches import normalise
+from segbench.engine.inference import predict, resize, scores
+from segbench.runtime.compute import Compute
+
+_SECONDS_PER_PART = 1.0
+_LEAST_REPEATS = 5
+
+
+def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: Compute) -> SpeedCard:
+    """Times every part of inference on random images of `size` (height, width); medians of repeated calls.
+
+    The model must be as `inference.ready` left it. Random pixels cost what real ones do: no part depends on content.
+    """
+    device = compute.device
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randint(0, 256, (batch_size, *size, 3), dtype=torch.uint8, generator=generator).to(device)
+    compute.forget_peak()
+    with torch.inference_mode():
+        images = normalise(raw)
+        own = scores(model, images, compute)
+        parts: dict[str, Callable[[], object]] = {
+            "forward": lambda: scores(model, images, compute),
+            "preprocess": lambda: normalise(raw),
+            "postprocess": lambda: resize(own, size).argmax(1).to(torch.uint8),
+            "inference": lambda: predict(model, raw, compute),
+        }
+        rates = {f"{name}_images_per_second": batch_size / _median(call, device) for name, call in parts.items()}
+        latency = _median(lambda: predict(model, raw[:1], compute), device)
+    return SpeedCard(
+        device=compute.words,
+        precision=compute.precision,
+        batch_size=batch_size,
+        size=size,
+        latency_ms=latency * 1000,
+        parameters=sum(p.numel() for p in model.parameters()),
+        peak_memory_gb=compute.peak_memory_gb(),
+        **rates,
+    )
+
+
+def _median(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call: the median of as many as fit into a second, after a warm-up."""
+    call()
+    seconds: list[float] = []
+    while len(seconds) < _LEAST_REPEATS or sum(seconds) < _SECONDS_PER_PART:
+        _wait(device)
+        started = time.perf_counter()
+        call()
+        _wait(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

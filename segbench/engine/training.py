@@ -1,0 +1,175 @@
+"""Training: a generator of epochs. Who iterates decides what to do with each, and when to stop.
+
+state = begin(model, hyperparameters, compute)
+for record in fit(state, train, val, epochs=10, seed=0): ...
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from segbench.architectures.segmenter import Segmenter
+from segbench.core.errors import UserError
+from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters
+from segbench.data.batches import Batches
+from segbench.engine.evaluation import Evaluation, evaluate_together
+from segbench.runtime import global_batch, process_group
+from segbench.runtime.compute import Compute
+from segbench.runtime.stopwatch import Stopwatch
+
+_MOMENTUM = 0.9  # of SGD, as in torchvision's reference recipe
+
+
+class Diverged(Exception):
+    """The loss became infinite or not a number: this configuration cannot be trained on."""
+
+
+@dataclass
+class State:
+    """All that changes while training; `tensors` are what a checkpoint must hold."""
+
+    model: Segmenter
+    optimizer: Optimizer
+    compute: Compute
+    forward: Callable[[Tensor], Any]  # the model's; with several processes the one that also joins their gradients
+    epoch: int = 0  # finished ones
+    evaluation: Evaluation | None = None  # of the last of them
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The model's and the optimizer's own tensors, by name, on the device; to be read before training goes on."""
+        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        slots = self.optimizer.state_dict()["state"]
+        return model | {f"optimizer.{i}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor], epoch: int) -> None:
+        """Makes this the state that `tensors` were read from at the end of `epoch`. Others of the names are ignored."""
+        model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        self.model.load_state_dict(model)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                slots.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], tensor)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.epoch = epoch
+
+
+def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) -> State:
+    """Moves the model to the device and gives it an optimizer."""
+    compute.forget_peak()
+    model.to(compute.device)
+    if compute.compiled:
+        model.compile()
+    forward: Callable[[Tensor], Any] = model
+    if process_group.size() > 1:
+        global_batch.share_norms(model, compute.device)
+        forward = global_batch.parallel(model)
+    return State(model, _optimizer(model, hyperparameters), compute, forward)
+
+
+def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -> Iterator[EpochRecord]:
+    """Trains until `epochs` epochs are finished and yields a record after each.
+
+    Data order, dropout and sampling in epoch e depend on (seed, e) alone, dropout also on the process, where several
+    train together (then each gets the same records, but for timings); global generators are left as they were.
+    Raises Diverged at the end of the first epoch with a non-finite loss, UserError for batches BatchNorm cannot use.
+    """
+    require_batches(state.model, train)
+    ended = time.perf_counter()
+    while state.epoch < epochs:
+        record = _epoch(state, train, val, seed, ended)
+        ended = time.perf_counter()
+        yield record
+
+
+def require_batches(model: Segmenter, train: Batches) -> None:
+    """Raises UserError where the batches are too small for the model's BatchNorm."""
+    smallest = min(train.batch_size, train.images)
+    if smallest < model.smallest_batch:
+        raise UserError(
+            f"{type(model).__name__} normalises over the batch and needs batch_size and train_images of at least "
+            f"{model.smallest_batch}, not {smallest}; raise batch_size in the architecture's TOML"
+        )
+
+
+def _epoch(state: State, train: Batches, val: Batches, seed: int, ended: float) -> EpochRecord:
+    """`ended`: when the epoch before did, time.perf_counter()."""
+    bookkeeping = time.perf_counter() - ended
+    device = state.compute.device
+    watch = Stopwatch(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed * 1_000_003 + state.epoch + (process_group.rank() << 40))
+        train_loss = _pass(state, train, seed, watch)
+    with watch.part("evaluation"):
+        evaluation = evaluate_together(state.model, val, state.compute)
+    state.epoch, state.evaluation = state.epoch + 1, evaluation
+    _require_finite(train_loss, evaluation, state.epoch)
+    scores = evaluation.scores
+    seconds = EpochSeconds(**watch.seconds(), bookkeeping=bookkeeping, total=time.perf_counter() - ended)
+    return EpochRecord(
+        epoch=state.epoch,
+        train_loss=train_loss,
+        val_loss=evaluation.loss,
+        val_nll=evaluation.nll,
+        pixel_accuracy=scores.pixel_accuracy,
+        miou=scores.miou,
+        miou_official=scores.miou_official,
+        iou=scores.iou,
+        seconds=seconds,
+        images_per_second=train.images / (seconds.total - seconds.evaluation - seconds.bookkeeping),
+        peak_memory_gb=state.compute.peak_memory_gb(),
+    )
+
+
+def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
+    """One pass over the training images. Returns the mean loss per image; the host asks for it only at the end."""
+    model, optimizer, processes = state.model.train(), state.optimizer, process_group.size()
+    total = torch.zeros((), device=state.compute.device)
+    batches = train.shuffled(seed, state.epoch)
+    while True:
+        with watch.part("data"):
+            batch = next(batches, None)
+        if batch is None:
+            return sum(process_group.gather(float(total))) / train.images
+        parted = len(batch.images) < batch.whole
+        with watch.part("forward"), state.compute.autocast(), global_batch.parted(parted):
+            outputs = state.forward(batch.images)
+        with watch.part("loss"), global_batch.parted(parted):
+            loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
+        with watch.part("backward"):
+            optimizer.zero_grad(set_to_none=True)
+            own = loss * (batch.share * processes)  # the processes' gradients are averaged, not summed
+            own.backward()  # type: ignore[no-untyped-call]
+        with watch.part("optimizer"):
+            optimizer.step()
+        total += loss.detach() * (batch.share * batch.whole)
+
+
+def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    lr, weight_decay = chosen.lr, chosen.weight_decay
+    if chosen.optimizer == "sgd":
+        return SGD(parameters, lr, momentum=_MOMENTUM, weight_decay=weight_decay, fused=True)
+    kind = AdamW if chosen.optimizer == "adamw" else Adam
+    return kind(parameters, lr, weight_decay=weight_decay, fused=True)
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """A copy in the parameter's own order of memory, channels_last for one: fused optimizers walk both as flat."""
+    if tensor.shape != parameter.shape:
+        return tensor.clone()
+    return torch.empty_like(parameter, device=tensor.device, dtype=tensor.dtype).copy_(tensor)
+
+
+def _require_finite(train_loss: float, evaluation: Evaluation, epoch: int) -> None:
+    for name, value in (("train loss", train_loss), ("validation loss", evaluation.loss)):
+        if not torch.isfinite(torch.tensor(value)):
+            raise Diverged(f"{name} is {value} in epoch {epoch}")

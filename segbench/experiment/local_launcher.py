@@ -1,0 +1,170 @@
+"""Workers as processes of this host: which GPU and how many threads each has, and how it leaves with its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from segbench.core.errors import UserError
+from segbench.ledger import liveness
+from segbench.runtime import terminal
+
+NUMBER = "{worker}"  # in a command: the worker's number
+
+_SECONDS_TO_BE_HEARD = 1.0
+_SECONDS_TO_LEAVE = 10.0  # at once, before they are killed
+
+
+class Local:
+    """A team of workers on this host, each a session of its own: Ctrl-C on the terminal reaches their parent alone."""
+
+    def __init__(self, command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
+        """`command`: NUMBER in it becomes the worker's number; `environments`: of each worker, beside our own."""
+        self.size = len(environments)
+        gpus = dict.fromkeys(one["CUDA_VISIBLE_DEVICES"] for one in environments if "CUDA_VISIBLE_DEVICES" in one)
+        threads = {**os.environ, **environments[0]}["OMP_NUM_THREADS"]
+        self.words = f"{self.size} workers, " + (f"GPU {', '.join(gpus)}" if gpus else f"cpu ({threads} threads each)")
+        self._command, self._environments = command, environments
+        self._processes: dict[int, subprocess.Popen[str]] = {}
+        self._relays: dict[int, threading.Thread] = {}
+        self._names: dict[str, str] = {}
+        self._shown: set[str] = set()
+        self._asked = False
+
+    def start(self, worker: int) -> None:
+        process = subprocess.Popen(
+            [str(worker) if part == NUMBER else part for part in self._command],
+            stdin=subprocess.PIPE,  # nobody writes into it: its end tells the worker that we are gone, see `enlist`
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **self._environments[worker]},
+            start_new_session=True,
+        )
+        self._processes[worker] = process
+        self._names[str(liveness.Owner.of(process.pid))] = f"worker {worker}"
+        self._relays[worker] = threading.Thread(target=self._relay, args=(worker, process.stdout), daemon=True)
+        self._relays[worker].start()
+
+    def ended(self) -> list[tuple[int, int]]:
+        found = [(worker, code) for worker, p in self._processes.items() if (code := p.poll()) is not None]
+        for worker, _ in found:
+            self._relays.pop(worker).join(_SECONDS_TO_BE_HEARD)  # its last words come before ours
+            process = self._processes.pop(worker)
+            assert process.stdin is not None
+            process.stdin.close()
+        return found
+
+    @property
+    def running(self) -> int:
+        return len(self._processes)
+
+    def name(self, owner: str) -> str:
+        return self._names.get(owner, owner.rsplit(":", 1)[0])
+
+    def stop(self) -> None:
+        self._asked = True
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        try:
+            if not self._asked:
+                self.stop()
+                self._wait(_SECONDS_TO_BE_HEARD)
+            # The second: at once, but in order. Not another SIGTERM, which would be one with a first not yet heard.
+            self._send(signal.SIGINT)
+            self._wait(_SECONDS_TO_LEAVE)
+        finally:
+            self._send(signal.SIGKILL)
+            self._wait(_SECONDS_TO_LEAVE)
+
+    def _send(self, number: signal.Signals) -> None:
+        for process in self._processes.values():
+            process.send_signal(number)  # nothing to one that has ended
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+
+    def _relay(self, worker: int, lines: IO[str]) -> None:
+        """What the worker says, with its number; what several say word for word only once."""
+        for line in lines:
+            said = line + (lines.read() if line.startswith("Traceback") else "")
+            if said.strip() and said not in self._shown:
+                self._shown.add(said)
+                text = said.rstrip().replace("\n", f"\nworker {worker}: ")
+                print(f"worker {worker}: {text}", file=sys.stderr, flush=True)
+
+
+def environments(number: int | None, gpus: str | None, device: str) -> list[dict[str, str]]:
+    """What each worker's environment adds: its GPU, and how many threads it may use.
+
+    `number`: how many, by default as many as `gpus`, which is what --gpus gave; `device` is --device. Raises UserError
+    where the GPUs are not there.
+    """
+    from segbench.runtime import compute
+
+    visible = _visible()
+    if gpus is not None:
+        chosen = _chosen(gpus, len(visible), device)
+    else:
+        chosen = list(range(len(visible))) if device in ("auto", "cuda") else []
+    if not chosen:
+        compute.choose(device)  # raises where it is not there
+    number = len(chosen) if number is None else number
+    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // number))}
+    places = [{"CUDA_VISIBLE_DEVICES": visible[gpu]} for gpu in chosen] or [{}]
+    return [{**threads, **places[worker % len(places)]} for worker in range(number)]
+
+
+def cores() -> int:
+    """Those this process may use: a batch system or a container gives some of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def enlist() -> None:
+    """Makes this process a worker: it says nothing but warnings and errors, and where the process that started it
+    disappears it stops as after SIGTERM: it ends its epoch, keeps it, and leaves."""
+    terminal.hush()
+    threading.Thread(target=_leave_with_the_parent, daemon=True, name="parent").start()
+
+
+def _visible() -> list[str]:
+    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them: a batch system may have given us some."""
+    import torch
+
+    there = torch.cuda.device_count()  # makes no context on them
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in given.split(",")][:there] if given else [str(gpu) for gpu in range(there)]
+
+
+def _chosen(gpus: str, there: int, device: str) -> list[int]:
+    if device not in ("auto", "cuda"):
+        raise UserError(f"--gpus {gpus} and --device {device} contradict each other; drop one of them")
+    parts = [part.strip() for part in gpus.split(",")]
+    known = [str(gpu) for gpu in range(there)]
+    if not set(parts) <= set(known):
+        has = f"has {', '.join(known)}" if known else "has no GPU that CUDA can use"
+        raise UserError(f"--gpus {gpus}: this machine {has}; give some of them, such as --gpus 0, or use --workers")
+    if len(set(parts)) < len(parts):
+        raise UserError(f"--gpus {gpus} names one twice; for more workers than GPUs add --workers N")
+    return [int(part) for part in parts]
+
+
+def _leave_with_the_parent() -> None:
+    while os.read(0, 1):  # until the other end of the pipe is closed, be it by SIGKILL
+        pass
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)  # nobody reads them any more
+    os.kill(os.getpid(), signal.SIGTERM)

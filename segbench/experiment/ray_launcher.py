@@ -1,0 +1,118 @@
+"""A team of workers that Ray starts, here or on the cluster that RAY_ADDRESS names.
+
+Each is a task that asks for one GPU where there are any, and starts the command as a process of its own. The nodes see
+the same files under the same paths, the Python environment included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segbench.core.errors import UserError
+from segbench.experiment import local_launcher
+from segbench.runtime import terminal
+
+_RETRIES = 3
+_SECONDS_BETWEEN_SIGNS = 0.1
+_SECONDS_TO_LEAVE = 10.0
+# A node that is not this one has none of these.
+_OURS = ("SEGBENCH_", "MLFLOW_", "PG", "CITYSCAPES_DATASET", "PYTHONPATH", "HF_", "TORCH_HOME")
+
+
+class Killed(Exception):
+    """The worker's process was killed by a signal: Ray starts it again."""
+
+
+class Ray:
+    """A Team."""
+
+    def __init__(self, command: Sequence[str], number: int | None, gpus: str | None) -> None:
+        """`gpus` is what --gpus gave. Raises UserError where Ray is not installed or its cluster does not answer."""
+        if gpus is not None or number is None:
+            raise UserError("Ray gives out the GPUs itself: instead of --gpus give --workers N with --launcher ray")
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
+        try:
+            ray: Any = importlib.import_module("ray")
+        except ModuleNotFoundError:
+            raise UserError("--launcher ray needs Ray: pip install 'segbench[cluster]'") from None
+        self.size, self._command, self._ray = number, command, ray
+        threads = max(1, local_launcher.cores() // number)
+        if os.environ.get("RAY_ADDRESS"):
+            try:
+                ray.init(address="auto", logging_level="error")
+            except ConnectionError as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"no Ray cluster at RAY_ADDRESS ({reason}); start it, or unset RAY_ADDRESS") from None
+        else:
+            ray.init(include_dashboard=False, num_cpus=number, _node_ip_address="127.0.0.1", logging_level="error")
+        gpu = 1 if ray.cluster_resources().get("GPU") else 0
+        given = {key: value for key, value in os.environ.items() if key.startswith(_OURS)}
+        self._environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)), **given}
+        options = {"num_cpus": 1, "num_gpus": gpu, "max_retries": _RETRIES, "retry_exceptions": [Killed]}
+        self._work: Any = ray.remote(**options)(_work)
+        self._tasks: dict[int, Any] = {}
+        self.words = f"{number} Ray workers, " + ("1 GPU each" if gpu else f"cpu ({threads} threads each)")
+
+    def start(self, worker: int) -> None:
+        command = [str(worker) if part == local_launcher.NUMBER else part for part in self._command]
+        self._tasks[worker] = self._work.remote(command, self._environment, str(Path.cwd()))
+
+    def ended(self) -> list[tuple[int, int]]:
+        found = []
+        for worker, task in list(self._tasks.items()):
+            if not self._ray.wait([task], timeout=0)[0]:
+                continue
+            del self._tasks[worker]
+            try:
+                found.append((worker, int(self._ray.get(task))))
+            except self._ray.exceptions.RayError as error:
+                terminal.warn(f"worker {worker}: {str(error).strip().splitlines()[-1]}")
+                found.append((worker, 1))
+        return found
+
+    @property
+    def running(self) -> int:
+        return len(self._tasks)
+
+    def name(self, owner: str) -> str:
+        return owner.rsplit(":", 1)[0]
+
+    def stop(self) -> None:
+        for task in self._tasks.values():
+            self._ray.cancel(task)  # KeyboardInterrupt in the task; it returns when its process has left
+
+    def kill(self) -> None:
+        self.stop()
+        _, left = self._ray.wait(list(self._tasks.values()), num_returns=self.running, timeout=_SECONDS_TO_LEAVE)
+        for task in left:
+            self._ray.cancel(task, force=True)
+
+
+def _work(command: list[str], environment: dict[str, str], folder: str) -> int:
+    """In Ray's process: runs one worker and returns its exit code."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,  # its end tells the worker that this task is gone, see `processes.enlist`
+        env={**os.environ, **environment},
+        cwd=folder,
+        start_new_session=True,
+    )
+    asked = False
+    while process.poll() is None:
+        with contextlib.suppress(KeyboardInterrupt):
+            while process.poll() is None:
+                time.sleep(_SECONDS_BETWEEN_SIGNS)
+            break
+        asked = True
+        process.send_signal(signal.SIGTERM)
+    if process.returncode < 0 and not asked:
+        raise Killed(f"its process was killed by signal {-process.returncode}")
+    return process.returncode

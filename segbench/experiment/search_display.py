@@ -1,0 +1,66 @@
+"""A search in the terminal: what is said after each epoch, and the table at its end."""
+
+from __future__ import annotations
+
+import contextlib
+
+from segbench.core.records import EpochRecord, StudyRecord, TrialRecord
+from segbench.ledger import studies
+from segbench.runtime import terminal
+
+
+class Progress:
+    """What the progress display says after each epoch: of the whole search, and below of the trial."""
+
+    def __init__(self, record: StudyRecord, epochs: int, advance: terminal.Advance) -> None:
+        self.best = max((t.value for t in record.trials if t.value is not None), default=0.0)
+        self.epochs = epochs
+        self.advance = advance
+        self._slot: int | None = None
+        self._trial: terminal.Advance = advance
+        self._display = contextlib.ExitStack()
+
+    def __call__(self, slot: int, record: EpochRecord) -> None:
+        self.best = max(self.best, record.miou)
+        name = "baseline" if slot < 0 else f"trial {slot}"
+        text = f"mIoU {record.miou:.3f}, best {self.best:.3f}, {record.images_per_second:.1f} images/s"
+        self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: {text}")
+        if slot != self._slot or record.epoch == 1:
+            self.close()
+            self._slot, self._trial = slot, self._display.enter_context(terminal.progress(name, self.epochs))
+        self._trial(text)
+
+    def close(self) -> None:
+        """Ends the trial's part of the display."""
+        self._display.close()
+
+
+def table(study: StudyRecord) -> None:
+    """The trials of a study, the best marked."""
+    best = studies.best(study)
+    names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
+    columns = ["trial", "mIoU", "official", "last mIoU", "best epoch", *names, "seconds", "state"]
+    rows = [_row(trial, names, trial is best or trial == best) for trial in study.trials]
+    terminal.table(study.name, columns, rows, right={1, 2, 3, 4, len(columns) - 2})
+    if best is None:
+        terminal.say("no trial finished: nothing can be promoted. Look at the last column, mend the TOML, search again")
+
+
+def _row(trial: TrialRecord, names: list[str], best: bool) -> list[str]:
+    name = "baseline" if trial.baseline else str(trial.slot)
+    top = max(trial.epochs, key=lambda e: e.miou, default=None)
+    scores = [f"{v:.4f}" for v in (top.miou, top.miou_official, trial.epochs[-1].miou)] if top else ["", "", ""]
+    values = [_text(trial.params.get(n, "")) for n in names]
+    state = f"{trial.state}: {trial.reason}" if trial.reason else trial.state
+    return [
+        name,
+        *scores,
+        str(top.epoch) if top else "",
+        *values,
+        f"{trial.seconds:.1f}",
+        state + (" ◀ best" if best else ""),
+    ]
+
+
+def _text(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

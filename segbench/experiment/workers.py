@@ -1,0 +1,184 @@
+"""Several workers on one search: started, shown, stopped together, and started again when one is killed.
+
+Each is the same command in a process of its own. They share nothing but the ledger, which gives every slot to one of
+them; so here is nothing that the result could depend on.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import optuna
+
+from segbench.core.errors import UserError
+from segbench.core.records import StudyRecord, TrialRecord
+from segbench.ledger import database, queue, studies
+from segbench.runtime import interrupts, terminal
+
+_SECONDS_BETWEEN_LOOKS = 1.0  # into the ledger
+_SECONDS_BETWEEN_SIGNS = 0.1  # of life
+_DEATHS_WITHOUT_PROGRESS = 3  # as many as spend a slot: a worker that dies before it has claimed one spends none
+
+
+class Team(Protocol):
+    """Workers, wherever they run, numbered from 0."""
+
+    size: int  # how many there may be
+    words: str  # for people: "2 workers, GPUs 0, 1"
+
+    def start(self, worker: int) -> None: ...
+
+    def ended(self) -> list[tuple[int, int]]:
+        """(worker, exit code) of those that have ended since the last call; of a signal the code is negative."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """How many have not ended."""
+        ...
+
+    def name(self, owner: str) -> str:
+        """What to call the process that the ledger names."""
+        ...
+
+    def stop(self) -> None:
+        """Asks all to leave when their epoch has ended."""
+        ...
+
+    def kill(self) -> None:
+        """Makes all leave at once; when it returns they are gone."""
+        ...
+
+
+class Standing(NamedTuple):
+    """Where all the studies of a command stand."""
+
+    done: int  # epochs; those of a slot that has ended count as done
+    total: int  # epochs
+    left: int  # slots that have not ended
+    slots: int
+    best: float  # mIoU, 0 where there is none
+    running: tuple[tuple[TrialRecord, int], ...]  # and the epochs it is given
+
+    @classmethod
+    def of(cls, studies: Sequence[StudyRecord]) -> Standing:
+        done = total = left = number = 0
+        best, running = 0.0, []
+        for study in studies:
+            epochs = int(study.protocol.get("search", {}).get("epochs", 1))
+            for trial in study.trials:
+                unfinished = trial.state in ("waiting", "running")
+                number, left, total = number + 1, left + unfinished, total + epochs
+                done += len(trial.epochs) if unfinished else epochs
+                best = max([best, *(epoch.miou for epoch in trial.epochs)])
+            running += [(trial, epochs) for trial in study.trials if trial.state == "running"]
+        return cls(done, total, left, number, best, tuple(running))
+
+
+def run(team: Team, studies: Sequence[optuna.Study]) -> None:
+    """Starts the team, or as many of it as there are slots, and returns when all have ended: no slot is left then.
+
+    One that is killed is started again, unless that happens three times without any progress of the search. One that
+    ends with an error is not. The first SIGINT or SIGTERM lets all end their epochs, the second stops them at once;
+    both then raise KeyboardInterrupt. Raises UserError at the end where a worker has failed.
+    """
+    first = _look(studies)
+    number = min(team.size, first.left)
+    if number < team.size:
+        terminal.say(f"only {number} of {team.size} workers are started: that is how many slots are left")
+    with terminal.board("search", first.total, first.done) as show, interrupts.graceful():
+        try:
+            for worker in range(number):
+                team.start(worker)
+            failed = _Watch(team, studies, show).until_all_have_ended()
+        except BaseException:
+            team.kill()
+            _mend(studies)
+            raise
+        if interrupts.requested():
+            raise interrupts.interrupt()
+    if failed:
+        left = _look(studies).left
+        raise UserError(
+            f"{len(failed)} of {number} workers ended with an error, which is shown above; "
+            + (f"{left} slots are left: mend it and type the same command again" if left else "the others did the rest")
+        )
+
+
+class _Watch:
+    """Over one team."""
+
+    def __init__(self, team: Team, studies: Sequence[optuna.Study], show: terminal.Show) -> None:
+        self._team, self._studies, self._show = team, studies, show
+        self._next_look = 0.0
+        self._deaths: dict[int, list[tuple[int, int]]] = {}  # of each worker: what was left, what was done
+
+    def until_all_have_ended(self) -> list[int]:
+        """The workers that failed."""
+        failed, told = [], False
+        while self._team.running:
+            if interrupts.requested() and not told:
+                told = True
+                self._team.stop()
+                terminal.say(f"waiting for {self._team.running} workers to end their epochs")
+            for worker, code in self._team.ended():
+                if interrupts.requested() or code == 0:
+                    continue
+                if code > 0 or not self._start_again(worker, -code):
+                    failed.append(worker)
+            if time.monotonic() > self._next_look:
+                self._look()
+            time.sleep(_SECONDS_BETWEEN_SIGNS)
+        self._look()
+        return failed
+
+    def _start_again(self, worker: int, number: int) -> bool:
+        """False where that would be in vain."""
+        _mend(self._studies)
+        standing = _look(self._studies)
+        what = f"worker {worker} was killed by {_signal(number)}"
+        if not standing.left:
+            return True
+        now = (standing.left, standing.done)
+        deaths = [one for one in self._deaths.get(worker, []) if one == now] + [now]
+        self._deaths[worker] = deaths
+        if len(deaths) >= _DEATHS_WITHOUT_PROGRESS:
+            terminal.warn(f"{what}, {len(deaths)} times without any progress; it is not started again")
+            return False
+        terminal.warn(f"{what}; it is started again")
+        self._team.start(worker)
+        return True
+
+    def _look(self) -> None:
+        started = time.monotonic()
+        standing = _look(self._studies)
+        rows = sorted(self._row(trial, epochs) for trial, epochs in standing.running)
+        text = f"{standing.slots - standing.left}/{standing.slots} trials, best {standing.best:.3f}"
+        self._show(standing.done, text, rows)
+        now = time.monotonic()
+        self._next_look = now + max(_SECONDS_BETWEEN_LOOKS, 10 * (now - started))  # a large ledger is read less often
+
+    def _row(self, trial: TrialRecord, epochs: int) -> terminal.Row:
+        name = "baseline" if trial.baseline else f"trial {trial.slot}"
+        score = f": mIoU {trial.epochs[-1].miou:.3f}" if trial.epochs else ""
+        return terminal.Row(self._team.name(trial.owner), len(trial.epochs), epochs, f"{trial.study} {name}{score}")
+
+
+def _look(chosen: Iterable[optuna.Study]) -> Standing:
+    return Standing.of([studies.record(database.ledger_of(study), study.study_name) for study in chosen])
+
+
+def _mend(studies: Iterable[optuna.Study]) -> None:
+    for study in studies:
+        for line in queue.mend(study):
+            terminal.say(f"{study.study_name}, {line}")
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

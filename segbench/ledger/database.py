@@ -1,0 +1,287 @@
+"""The studies' database: SQLite for the workers of one host, PostgreSQL for those of several."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models  # the tables: a claim must be one transaction, which no public method offers
+from optuna.trial import TrialState
+from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, inspect, make_url, text, update
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+
+from segbench.core import paths, urls
+from segbench.core.errors import UserError
+from segbench.runtime import terminal
+
+HEARTBEAT_SECONDS = 60
+GRACE_SECONDS = 180  # without a heartbeat for so long, a trial's process counts as dead
+
+_SECONDS_TO_WAIT_FOR_A_LOCK = 60
+_SECONDS_TO_WAIT_FOR_A_SERVER = 60
+_SECONDS_TO_CONNECT = 10
+_SECONDS_BETWEEN_TRIES = 1
+_ADVISORY_LOCK = 0x5E6BE4C4  # "segbench": any constant that other programs on the database do not use
+_MARKS = {"studies", "version_info"}  # tables that every Optuna database has
+
+
+class Lost(UserError):
+    """The database cannot be reached any more."""
+
+
+class Ledger(RDBStorage):
+    """Optuna's storage for many workers: it claims a trial and names its owner in one transaction, has a lock that all
+    processes share, and waits out a lost connection."""
+
+    lock_file: Path | None = None  # for SQLite
+    patience_seconds = 0.0  # how long a lost connection is waited for; nothing while the database is being opened
+
+    def claim(self, trial_id: int, owner: str) -> bool:
+        """Turns a waiting trial into one that `owner` runs. False where another process was first."""
+        return bool(self._patiently(lambda: self._claim(trial_id, owner)))
+
+    def _claim(self, trial_id: int, owner: str) -> bool:
+        trial, attribute, heartbeat = models.TrialModel, models.TrialUserAttributeModel, models.TrialHeartbeatModel
+        with self.engine.begin() as connection:
+            claimed = connection.execute(
+                update(trial)
+                .where(trial.trial_id == trial_id, trial.state == TrialState.WAITING)
+                .values(state=TrialState.RUNNING, datetime_start=datetime.now())
+            )
+            if claimed.rowcount != 1:
+                return False
+            connection.execute(delete(attribute).where(attribute.trial_id == trial_id, attribute.key == "owner"))
+            connection.execute(insert(attribute).values(trial_id=trial_id, key="owner", value_json=json.dumps(owner)))
+            connection.execute(delete(heartbeat).where(heartbeat.trial_id == trial_id))
+            connection.execute(insert(heartbeat).values(trial_id=trial_id))
+        return True
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process at a time is inside; a dead one is no longer."""
+        if self.lock_file:
+            with FileLock(self.lock_file):
+                yield
+            return
+        connection = self._patiently(lambda: _advisory_lock(self.engine))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(SQLAlchemyError):  # a lock whose connection is gone is gone too
+                connection.close()
+
+    def silent(self, study_id: int) -> dict[int, float]:
+        """The running trials without a heartbeat for GRACE_SECONDS by the database's clock, and for how many seconds
+        this process has seen them so by its own, which nobody can set."""
+        now = time.monotonic()
+        known = self._silent_since.get(study_id, {})
+        since = {trial_id: known.get(trial_id, now) for trial_id in self._get_stale_trial_ids(study_id)}
+        self._silent_since[study_id] = since
+        return {trial_id: now - first for trial_id, first in since.items()}
+
+    @functools.cached_property
+    def _silent_since(self) -> dict[int, dict[int, float]]:
+        return {}
+
+    def _patiently(self, work: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + self.patience_seconds
+        while True:
+            try:
+                return work()
+            except (StorageInternalError, SQLAlchemyError) as error:
+                if not self.patience_seconds or not _is_outage(error):
+                    raise
+                if time.monotonic() > deadline:
+                    url = make_url(self.url)
+                    raise Lost(
+                        f"{urls.shown(url)} could not be used for {self.patience_seconds:.0f} s "
+                        f"({urls.reason(error, url)}). Once it can be, type the same command again to go on"
+                    ) from None
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+def _patient(name: str) -> Callable[..., Any]:
+    method = getattr(RDBStorage, name)
+
+    @functools.wraps(method)
+    def patient(self: Ledger, *arguments: Any, **options: Any) -> Any:
+        return self._patiently(lambda: method(self, *arguments, **options))
+
+    return patient
+
+
+for _name in (
+    *("create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr", "get_study_id_from_name"),
+    *("get_study_name_from_id", "get_study_directions", "get_study_user_attrs", "get_study_system_attrs"),
+    *("get_all_studies", "_create_new_trial", "_set_trial_param", "set_trial_state_values", "get_trial", "_get_trials"),
+    *("set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr", "_get_stale_trial_ids"),
+):
+    setattr(Ledger, _name, _patient(_name))
+
+
+def connect(where: str | Path) -> Ledger:
+    """Opens the database at a path or URL, making its tables on first use.
+
+    Raises UserError where it cannot be used; a URL's password is never shown.
+    """
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the commands say what happens themselves
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    url = urls.read(where)
+    try:
+        ledger = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{urls.shown(url)} needs a driver, {error.name}: pip install 'segbench[postgres]'") from None
+    except (SQLAlchemyError, StorageInternalError, OSError) as error:
+        raise UserError(_unusable(url, urls.reason(error, url))) from None
+    except RuntimeError as error:  # Optuna's word for a schema it does not know
+        raise UserError(f"{urls.shown(url)} was made by another version of Optuna: {error} Or {_advice(url)}") from None
+    ledger.patience_seconds = _SECONDS_TO_WAIT_FOR_A_SERVER
+    return ledger
+
+
+def ledger_of(study: optuna.Study) -> Ledger:
+    """The database a study lies in."""
+    ledger = getattr(study._storage, "_backend", None)  # Optuna wraps it in a cache
+    assert isinstance(ledger, Ledger)
+    return ledger
+
+
+def is_there(where: str | Path) -> bool:
+    """False where the SQLite file at a path or URL has not been made. Raises UserError for what is neither."""
+    url = urls.read(where)
+    return url.get_backend_name() != "sqlite" or Path(str(url.database)).is_file()
+
+
+@functools.cache
+def warn_of_network(folder: Path, advice: str) -> None:
+    """Says so, once, where `folder` lies on a network file system, whose locks SQLite cannot rely on."""
+    kind = _file_system(folder)
+    if _NETWORK.fullmatch(kind):
+        terminal.warn(f"{folder} lies on a network file system ({kind}), where SQLite can lose data; {advice}")
+
+
+def _sqlite(url: URL) -> Ledger:
+    database = Path(str(url.database))
+    if not database.parent.is_dir():
+        raise UserError(f"{database} cannot be made: there is no folder {database.parent}; make it, or mend --study-db")
+    warn_of_network(database.parent, "keep the studies in PostgreSQL with --study-db, or move SEGBENCH_STORAGE")
+    lock = database.with_suffix(".lock")
+    with FileLock(lock):  # two first uses at once would make the tables twice
+        engine = create_engine(url)
+        _require_ours(engine, url)
+        engine.dispose()
+        ledger = _ledger(url, {"connect_args": {"timeout": _SECONDS_TO_WAIT_FOR_A_LOCK}})
+        _make_transactions_atomic(ledger.engine)
+        with ledger.engine.begin():
+            pass  # takes the write lock: a read-only database is better known now
+    ledger.lock_file = lock
+    return ledger
+
+
+def _make_transactions_atomic(engine: Engine) -> None:
+    """SQLite as several processes need it. Stock, two of them can claim the same queued trial: a transaction there
+    takes the write lock only at its first write, after both have read "waiting"."""
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # sqlite3 must not begin transactions of its own
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before these rules
+
+
+def _postgresql(url: URL) -> Ledger:
+    arguments = {"connect_timeout": _SECONDS_TO_CONNECT} if url.drivername == "postgresql+psycopg" else {}
+    options = {"pool_pre_ping": True, "connect_args": arguments}
+    engine = create_engine(url, **options)
+    try:
+        with contextlib.closing(_advisory_lock(engine)):  # two first uses at once would make the tables twice
+            _require_ours(engine, url)
+            return _ledger(url, options)
+    finally:
+        engine.dispose()
+
+
+def _advisory_lock(engine: Engine) -> Connection:
+    """A connection that holds the lock until it is closed."""
+    connection = engine.connect()
+    try:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_ours(engine: Engine, url: URL) -> None:
+    """Raises UserError for the database of another program, before our tables are put into it."""
+    there = set(inspect(engine).get_table_names())
+    foreign = sorted(there - set(models.BaseModel.metadata.tables) - {"alembic_version"})
+    if foreign and not there >= _MARKS:
+        some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
+        raise UserError(_unusable(url, f"it holds tables of another program: {some}"))
+
+
+def _ledger(url: URL, options: dict[str, Any]) -> Ledger:
+    template = re.sub(r"([{}])", r"\1\1", url.render_as_string(hide_password=False))  # Optuna fills in {…}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return Ledger(template, options, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS)
+
+
+def _unusable(url: URL, reason: str) -> str:
+    return f"{urls.shown(url)} cannot be used as an Optuna database ({reason}); {_advice(url)}"
+
+
+def _advice(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return "move it away, or set SEGBENCH_STORAGE to another folder"
+    return f"mend --study-db or {paths.STUDY_DB_VARIABLE}: it needs a running server and a database of its own there"
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    while error:
+        if isinstance(error, (OperationalError, InterfaceError)):
+            return True
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        error = error.__cause__
+    return False
+
+
+_NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\w*|lustre|gpfs|beegfs|ceph|glusterfs|afs|panfs|wekafs|orangefs|davfs|"
+    r"fuse\.(sshfs|ceph|glusterfs|s3fs|rclone|gcsfuse|smbnetfs|nfs.*)"
+)
+
+
+def _file_system(folder: Path) -> str:
+    """Its type, such as "ext4" or "nfs4"; "" where unknown."""
+    import psutil
+
+    path = folder.resolve()
+    above = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
+    return max(above, key=lambda p: len(p.mountpoint)).fstype if above else ""

@@ -1,0 +1,143 @@
+"""Promoted models in MLflow: their pictures, card and weights beside their run, and the registry's champion.
+
+Each study has a registered model of its name. Its versions are its promotions; the alias `champion` is the seed with
+the highest mIoU among those of the newest promotion.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from segbench.core import paths
+from segbench.core.errors import UserError
+from segbench.core.records import EpochRecord, ModelCard
+from segbench.ledger import curves
+from segbench.runtime import terminal
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+_MASKS = 4
+_PACKAGE = Path(__file__).parent.parent
+_NEEDED = ("mlflow", "torch", "torchvision", "transformers", "numpy", "pillow", "safetensors", "scipy", "filelock")
+
+
+def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequence[EpochRecord]) -> None:
+    """Logs what `folder` holds of a promoted model (card.json, best.safetensors, masks/) to its run and registers it.
+
+    Done again after a kill, it replaces what it had logged and registers nothing twice. An MLflow that refuses is
+    warned of: the model itself is on disk. Raises UserError where the disk is full.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlpackage = folder / "mlflow"
+    try:
+        curves.draw(records).save(folder / "learning-curve.png")
+        _save(mlpackage, folder)
+        mlflow.log_artifact(card.run_id, str(folder / "learning-curve.png"))
+        mlflow.log_artifact(card.run_id, str(folder / "card.json"))
+        for mask in sorted((folder / "masks").rglob("*.png"))[:_MASKS]:
+            mlflow.log_artifact(card.run_id, str(mask), "masks")
+        mlflow.log_artifacts(card.run_id, str(mlpackage), "model")
+        mlflow.set_tag(card.run_id, "mlflow.note.content", _note(card))
+        with FileLock(paths.models_folder(card.study) / "registry.lock"):
+            _register(mlflow, card)
+    except OSError as error:
+        raise UserError(
+            f"the model of '{card.study}' could not be logged to MLflow ({error}); mend that (is a disk full?) and "
+            "type the same command again: nothing is trained twice"
+        ) from error
+    except MlflowException as error:
+        reason = str(error).strip().splitlines()[0]
+        terminal.warn(f"MLflow does not take the model of '{card.study}' ({reason}); it lies in storage/models only")
+    finally:
+        shutil.rmtree(mlpackage, ignore_errors=True)
+
+
+def name(study: str) -> str:
+    """The registered model of a study: MLflow takes neither / nor : in it."""
+    return study.replace("/", "-").replace(":", "-")
+
+
+def delete(mlflow: MlflowClient, study: str) -> None:
+    """Deletes the study's registered model, if it has one."""
+    if mlflow.search_registered_models(f"name = '{name(study)}'", max_results=1):
+        mlflow.delete_registered_model(name(study))
+
+
+def _save(mlpackage: Path, folder: Path) -> None:
+    """As a folder that MLflow can load anywhere: our code goes with it, and no pickle."""
+    import numpy as np
+    from mlflow import pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    byte = np.dtype(np.uint8)
+    photographs, maps = TensorSpec(byte, (-1, -1, -1, 3)), TensorSpec(byte, (-1, -1, -1))
+    shutil.rmtree(mlpackage, ignore_errors=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it advises an input example, which would be run
+        pyfunc.save_model(
+            str(mlpackage),
+            python_model=str(_PACKAGE / "experiment" / "served.py"),
+            artifacts={"card": str(folder / "card.json"), "weights": str(folder / "best.safetensors")},
+            code_paths=[str(_PACKAGE)],
+            signature=ModelSignature(Schema([photographs]), Schema([maps])),
+            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in _NEEDED],
+            model_config={"device": "auto"},
+        )
+
+
+def _register(mlflow: MlflowClient, card: ModelCard) -> None:
+    own = name(card.study)
+    if not mlflow.search_registered_models(f"name = '{own}'", max_results=1):
+        mlflow.create_registered_model(own, {"protocol": card.protocol, "architecture": card.architecture})
+    versions = _versions(mlflow, own)
+    if not any(one.run_id == card.run_id for one in versions):
+        source = f"{mlflow.get_run(card.run_id).info.artifact_uri}/model"
+        tags = {"promotion": _promotion(card), "seed": str(card.seed), "miou": repr(card.best.miou)}
+        versions.append(mlflow.create_model_version(own, source, card.run_id, tags, description=_note(card)))
+    newest = {  # of each seed
+        one.tags["seed"]: one
+        for one in sorted(versions, key=lambda one: int(one.version))
+        if one.tags.get("promotion") == _promotion(card)
+    }
+    best = max(newest.values(), key=lambda one: float(one.tags["miou"]))
+    mlflow.set_registered_model_alias(own, CHAMPION, str(best.version))
+
+
+def _versions(mlflow: MlflowClient, own: str) -> list[ModelVersion]:
+    page = mlflow.search_model_versions(f"name = '{own}'")
+    found = list(page)
+    while page.token:
+        page = mlflow.search_model_versions(f"name = '{own}'", page_token=page.token)
+        found += page
+    return found
+
+
+def _promotion(card: ModelCard) -> str:
+    """What the seeds of one promotion have in common."""
+    parts = (card.fingerprint, card.data_fingerprint, card.slot, card.epochs, card.train_images, card.val_images)
+    return "-".join(map(str, parts))
+
+
+def _note(card: ModelCard) -> str:
+    """Markdown, for MLflow's page of the run."""
+    drawn = "**Trained on drawn streets: no number here is a Cityscapes result.**\n\n" if card.drawn else ""
+    height, width = card.size
+    return (
+        f"{drawn}{card.title}, {card.protocol_title}: slot {card.slot} of study `{card.study}`, seed {card.seed}, "
+        f"{card.epochs} epochs on {card.train_images} images at {height}x{width}. Best epoch {card.best.epoch}: mIoU "
+        f"{card.best.miou:.4f}, official {card.best.miou_official:.4f}, on {card.val_images} images.\n\n"
+        f"```python\nmodel = mlflow.pyfunc.load_model('models:/{name(card.study)}@{CHAMPION}')\n"
+        "categories = model.predict(images)  # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8\n```\n"
+    )

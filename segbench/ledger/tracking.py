@@ -1,0 +1,107 @@
+"""MLflow's database: made once, opened safely, and waited for while it cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from filelock import FileLock
+
+from segbench.core import paths
+from segbench.core.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SECONDS_TO_WAIT_FOR_A_LOCK = 60
+_SECONDS_TO_WAIT = 60  # for a database that is locked, or whose disk is full
+_SECONDS_BETWEEN_TRIES = 1
+OUTAGE = "TEMPORARILY_UNAVAILABLE"  # MLflow's word for what its database refuses
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
+
+
+def client() -> MlflowClient:
+    """A client of the server or database that MLFLOW_TRACKING_URI names, else of `storage/mlflow.db`.
+
+    Raises UserError where the database cannot be used.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: else it writes to the home folder
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the commands show progress themselves
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a server's address, once a trial
+    import mlflow
+
+    from segbench.ledger import database
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log as an error, they raise too
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return mlflow.MlflowClient(given)
+    file = paths.tracking_database()
+    database.warn_of_network(file.parent, "name a server with MLFLOW_TRACKING_URI, or move SEGBENCH_STORAGE")
+    try:
+        # Two first uses at once corrupt the database for good.
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                _make(mlflow, file)
+            made = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
+            made.search_experiments(max_results=1)
+            with contextlib.closing(sqlite3.connect(file, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # the file keeps it; MLflow itself waits for locks
+        return made
+    except Exception as error:  # SQLAlchemy's, Alembic's and MLflow's errors share no narrower class
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        advice = "move it away, or set SEGBENCH_STORAGE to another folder"
+        raise UserError(f"{file} cannot be used as an MLflow database ({reason}); {advice}") from error
+
+
+def is_there() -> bool:
+    """Whether MLflow's database is there: `client` would make an empty one."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or paths.tracking_database().is_file()
+
+
+def patient(work: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    """Does the work again while MLflow's database cannot be used. It must bear being done twice."""
+
+    @functools.wraps(work)
+    def patient(*arguments: _Given.args, **options: _Given.kwargs) -> _Made:
+        from mlflow.exceptions import MlflowException
+
+        deadline = time.monotonic() + _SECONDS_TO_WAIT
+        while True:
+            try:
+                return work(*arguments, **options)
+            except MlflowException as error:
+                if error.error_code != OUTAGE:
+                    raise
+                if time.monotonic() > deadline:
+                    reason = next(iter(str(error).strip().splitlines()), "")
+                    raise UserError(
+                        f"MLflow's database{_its_place()} could not be used for {_SECONDS_TO_WAIT:.0f} s ({reason}). "
+                        "Once it can be, type the same command again to go on"
+                    ) from None
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+
+    return patient
+
+
+def _its_place() -> str:
+    return "" if os.environ.get("MLFLOW_TRACKING_URI") else f" {paths.tracking_database()}"
+
+
+def _make(mlflow: ModuleType, file: Path) -> None:
+    """MLflow makes its tables in many steps, and cannot go on where it was killed between two: so elsewhere first."""
+    partial = file.with_suffix(".partial")
+    for leftover in file.parent.glob(f"{partial.name}*"):
+        leftover.unlink()
+    mlflow.MlflowClient(f"sqlite:///{partial.resolve()}").search_experiments(max_results=1)
+    os.replace(partial, file)

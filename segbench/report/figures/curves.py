@@ -1,0 +1,56 @@
+"""Curves over the epochs of the full trainings: rows in, plotly out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from segbench.core.records import EpochRecord
+from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol
+from segbench.report.numbers.comparison import Side
+from segbench.report.text.i18n import text
+
+HEIGHT = 260  # pixels
+
+
+def curves(
+    sides: Sequence[Side],
+    value: Callable[[EpochRecord], float],
+    baselines: Sequence[float | None] = (),
+) -> go.Figure:
+    """One line per side and seed over the epochs. `baselines`: horizontal dashed lines, equal ones once."""
+    traces: list[Any] = []
+    for side in sides:
+        for model in side.models:
+            name = (
+                side.title if len(side.models) == 1 else f"{side.title}, {text('figures.seed', seed=model.card.seed)}"
+            )
+            traces.append(
+                go.Scatter(
+                    x=[e.epoch for e in model.epochs],
+                    y=[finite(value(e)) for e in model.epochs],
+                    name=safe(name),
+                    line=line(side.index),
+                    marker={"symbol": symbol(side.index), "size": 7, "color": colour(side.index)},
+                    mode="lines+markers",
+                    hovertemplate="%{y:.4f}",
+                )
+            )
+    last = max((e.epoch for side in sides for m in side.models for e in m.epochs), default=1)
+    for base in dict.fromkeys(round(b, 6) for b in baselines if b is not None and not math.isnan(b)):
+        traces.append(
+            go.Scatter(
+                x=[1, last],
+                y=[base, base],
+                mode="lines",
+                name=text("figures.majority"),
+                line={"color": GREY, "dash": "dash", "width": 1.5},
+                hovertemplate="%{y:.4f}",
+            )
+        )
+    x = {"title": text("figures.epoch"), "range": [0.7, last + 0.3], "tick0": 1, "dtick": max(1, round(last / 10))}
+    y = {"rangemode": "tozero"}
+    return figure(traces, HEIGHT, xaxis=x, yaxis=y, hovermode="x", margin={"l": 48, "r": 12, "t": 12, "b": 44})

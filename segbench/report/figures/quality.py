@@ -1,0 +1,188 @@
+"""Differences, categories, confusions and borders: rows in, plotly out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from segbench.core.labels import CATEGORIES
+from segbench.report.figures.theme import GREY, SEQUENTIAL, colour, figure, finite, line, safe, symbol
+from segbench.report.numbers import pixels
+from segbench.report.numbers.comparison import Side
+from segbench.report.numbers.tables import ClassRow, Duel
+from segbench.report.text.i18n import points_range, signed, text
+from segbench.stats import Interval, trimap_errors
+
+CONFUSION = 400  # heights, in pixels
+_BORDERS, _BARS, _ROW = 300, 360, 26
+
+
+def forest(duel: Duel, reach: float) -> go.Figure:
+    """The paired differences of one duel, first minus second, in points: the scores, then the categories. `reach`: how
+    far the axis goes to either side, in points, so that several duels share it."""
+    scores = ((text("summary.miou"), duel.miou), (text("summary.miou_official"), duel.miou_official))
+    named = [*scores, (text("summary.pixel_accuracy"), duel.pixel_accuracy)]
+    named += [(name, delta) for name, delta in zip(CATEGORIES, duel.iou, strict=True) if finite(delta.estimate)]
+    traces = [_difference(duel, name, delta, y) for y, (name, delta) in enumerate(named)]
+    x = {
+        "title": text("figures.difference"),
+        "range": [-reach, reach],
+        "nticks": 7,
+        "tickangle": 0,
+    }
+    ticks = [f"<b>{name}</b>" if y < 1 else name for y, (name, _) in enumerate(named)]
+    y_axis = {
+        "tickvals": list(range(len(named))),
+        "ticktext": ticks,
+        "range": [len(named) - 0.5, -0.7],
+        "showgrid": False,
+        "ticksuffix": " ",
+    }
+    made = figure(traces, _ROW * len(named) + 70, xaxis=x, yaxis=y_axis, margin={"l": 12, "r": 12, "t": 8, "b": 44})
+    made.update_xaxes(zeroline=True, zerolinewidth=1.5, zerolinecolor=GREY)
+    made.add_shape(type="line", x0=0, x1=1, xref="paper", y0=2.5, y1=2.5, line={"color": GREY, "width": 0.5})
+    return made
+
+
+def reach(duels: Sequence[Duel]) -> float:
+    """A common half-width for the axes of several forests, in points."""
+    ends = [v for d in duels for one in (d.miou, d.miou_official, d.pixel_accuracy, *d.iou) for v in one if v == v]
+    return max((abs(v) for v in ends), default=0.01) * 108
+
+
+def borders(found: pixels.Borders, sides: Sequence[Side]) -> go.Figure:
+    """The share of wrong pixels in bands of distance from a border."""
+    edges = pixels.EDGES
+    names = [_band(low, high) for low, high in zip((0, *edges), (*edges, None), strict=True)]
+    traces = []
+    for side in sides:
+        counts = found.counts[side.name]
+        shares = [wrong / every if every else None for wrong, every in counts.tolist()]
+        near = [finite(float(v)) for v in trimap_errors(counts)]
+        traces.append(
+            go.Scatter(
+                x=names,
+                y=shares,
+                customdata=near,
+                name=safe(side.title),
+                mode="lines+markers",
+                line=line(side.index),
+                marker={"symbol": symbol(side.index), "size": 8, "color": colour(side.index)},
+                hovertemplate="%{y:.1%}",
+            )
+        )
+    x = {"title": text("figures.distance"), "type": "category"}
+    y = {"title": text("figures.error_rate"), "tickformat": ".0%", "rangemode": "tozero"}
+    return figure(traces, _BORDERS, xaxis=x, yaxis=y, hovermode="x", margin={"l": 56, "r": 12, "t": 12, "b": 44})
+
+
+def class_bars(
+    found: Sequence[tuple[Side, Sequence[ClassRow]]], ceiling: Mapping[str, float | None] | None = None
+) -> go.Figure:
+    """IoU per category, grouped by architecture, with intervals; `ceiling`: category to the label ceiling."""
+    traces: list[Any] = []
+    marks: list[Any] = []
+    for side, rows in found:
+        values = [finite(row.iou.estimate) for row in rows]
+        ends = [(row.iou.high - row.iou.estimate, row.iou.estimate - row.iou.low) for row in rows]
+        traces.append(
+            go.Bar(
+                x=[row.category for row in rows],
+                y=values,
+                name=safe(side.title),
+                marker={"color": colour(side.index)},
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [max(finite(up) or 0.0, 0.0) for up, _ in ends],
+                    "arrayminus": [max(finite(down) or 0.0, 0.0) for _, down in ends],
+                    "thickness": 1.2,
+                    "width": 3,
+                },
+                hovertemplate="%{x}: %{y:.3f}",
+            )
+        )
+    if ceiling:
+        known = {name: value for name, value in ceiling.items() if value is not None}
+        traces.append(
+            go.Scatter(
+                x=list(known),
+                y=list(known.values()),
+                mode="markers",
+                marker={"size": 1, "color": GREY},
+                name=text("figures.ceiling"),
+                hovertemplate="%{y:.3f}",
+            )
+        )
+        stroke = {"color": GREY, "width": 2}
+        marks = [
+            {"type": "line", "x0": i - 0.36, "x1": i + 0.36, "y0": known[name], "y1": known[name], "line": stroke}
+            for i, name in enumerate(CATEGORIES)
+            if name in known
+        ]
+    y = {"range": [0, 1], "title": "IoU"}
+    return figure(
+        traces,
+        _BARS,
+        barmode="group",
+        bargap=0.3,
+        yaxis=y,
+        xaxis={"showgrid": False},
+        shapes=marks,
+        hovermode="x",
+        margin={"l": 48, "r": 12, "t": 12, "b": 48},
+    )
+
+
+def confusion(shares: Any) -> go.Figure:
+    """(8, 8) shares of each true category (row) by prediction (column)."""
+    values = [[finite(v) for v in row] for row in shares.tolist()]
+    trace = go.Heatmap(
+        z=values,
+        x=list(CATEGORIES),
+        y=list(CATEGORIES),
+        zmin=0,
+        zmax=1,
+        xgap=1,
+        ygap=1,
+        showscale=False,
+        text=[["" if v is None else f"{v * 100:.0f}" for v in row] for row in values],
+        texttemplate="%{text}",
+        hovertemplate=text("figures.confusion_hover"),
+        **SEQUENTIAL,
+    )
+    x = {"title": {"text": text("figures.predicted"), "standoff": 10}, "tickangle": -45, "showgrid": False}
+    y = {"title": {"text": text("figures.truth"), "standoff": 12}, "autorange": "reversed", "showgrid": False}
+    return figure([trace], CONFUSION, xaxis=x, yaxis=y, margin={"l": 56, "r": 8, "t": 8, "b": 56})
+
+
+def _difference(duel: Duel, name: str, delta: Interval, y: int) -> Any:
+    """One row: grey where its interval includes zero, else in the colour of the one that is ahead."""
+    ahead = (duel.first if delta.estimate > 0 else duel.second).side.index
+    tint = colour(ahead) if delta.excludes_zero else GREY
+    return go.Scatter(
+        x=[delta.estimate * 100],
+        y=[y],
+        mode="markers",
+        name=name,
+        marker={"symbol": symbol(ahead), "size": 11 if y < 1 else 9, "color": tint},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [(finite(delta.high - delta.estimate) or 0.0) * 100],
+            "arrayminus": [(finite(delta.estimate - delta.low) or 0.0) * 100],
+            "color": tint,
+            "thickness": 2.5 if y < 1 else 1.6,
+            "width": 4,
+        },
+        text=[f"{name}: {signed(delta.estimate)} ({points_range(delta)}) {text('words.points')}"],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _band(low: int, high: int | None) -> str:
+    if high is None:
+        return f"≥ {low}"
+    return str(low) if high == low + 1 else f"{low}–{high - 1}"

@@ -1,0 +1,166 @@
+"""Which validation images the page shows, chosen by rule, and their pictures as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+
+from segbench.data import packing, pictures
+from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
+from segbench.report.numbers import pixels, tables
+from segbench.report.numbers.comparison import Ledgers, Side
+
+COUNTS = {"gap": 5, "worst": 4, "best": 4, "median": 2}  # scenes per rule, in the order they are shown
+_QUALITY = 82  # of WebP
+_LARGEST = (512, 1024)  # (height, width) of a picture on the page
+_BUDGET = 5_000_000  # bytes of pictures: plotly and the rest of the page leave room for so many
+_PALE = 0.45  # how much of the photograph is left under an error map
+
+Pixels = NDArray[np.uint8]
+
+
+class Chosen(NamedTuple):
+    """A scene and why it is shown: "best", "median", "worst" or "gap"."""
+
+    rule: str
+    name: str
+    scores: dict[str, float]  # architecture's name to mIoU of this image alone
+
+
+class Pictured(NamedTuple):
+    """A chosen scene with its pictures, as data URIs."""
+
+    chosen: Chosen
+    image: str
+    truth: str
+    masks: dict[str, str]  # by architecture's name; none where its file is gone, as in `errors`
+    errors: dict[str, str]
+    disagreement: str  # between the first two architectures; "" where there are not two masks
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """`missing` names the text, under [scenes], that says why there are none: "", "confusions" or "cache"."""
+
+    shown: tuple[Pictured, ...]
+    size: tuple[int, int] = (0, 0)  # (height, width) of the pictures
+    missing: str = ""
+
+
+def scenes(ledgers: Ledgers, val: packing.Split | None) -> Scenes:
+    """The chosen scenes as pictures, from the packed dataset and the promoted models' masks, as many as the page may
+    hold: at least one per rule."""
+    sides = [side for side in ledgers.promoted if tables.image_miou(side)]
+    chosen = choose({side.name: tables.image_miou(side) for side in sides}, COUNTS)
+    if not chosen:
+        return Scenes((), missing="confusions")
+    index = {name: i for i, name in enumerate(val.names)} if val else {}
+    if val is None or any(one.name not in index for one in chosen):
+        return Scenes((), missing="cache")
+    size = _fitting(val.labels[0].shape)
+    drawn: dict[str, Pictured] = {}
+    spent = 0
+    firsts = {next(one.name for one in chosen if one.rule == rule) for rule in {one.rule for one in chosen}}
+    for one in sorted(chosen, key=lambda one: one.name not in firsts):  # these come in whatever they weigh
+        made = _pictured(one, sides, val.images[index[one.name]], pixels.CATEGORY[val.labels[index[one.name]]], size)
+        weight = sum(map(len, (made.image, made.truth, made.disagreement, *made.masks.values(), *made.errors.values())))
+        if one.name in firsts or spent + weight <= _BUDGET:
+            drawn[one.name] = made
+            spent += weight
+    return Scenes(tuple(drawn[one.name] for one in chosen if one.name in drawn), size)
+
+
+def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int]) -> list[Chosen]:
+    """From architecture → scene → mIoU: the scenes with the best, the median and the worst mean over architectures,
+    and those on which two architectures differ most, as many of each as `counts` says and in its order.
+
+    No scene is shown twice: the next in line steps in. Rules take turns, so that each gets its first. Ties go by name.
+    """
+    if not scores:
+        return []
+    common = sorted(set.intersection(*(set(one) for one in scores.values())))
+    table = np.array([[one[name] for name in common] for one in scores.values()]).reshape(len(scores), len(common))
+    order = sorted(range(len(common)), key=lambda i: (-table[:, i].mean(), common[i]))
+    middle = sorted(order, key=lambda i: abs(order.index(i) - (len(order) - 1) // 2))
+    lines = {"best": order, "median": middle, "worst": order[::-1]}
+    if len(scores) > 1:
+        lines["gap"] = sorted(order, key=lambda i: (-np.ptp(table[:, i]), common[i]))
+    taken: dict[int, str] = {}
+    for turn in range(max(counts.values())):
+        for rule in ("best", "median", "worst", "gap"):
+            free = next((i for i in lines.get(rule, ()) if i not in taken), None)
+            if free is not None and turn < counts.get(rule, 0):
+                taken[free] = rule
+    found = [Chosen(rule, common[i], {n: float(s[common[i]]) for n, s in scores.items()}) for i, rule in taken.items()]
+    return sorted(found, key=lambda one: list(counts).index(one.rule))
+
+
+def _pictured(one: Chosen, sides: Sequence[Side], image: Pixels, truth: Pixels, size: tuple[int, int]) -> Pictured:
+    read = [(side, pixels.mask(side, one.name)) for side in sides]
+    predicted = [(side, mask) for side, mask in read if mask is not None and mask.shape == truth.shape]
+    pale = _pale(_scaled(Image.fromarray(np.asarray(image)), size, smooth=True))
+    shown = _scaled(Image.fromarray(np.asarray(image)), size, smooth=True)
+    errors = {side.name: _webp(_painted(pale, [(mask != truth, WRONG)], size)) for side, mask in predicted}
+    disagreement = ""
+    if len(predicted) > 1:
+        (a, first), (b, second) = predicted[:2]
+        right, other = first == truth, second == truth
+        parts = [
+            (right & ~other, colour(a.index)),
+            (other & ~right, colour(b.index)),
+            (~right & ~other, BOTH_WRONG),
+        ]
+        disagreement = _webp(_painted(pale, parts, size))
+    masks = {side.name: _png(mask, size) for side, mask in predicted}
+    return Pictured(one, _webp(shown), _png(truth, size), masks, errors, disagreement)
+
+
+def _fitting(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width), scaled down where a picture would be too large for a page."""
+    height, width = shape
+    factor = min(1.0, _LARGEST[0] / height, _LARGEST[1] / width)
+    return max(round(height * factor), 1), max(round(width * factor), 1)
+
+
+def _scaled(picture: Image.Image, size: tuple[int, int], smooth: bool) -> Image.Image:
+    if picture.size == (size[1], size[0]):
+        return picture
+    return picture.resize((size[1], size[0]), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST)
+
+
+def _pale(picture: Image.Image) -> Pixels:
+    """(H, W, 3): the photograph as a light grey ghost of itself, for colours to stand out on."""
+    grey = np.asarray(picture.convert("L"), np.float64)
+    light = 255 - (255 - grey) * _PALE
+    return np.repeat(light.round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _painted(ground: Pixels, parts: Sequence[tuple[NDArray[np.bool_], str]], size: tuple[int, int]) -> Image.Image:
+    painted = ground.copy()
+    for where, tint in parts:
+        scaled = np.asarray(_scaled(Image.fromarray(where), size, smooth=False))
+        painted[scaled] = ImageColor.getrgb(tint)[:3]
+    return Image.fromarray(painted)
+
+
+def _webp(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    return _uri(buffer.getvalue(), "webp")
+
+
+def _png(categories: Pixels, size: tuple[int, int]) -> str:
+    buffer = io.BytesIO()
+    _scaled(pictures.mask(categories), size, smooth=False).save(buffer, "PNG", optimize=True)
+    return _uri(buffer.getvalue(), "png")
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,68 @@
+"""What every figure has in common. Colours that change between light and dark are left to page.js."""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import Any
+
+import plotly.graph_objects as go
+
+from segbench.report.text.i18n import separators
+
+# One per architecture, in the protocol's order; told apart by colour-blind readers and visible on white and near-black.
+COLOURS = ("#2b83ba", "#d95f02", "#1b9e77", "#7570b3", "#cc5490", "#8c7a2b")
+DASHES = ("solid", "solid", "dash", "dash", "dot", "dot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+GREY = "#8a8f98"
+WRONG = "#d7191c"  # in an error map
+BOTH_WRONG = "#3c3c44"  # where no architecture is right
+
+# The parts of an epoch, or of an inference: one hue each, so that no colour stands for an architecture.
+PART_COLOURS = ("#b8b0a2", "#6f9fb5", "#a9c7a0", "#c98d83", "#d9bf77", "#8d86a8", "#a3836b", "#cfcfcf")
+SEQUENTIAL = {"meta": {"scale": "sequential"}}  # page.js gives such a trace the theme's colours
+
+
+def colour(index: int) -> str:
+    """An architecture's colour."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def line(index: int, width: float = 2.5) -> dict[str, Any]:
+    """An architecture's line."""
+    return {"color": colour(index), "dash": DASHES[index % len(DASHES)], "width": width}
+
+
+def symbol(index: int) -> str:
+    """An architecture's marker."""
+    return SYMBOLS[index % len(SYMBOLS)]
+
+
+def safe(text: object) -> str:
+    """Text for plotly, which would read tags and entities in it."""
+    return html.escape(str(text), quote=False)
+
+
+def finite(value: float) -> float | None:
+    """What JSON can hold."""
+    return value if math.isfinite(value) else None
+
+
+def figure(traces: list[Any], height: int, **layout: Any) -> go.Figure:
+    """A figure that neither zooms nor pans: a page is scrolled with the finger that would do it."""
+    made = go.Figure(traces)
+    common = {
+        "template": "none",
+        "height": height,
+        "margin": {"l": 48, "r": 12, "t": 12, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "dragmode": False,
+        "showlegend": False,  # page.html writes legends, which wrap on a phone
+        "hoverlabel": {"align": "left"},
+        "separators": separators(),
+    }
+    made.update_layout({**common, **layout})
+    made.update_xaxes(fixedrange=True, automargin=True, zeroline=False)
+    made.update_yaxes(fixedrange=True, automargin=True, zeroline=False)
+    return made

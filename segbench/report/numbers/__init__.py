@@ -1,0 +1,1 @@
+"""What the ledger holds of one protocol, and every number of the comparison. Nothing here draws."""

@@ -1,0 +1,124 @@
+"""Whether the comparison was fair: each check compares the sides by what the ledgers recorded of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from segbench.core.records import ModelCard
+from segbench.ledger import studies
+from segbench.report.numbers import searches
+from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.text.i18n import MISSING, decimals, text
+
+_AGREEMENT = 1e-3  # between the score while training and the score of the saved weights, examined once more
+
+
+class Check(NamedTuple):
+    """One condition. `key` names its texts under [checks]."""
+
+    key: str
+    held: bool
+    found: tuple[tuple[str, str], ...]  # (architecture's title, what was found), for the reader to judge
+
+
+def checks(ledgers: Ledgers) -> list[Check]:
+    """All that apply: those between sides need two searched or two promoted ones."""
+    searched = [side for side in ledgers.sides if side.study]
+    made = []
+    if len(searched) > 1:
+        made += [
+            _alike("search_data", searched, lambda s: s.study.data_fingerprint),
+            _alike(
+                "search_images",
+                searched,
+                lambda s: f"{s.study.subset}, {text('checks.found_seed', seed=_asked(s)['seed'])}",
+            ),
+            _alike("search_budget", searched, _budget),
+            _alike(
+                "search_how",
+                searched,
+                lambda s: text("checks.found_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
+            ),
+            _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.found_none")),
+        ]
+    promoted = list(ledgers.promoted)
+    if len(promoted) > 1:
+        made += [
+            _alike("data", promoted, _cards(lambda c: c.data_fingerprint)),
+            _alike("images", promoted, lambda s: f"{_cards(_images)(s)}{_names(s)}"),
+            _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
+            _alike("epochs", promoted, _cards(lambda c: text("checks.found_epochs", epochs=c.epochs))),
+            _alike("seeds", promoted, _cards(lambda c: text("checks.found_seed", seed=c.seed))),
+            _alike("device", promoted, _cards(lambda c: c.device)),
+            _alike("weights", promoted, _cards(lambda c: c.weights.kind)),
+            _alike("versions", promoted, _cards(lambda c: _versions(c.versions))),
+        ]
+    if promoted:
+        made += [_best(promoted), _reproduced(promoted)]
+    return made
+
+
+def _alike(key: str, sides: Sequence[Side], what: Any) -> Check:
+    found = tuple((side.title, str(what(side))) for side in sides)
+    return Check(key, len({text for _, text in found}) == 1, found)
+
+
+def _asked(side: Side) -> Mapping[str, Any]:
+    assert side.study
+    search: Mapping[str, Any] = side.study.protocol["search"]
+    return search
+
+
+def _budget(side: Side) -> str:
+    assert side.study
+    used = searches.budget(side.study)
+    return text("checks.found_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
+
+
+def _cards(what: Any) -> Any:
+    """What all cards of a side say; all different answers where they disagree."""
+    return lambda side: "; ".join(dict.fromkeys(str(what(model.card)) for model in side.models))
+
+
+def _images(card: ModelCard) -> str:
+    return text("record.images_cell", train=card.train_images, val=card.val_images)
+
+
+def _names(side: Side) -> str:
+    """Tells sets of validation images apart that are of one size."""
+    lists = dict.fromkeys(hashlib.sha256("\n".join(m.names).encode()).hexdigest()[:6] for m in side.scored)
+    return f" ({text('checks.found_list', list=', '.join(lists))})" if lists else ""
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {versions.get(name, '?')}" for name in ("torch", "torchvision", "transformers"))
+
+
+def _best(sides: Sequence[Side]) -> Check:
+    """Whether what was promoted is what the search finds best now, under the same fingerprint: it may have gone on."""
+    found, held = [], True
+    for side in sides:
+        slots = ", ".join(str(slot) for slot in dict.fromkeys(model.card.slot for model in side.models))
+        best = studies.best(side.study) if side.study else None
+        same = side.study and all(m.card.fingerprint == side.study.fingerprint for m in side.models)
+        held &= bool(same and best and all(m.card.slot == best.slot for m in side.models))
+        found.append((side.title, text("checks.found_best", slots=slots, best=best.slot if best else MISSING)))
+    return Check("best", held, tuple(found))
+
+
+def _reproduced(sides: Sequence[Side]) -> Check:
+    """Whether the saved weights score what training recorded of them."""
+    from segbench.core import metrics
+
+    found, held = [], True
+    for side in sides:
+        gaps = [
+            abs(metrics.scores(m.confusions.sum(0)).miou - m.card.best.miou)
+            for m in side.scored
+            if m.confusions is not None
+        ]
+        held &= len(gaps) == len(side.models) and max(gaps) <= _AGREEMENT
+        found.append((side.title, decimals(max(gaps), 4) if gaps else MISSING))
+    return Check("reproduced", held, tuple(found))

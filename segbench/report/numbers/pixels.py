@@ -1,0 +1,148 @@
+"""What only pixels tell: errors by distance from a border, and the ceiling the labels' own size sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segbench import stats
+from segbench.core import metrics, paths
+from segbench.core.errors import UserError
+from segbench.core.labels import CATEGORY_OF_RAW
+from segbench.data import packing
+from segbench.data import scenes as found_scenes
+from segbench.report.numbers.comparison import Ledgers, Side
+
+EDGES = (1, 2, 3, 5, 9, 17)  # pixels; bands widen as errors get rare
+_MOST_PIXELS = 50_000_000  # of all images together; beyond, evenly spaced images stand for the rest
+CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)  # raw id to category
+
+
+class Borders(NamedTuple):
+    """`counts`: architecture's name to (len(EDGES) + 1, 2) wrong and all pixels by distance from a border."""
+
+    counts: Mapping[str, NDArray[np.int64]]
+    images: int
+
+    def near(self, edge: int) -> dict[str, float]:
+        """The share of wrong pixels nearer than EDGES[edge], per architecture."""
+        return {name: float(stats.trimap_errors(counts)[edge]) for name, counts in self.counts.items()}
+
+    def share(self, edge: int) -> float:
+        """The share of pixels that lie nearer than EDGES[edge]."""
+        counts = next(iter(self.counts.values()))
+        return float(counts[: edge + 1, 1].sum() / max(counts[:, 1].sum(), 1))
+
+
+class Ceiling(NamedTuple):
+    """The scores of labels scaled to the protocol's size and back, against the photographs' own."""
+
+    miou: float
+    iou: tuple[float | None, ...]  # per category
+    images: int
+    size: tuple[int, int]  # (height, width)
+
+
+def split(ledgers: Ledgers) -> packing.Split | None:
+    """The packed validation images the models were scored on; None where they are gone or are others now."""
+    if not ledgers.promoted:
+        return None
+    card = ledgers.promoted[0].models[0].card
+    folder = paths.cache() / card.cache
+    try:
+        train, val = packing.open_split(folder / "train"), packing.open_split(folder / "val")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    same = packing.Dataset(train, val, card.size, folder).fingerprint == card.data_fingerprint
+    return val if same else None
+
+
+def mask(side: Side, name: str) -> NDArray[np.uint8] | None:
+    """(H, W) categories that the side's first seed predicted; None where the file is gone or damaged."""
+    model = next(iter(side.scored or side.models))
+    try:
+        with Image.open(model.folder / "masks" / f"{name}.png") as file:
+            return np.asarray(file) if file.mode == "P" else None
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def borders(ledgers: Ledgers, val: packing.Split | None) -> Borders | None:
+    """None where the images, or a mask of one of them, are gone."""
+    if val is None:
+        return None
+    names = _some([name for name in ledgers.promoted[0].models[0].names if name in val.names], val.labels[0].size)
+    index = {name: i for i, name in enumerate(val.names)}
+    counts = {side.name: np.zeros((len(EDGES) + 1, 2), np.int64) for side in ledgers.promoted}
+    for name in names:
+        truth = CATEGORY[val.labels[index[name]]]
+        for side in ledgers.promoted:
+            predicted = mask(side, name)
+            if predicted is None or predicted.shape != truth.shape:
+                return None
+            counts[side.name] += stats.boundary_errors(truth, predicted, EDGES)
+    return Borders(counts, len(names)) if names else None
+
+
+def ceiling(ledgers: Ledgers, val: packing.Split | None) -> Ceiling | None:
+    """None where the labels at the photographs' size are not at hand, or are not those that were packed."""
+    if val is None:
+        return None
+    card = ledgers.promoted[0].models[0].card
+    for root in _roots(card.cache):
+        try:
+            pairs, _ = found_scenes.find(root, "val")
+        except UserError:
+            continue
+        files = {scene.name: scene.labels for scene in pairs}
+        if not set(val.names) <= set(files):
+            continue
+        with Image.open(files[val.names[0]]) as file:
+            names = _some(list(val.names), file.size[0] * file.size[1])
+        total = _measured(files, names, val, card.size)
+        if total is not None:
+            found = metrics.scores(total)
+            return Ceiling(found.miou, found.iou, len(names), card.size)
+    return None
+
+
+def _measured(
+    files: Mapping[str, Path], names: list[str], val: packing.Split, size: tuple[int, int]
+) -> NDArray[np.int64] | None:
+    index = {name: i for i, name in enumerate(val.names)}
+    total = np.zeros((35, 8), np.int64)
+    try:
+        for name in names:
+            with Image.open(files[name]) as file:
+                raw = np.asarray(file)
+                small = np.asarray(file.resize((size[1], size[0]), Image.Resampling.NEAREST))
+            if not np.array_equal(small, val.labels[index[name]]):
+                return None  # another dataset of the same names
+            total += stats.label_ceiling(raw, size)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return total
+
+
+def _roots(cache: str) -> list[Path]:
+    """Where the photographs may lie: streets drawn into the cache, whose name the packed folder's begins with, or the
+    dataset the environment names."""
+    found = [paths.cache() / cache.rsplit("-", 2)[0]]
+    try:
+        named = paths.dataset(None)
+    except UserError:
+        named = None
+    return [root for root in (*found, named) if root and root.is_dir()]
+
+
+def _some(names: list[str], pixels: int) -> list[str]:
+    """As many as may be looked at, evenly spaced."""
+    most = max(_MOST_PIXELS // max(pixels, 1), 1)
+    if len(names) <= most:
+        return names
+    return [names[i] for i in np.linspace(0, len(names) - 1, most).round().astype(int)]

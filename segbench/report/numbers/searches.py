@@ -1,0 +1,148 @@
+"""The searches in numbers: what was tried, what came of it, what mattered."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from segbench.core.records import EpochRecord, StudyRecord, TrialRecord
+from segbench.ledger import studies
+from segbench.report.numbers.comparison import Side
+from segbench.report.text.i18n import decimals, percent, scalar, text
+
+TRIALS_FOR_IMPORTANCE = 10  # below, the top quarter is one or two trials
+_TOP = 0.25  # the quantile of trials that PED-ANOVA contrasts with all; Optuna's 0.1 would leave one of ten
+
+
+class Budget(NamedTuple):
+    """What a search was given and what it used."""
+
+    asked: int  # trials
+    ended: int  # trials that will not run again, however they ended
+    complete: int
+    epochs: int  # per trial
+    seconds: float  # wall-clock of all trials, the baseline included
+
+
+class Step(NamedTuple):
+    """One point of a search's history."""
+
+    trial: TrialRecord
+    best: float | None  # the highest value so far, the baseline left out
+
+
+class Axis(NamedTuple):
+    """One vertical axis of the parallel coordinates."""
+
+    name: str
+    low: str  # what stands at its foot and its head; both empty where `ticks` says it all
+    high: str
+    ticks: tuple[tuple[float, str], ...]  # (0..1, text) of a choice's values
+    positions: tuple[float | None, ...]  # 0..1, one per trial
+
+
+class Importance(NamedTuple):
+    """PED-ANOVA's shares, which add up to 1; or why there are none."""
+
+    shares: tuple[tuple[str, float], ...]  # largest first
+    trials: int
+    missing: str  # "", "few" or "fixed"
+
+
+def budget(study: StudyRecord) -> Budget:
+    """The plan's trials; the baseline runs beside it and counts in `seconds` only."""
+    planned = [t for t in study.trials if not t.baseline]
+    return Budget(
+        asked=int(study.protocol["search"]["trials"]),
+        ended=sum(t.state not in ("waiting", "running") for t in planned),
+        complete=sum(t.state == "complete" for t in planned),
+        epochs=int(study.protocol["search"]["epochs"]),
+        seconds=sum(t.seconds for t in study.trials),
+    )
+
+
+def history(study: StudyRecord) -> list[Step]:
+    """The planned trials by slot, with the best so far."""
+    steps: list[Step] = []
+    best: float | None = None
+    for trial in study.trials:
+        if trial.baseline:
+            continue
+        if trial.state == "complete" and trial.value is not None:
+            best = trial.value if best is None else max(best, trial.value)
+        steps.append(Step(trial, best))
+    return steps
+
+
+def top_epoch(trial: TrialRecord) -> EpochRecord | None:
+    """The epoch that gave the trial its value."""
+    return max(trial.epochs, key=lambda e: e.miou, default=None)
+
+
+def valued(study: StudyRecord) -> list[TrialRecord]:
+    """Trials with a value, worst first, so that the best are drawn over the others."""
+    found = [t for t in study.trials if t.value is not None]
+    return sorted(found, key=lambda t: (t.value or 0.0, -t.slot))
+
+
+def searched(study: StudyRecord) -> dict[str, Mapping[str, Any]]:
+    """The part of the space that varies: name to range or choice, as JSON."""
+    space: Mapping[str, Mapping[str, Any]] = study.architecture.get("space", {})
+    return {k: v for k, v in space.items() if len(v.get("values", "..")) > 1 and v.get("low", 0) != v.get("high", 1)}
+
+
+def axes(study: StudyRecord, shown: list[TrialRecord]) -> list[Axis]:
+    """One axis per searched hyperparameter, over the whole searched range."""
+    return [_axis(name, values, shown) for name, values in searched(study).items()]
+
+
+def importance(side: Side) -> Importance:
+    """How much each searched hyperparameter decides whether a trial is among the best quarter.
+
+    S. Watanabe, A. Bansal, F. Hutter: PED-ANOVA, IJCAI 2023, as Optuna computes it.
+    """
+    from optuna import create_study
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import TrialState
+
+    varying = list(searched(side.study)) if side.study else []
+    complete = [t for t in side.frozen if t.state == TrialState.COMPLETE and studies.slot_of(t) >= 0]
+    if len(varying) < 2:
+        return Importance((), len(complete), "fixed")
+    if len(complete) < TRIALS_FOR_IMPORTANCE:
+        return Importance((), len(complete), "few")
+    copy = create_study(direction="maximize")  # without the baseline, whose values may lie outside the space
+    copy.add_trials(complete)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=_TOP)
+        shares = get_param_importances(copy, evaluator=evaluator, params=varying)
+    ordered = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Importance(tuple((k, float(v)) for k, v in ordered), len(complete), "")
+
+
+def _axis(name: str, values: Mapping[str, Any], shown: list[TrialRecord]) -> Axis:
+    params = [t.params.get(name) for t in shown]
+    if "values" in values:
+        # A baseline may hold a value that was never to be chosen from.
+        known = list(dict.fromkeys([*values["values"], *(p for p in params if p is not None)]))
+        places = {str(v): i / (len(known) - 1) for i, v in enumerate(known)}
+        ticks = tuple((place, text) for text, place in places.items())
+        return Axis(name, "", "", ticks, tuple(None if p is None else places[str(p)] for p in params))
+    scale = math.log if values["log"] else float
+    numbers = [float(values["low"]), float(values["high"]), *(float(p) for p in params if isinstance(p, (int, float)))]
+    low, high = min(numbers), max(numbers)
+    span = scale(high) - scale(low)
+    positions = tuple((scale(float(p)) - scale(low)) / span if isinstance(p, (int, float)) else None for p in params)
+    return Axis(name, scalar(low), scalar(high), (), positions)
+
+
+def augmentation(study: StudyRecord) -> str:
+    """How its training images were augmented, in words; "" where they were not."""
+    asked = study.protocol.get("augment")
+    if not asked:
+        return ""
+    low, high = (decimals(bound, 2) for bound in asked["scale"])
+    return text("search.augmentation", flip=percent(asked["flip"]), low=low, high=high, colour=percent(asked["colour"]))

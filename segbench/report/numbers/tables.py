@@ -1,0 +1,236 @@
+"""Every number of the comparison, from the ledgers' records. Nothing here draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench import stats
+from segbench.core import metrics
+from segbench.core.labels import CATEGORIES
+from segbench.core.records import EpochRecord, EpochSeconds
+from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.stats import Interval
+
+PARTS = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "bookkeeping", "rest")  # of an epoch
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One promoted architecture in numbers: means over its seeds where there are several."""
+
+    side: Side
+    seeds: tuple[int, ...]
+    miou: Interval  # of the best epoch's weights, from the per-image confusions
+    miou_official: Interval
+    pixel_accuracy: Interval
+    val_nll: float  # of the best epoch, nats
+    last_miou: float  # of the last epoch
+    miou_of_seed: tuple[float, ...]
+    majority_miou: float
+    inference_images_per_second: float
+    latency_ms: float
+    milliseconds_per_image: tuple[float, float, float]  # preprocess, forward, postprocess, at the training batch size
+    seconds_per_epoch: float  # mean over epochs
+    parts_of_epoch: tuple[float, ...]  # seconds, in the order of PARTS; their sum is seconds_per_epoch
+    training_images_per_second: float
+    parameters: int
+    training_memory_gb: float  # peak
+    inference_memory_gb: float  # peak
+    seconds: float  # wall-clock of the promotion, all seeds together
+    search_seconds: float  # wall-clock of the search, all trials together
+    on_gpu: bool
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two promoted architectures on the same validation images: `first` has the higher mIoU."""
+
+    first: Summary
+    second: Summary
+    images: int
+    miou: Interval  # first minus second
+    miou_official: Interval
+    pixel_accuracy: Interval
+    iou: tuple[Interval, ...]  # per category
+
+    ahead: float  # in which share of the resamples `first` has the higher mIoU, 0..1
+
+    @property
+    def seeds(self) -> int:
+        """How many trainings stand behind the side that has fewer."""
+        return min(len(self.first.seeds), len(self.second.seeds))
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One category of one architecture."""
+
+    category: str
+    iou: Interval
+    iou_official: float
+    share: float  # of the validation pixels that truly are of it, 0..1
+
+
+def summaries(ledgers: Ledgers) -> list[Summary]:
+    """One per promoted side, in the protocol's order."""
+    return [_summary(side) for side in ledgers.promoted]
+
+
+def ranked(rows: Iterable[Summary]) -> list[Summary]:
+    """Best mIoU first; undefined ones last."""
+    return sorted(rows, key=lambda row: (math.isnan(row.miou.estimate), -row.miou.estimate, row.side.name))
+
+
+def duels(rows: list[Summary]) -> list[Duel]:
+    """The best against each other one; none where the per-image confusions are not of the same images."""
+    order = ranked(row for row in rows if row.side.runs)
+    return [duel for other in order[1:] if (duel := _duel(order[0], other))]
+
+
+def classes(side: Side) -> list[ClassRow]:
+    """One row per category, void first; none where no confusion is there."""
+    if not side.runs:
+        return []
+    found = stats.interval(side.runs, stats.iou)
+    official = np.mean([metrics.official_iou(run.sum(0)) for run in side.runs], axis=0)
+    truth = metrics.category_confusion(side.runs[0].sum(0)).sum(1)
+    shares = truth / max(truth.sum(), 1)
+    return [ClassRow(name, found[i], float(official[i]), float(shares[i])) for i, name in enumerate(CATEGORIES)]
+
+
+def confusion(side: Side) -> NDArray[np.float64] | None:
+    """(8, 8): of the pixels of each true category (row), which share was predicted as what; NaN where there is none."""
+    if not side.runs:
+        return None
+    counts = metrics.category_confusion(np.sum([run.sum(0) for run in side.runs], axis=0))
+    totals = counts.sum(1, keepdims=True)
+    return np.asarray(np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0))
+
+
+def majority_accuracy(side: Side) -> float | None:
+    """The pixel accuracy of the majority baseline. The card keeps only its mIoU, which tells which category it was."""
+    if not side.runs:
+        return None
+    truth = metrics.category_confusion(side.runs[0].sum(0)).sum(1)
+    for index in range(len(CATEGORIES)):
+        guess = np.zeros((len(CATEGORIES), len(CATEGORIES)), np.int64)
+        guess[:, index] = truth
+        if math.isclose(metrics.mean(metrics.jaccard(guess)), side.models[0].card.majority_miou, abs_tol=1e-9):
+            return float(truth[index] / truth.sum())
+    return None
+
+
+def device_hours(row: Summary) -> float:
+    """Wall-clock hours of the search and of the full training of one seed."""
+    return (row.search_seconds + row.seconds / max(len(row.seeds), 1)) / 3600
+
+
+def costs(row: Summary) -> dict[str, float]:
+    """What quality is weighed against; lower is better."""
+    return {
+        "latency": row.latency_ms,
+        "hours": device_hours(row),
+        "parameters": row.parameters / 1e6,
+        "memory": row.inference_memory_gb,
+    }
+
+
+def front(rows: list[Summary], cost: str) -> list[Summary]:
+    """The rows that no other one beats: nothing is at least as good and as cheap, and better in one of the two."""
+
+    def beaten(row: Summary) -> bool:
+        mine = (row.miou.estimate, -costs(row)[cost])
+        others = [(other.miou.estimate, -costs(other)[cost]) for other in rows if other is not row]
+        return any(o[0] >= mine[0] and o[1] >= mine[1] and o != mine for o in others)
+
+    return [row for row in rows if not beaten(row)]
+
+
+def image_miou(side: Side) -> dict[str, float]:
+    """Scene to mIoU of that image alone, mean over seeds."""
+    if not side.runs or any(model.names != side.scored[0].names for model in side.scored):
+        return {}
+    values = np.mean([stats.miou(run) for run in side.runs], axis=0)
+    return dict(zip(side.scored[0].names, values.tolist(), strict=True))
+
+
+def _summary(side: Side) -> Summary:
+    cards = [model.card for model in side.models]
+    epochs = [epoch for model in side.models for epoch in model.epochs]
+    speeds = [card.speed for card in cards]
+    parts = parts_of_epoch(epochs)
+    return Summary(
+        side=side,
+        seeds=tuple(card.seed for card in cards),
+        miou=_score(side, stats.miou, [card.best.miou for card in cards]),
+        miou_official=_score(side, stats.miou_official, [card.best.miou_official for card in cards]),
+        pixel_accuracy=_score(side, stats.pixel_accuracy, [card.best.pixel_accuracy for card in cards]),
+        val_nll=_mean(card.best.val_nll for card in cards),
+        last_miou=_mean(card.last.miou for card in cards),
+        miou_of_seed=tuple(card.best.miou for card in cards),
+        majority_miou=_mean(card.majority_miou for card in cards),
+        inference_images_per_second=_mean(speed.inference_images_per_second for speed in speeds),
+        latency_ms=_mean(speed.latency_ms for speed in speeds),
+        milliseconds_per_image=(
+            _mean(_per_image(speed.preprocess_images_per_second) for speed in speeds),
+            _mean(_per_image(speed.forward_images_per_second) for speed in speeds),
+            _mean(_per_image(speed.postprocess_images_per_second) for speed in speeds),
+        ),
+        seconds_per_epoch=sum(parts),
+        parts_of_epoch=parts,
+        training_images_per_second=_mean(epoch.images_per_second for epoch in epochs),
+        parameters=speeds[0].parameters,
+        training_memory_gb=max(epoch.peak_memory_gb for epoch in epochs),
+        inference_memory_gb=max(speed.peak_memory_gb for speed in speeds),
+        seconds=sum(card.seconds for card in cards),
+        search_seconds=sum(trial.seconds for trial in side.study.trials) if side.study else 0.0,
+        on_gpu=not cards[0].device.startswith("cpu"),
+    )
+
+
+def parts_of_epoch(epochs: list[EpochRecord]) -> tuple[float, ...]:
+    """Mean seconds per part, in the order of PARTS. `rest` is what the total holds beyond the named parts."""
+    named = [field.name for field in fields(EpochSeconds) if field.name != "total"]
+    means = [_mean(getattr(epoch.seconds, name) for epoch in epochs) for name in named]
+    total = _mean(epoch.seconds.total for epoch in epochs)
+    return (*means, max(total - sum(means), 0.0))
+
+
+def _score(side: Side, statistic: Callable[..., NDArray[np.float64]], recorded: list[float]) -> Interval:
+    """From the confusions where every seed has them, else what training recorded, without an interval."""
+    if len(side.runs) == len(side.models):
+        return stats.interval(side.runs, statistic)[0]
+    return Interval(_mean(recorded), NAN, NAN)
+
+
+def _duel(first: Summary, second: Summary) -> Duel | None:
+    names = {model.names for row in (first, second) for model in row.side.scored}
+    if len(names) != 1:
+        return None
+    a, b = first.side.runs, second.side.runs
+    return Duel(
+        first,
+        second,
+        len(names.pop()),
+        stats.difference(a, b, stats.miou)[0],
+        stats.difference(a, b, stats.miou_official)[0],
+        stats.difference(a, b, stats.pixel_accuracy)[0],
+        tuple(stats.difference(a, b, stats.iou)),
+        stats.superiority(a, b, stats.miou)[0],
+    )
+
+
+def _per_image(images_per_second: float) -> float:
+    """Milliseconds; NaN where the card holds no speed."""
+    return 1000 / images_per_second if images_per_second > 0 else NAN
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else NAN

@@ -1,0 +1,1 @@
+"""Blocks to one HTML file that needs nothing else."""

@@ -1,0 +1,101 @@
+"""The section of what was promoted and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from segbench.core.records import ModelCard, Scalar
+from segbench.report.figures.theme import colour
+from segbench.report.numbers.checks import Check
+from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.page.blocks import Block, Cell, Checklist, Item, Prose, Section, Table
+from segbench.report.text.i18n import MISSING, scalar, text
+
+
+def section(ledgers: Ledgers, checks: Sequence[Check]) -> Section:
+    """Whether it was fair, the hyperparameters of the promoted sides, the provenance of all."""
+    known = [side for side in ledgers.sides if side.models or side.study]
+    blocks: list[Block] = []
+    if checks:
+        items = tuple(Item(c.held, text(f"checks.{c.key}"), _found(c)) for c in checks)
+        blocks.append(Checklist(text("checks.title"), items, text("checks.caption")))
+    if ledgers.promoted:
+        blocks.append(_hyperparameters(ledgers.promoted))
+    else:
+        blocks.append(Prose((text("quality.nothing"),), tone="note"))
+    blocks.append(_provenance(known))
+    return Section("record", text("record.title"), text("record.short"), tuple(blocks))
+
+
+def _hyperparameters(sides: tuple[Side, ...]) -> Table:
+    params = [side.models[0].card.hyperparameters.params() for side in sides]
+    names = list(dict.fromkeys(name for one in params for name in one))
+    rows = [(Cell(name), *(Cell(scalar(one[name]) if name in one else MISSING) for one in params)) for name in names]
+    facts: list[tuple[str, Callable[[ModelCard], str]]] = [
+        ("batch_size", lambda c: str(c.batch_size)),
+        ("model", lambda c: _options(c.model)),
+        ("trial", lambda c: str(c.slot)),
+    ]
+    rows += [(Cell(text(f"record.{key}")), *(Cell(_cards(side, what)) for side in sides)) for key, what in facts]
+    head = (Cell(text("record.hyperparameter")), *_heads(sides))
+    return Table(
+        "hyperparameters", text("record.hyperparameters"), head, tuple(rows), text("record.hyperparameters_caption")
+    )
+
+
+def _provenance(sides: list[Side]) -> Table:
+    facts: list[tuple[str, Callable[[Side], str]]] = [
+        ("study", lambda s: s.study.name if s.study else MISSING),
+        ("fingerprint", lambda s: s.study.fingerprint if s.study else _cards(s, lambda c: c.fingerprint)),
+        (
+            "data_fingerprint",
+            lambda s: s.study.data_fingerprint if s.study else _cards(s, lambda c: c.data_fingerprint),
+        ),
+        ("subset", lambda s: s.study.subset if s.study else MISSING),
+        ("images", lambda s: _cards(s, _images)),
+        ("size", lambda s: _cards(s, lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
+        (
+            "weights",
+            lambda s: _cards(s, lambda c: text("record.weights_cell", kind=c.weights.kind, name=c.weights.name)),
+        ),
+        ("sha", lambda s: _cards(s, lambda c: c.weights.sha256[:16] + "…")),
+        ("seeds", lambda s: ", ".join(str(m.card.seed) for m in s.models) or MISSING),
+        ("device", lambda s: _cards(s, lambda c: c.device) if s.models else _trial_devices(s)),
+        ("versions", lambda s: _cards(s, lambda c: ", ".join(f"{k} {v}" for k, v in c.versions.items()))),
+        ("study_run", lambda s: (s.study.run_id if s.study else "") or MISSING),
+        ("runs", lambda s: _cards(s, lambda c: c.run_id)),
+        ("created", lambda s: _cards(s, lambda c: c.created)),
+    ]
+    rows = tuple((Cell(text(f"record.{key}")), *(Cell(what(side)) for side in sides)) for key, what in facts)
+    head = (Cell(text("record.fact")), *_heads(sides))
+    return Table("provenance", text("record.provenance"), head, rows, text("record.provenance_caption"))
+
+
+def _found(check: Check) -> str:
+    each = [text("checks.each", title=title, found=found) for title, found in check.found]
+    if check.key == "reproduced":
+        return text("checks.reproduced_detail", list=", ".join(each))
+    alike = len({found for _, found in check.found}) == 1
+    return check.found[0][1] if alike else "; ".join(each)
+
+
+def _heads(sides: tuple[Side, ...] | list[Side]) -> list[Cell]:
+    return [Cell(side.title, swatch=colour(side.index)) for side in sides]
+
+
+def _cards(side: Side, what: Callable[[ModelCard], str]) -> str:
+    """What the side's cards say, equal answers once."""
+    return "; ".join(dict.fromkeys(what(model.card) for model in side.models)) or MISSING
+
+
+def _images(card: ModelCard) -> str:
+    return text("record.images_cell", train=card.train_images, val=card.val_images)
+
+
+def _trial_devices(side: Side) -> str:
+    trials = side.study.trials if side.study else ()
+    return "; ".join(dict.fromkeys(t.device for t in trials if t.device)) or MISSING
+
+
+def _options(options: Mapping[str, Scalar]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in options.items()) or MISSING

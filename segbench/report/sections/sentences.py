@@ -1,0 +1,240 @@
+"""Numbers in sentences: the verdict, its caveats, what is missing, what it amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from segbench.core.labels import CATEGORIES
+from segbench.ledger import studies
+from segbench.report.numbers import searches
+from segbench.report.numbers.checks import Check
+from segbench.report.numbers.comparison import Ledgers
+from segbench.report.numbers.tables import Duel, Summary, costs, front, ranked
+from segbench.report.numbers.tuning import Budgets, Tuning, shared_seconds
+from segbench.report.text.i18n import duration, listed, number, percent, points, score, text
+
+SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
+
+
+def verdict(rows: Sequence[Summary], duels: Sequence[Duel]) -> tuple[str, str]:
+    """The headline, and what it rests on."""
+    if not rows:
+        return text("verdict.none"), text("verdict.none_detail")
+    order = ranked(rows)
+    if len(rows) == 1:
+        card = order[0].side.models[0].card
+        headline = _say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)
+        return headline, text("verdict.only_one_detail")
+    if duels:
+        return _decided(duels[0])
+    first, second = order[:2]
+    gap = points(first.miou.estimate - second.miou.estimate)
+    values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
+    return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
+
+
+def caveats(rows: Sequence[Summary], duels: Sequence[Duel], checks: Sequence[Check]) -> list[str]:
+    """What the verdict does not cover, what may explain it otherwise, and what contradicts it: gravest first."""
+    found = []
+    if duels:
+        found += [*_opposite(duels[0]), *_others(duels[1:])]
+    failed = [text(f"checks.{check.key}") for check in checks if not check.held]
+    if failed:
+        listing = ", ".join(one[:1].lower() + one[1:] for one in failed)
+        found.append(text("verdict.unfair", list=listing))
+    for row in rows:
+        if row.miou.estimate <= row.majority_miou:
+            found.append(text("verdict.majority", title=row.side.title, majority=score(row.majority_miou)))
+    if rows:
+        seeds = min(len(row.seeds) for row in rows)
+        found.append(text("verdict.one_seed") if seeds == 1 else text("verdict.several_seeds", seeds=seeds))
+        found.append(text("verdict.flattering"))
+    if rows and all(model.card.weights.kind == "random" for row in rows for model in row.side.models):
+        found.append(text("verdict.random"))
+    return found
+
+
+def missing(ledgers: Ledgers) -> list[str]:
+    """What has not been run or is lost, each with the command that mends it."""
+    found = []
+    for side in ledgers.sides:
+        values = {"title": side.title, "name": side.name, "asked": ledgers.asked}
+        wanted = len(ledgers.protocol.final.seeds)
+        if side.study is None:
+            if not side.models:
+                found.append(text("status.not_searched", **values))
+        else:
+            used = searches.budget(side.study)
+            if used.ended < used.asked:
+                found.append(text("status.searching", ended=used.ended, trials=used.asked, **values))
+            best = studies.best(side.study)
+            if best is None and used.ended >= used.asked:
+                found.append(text("status.no_trial", **values))
+            elif best and not side.models:
+                found.append(text("status.not_promoted", best=score(best.value), **values))
+        if 0 < len(side.models) < wanted:
+            found.append(text("status.seeds_left", done=len(side.models), asked_seeds=wanted, **values))
+    return found + [text(f"problems.{one.key}", asked=ledgers.asked, **one.values) for one in ledgers.problems]
+
+
+def by_category(duel: Duel) -> str:
+    """On which categories the first is better, worse or not distinguishable, by their paired intervals."""
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
+    for name, delta in zip(CATEGORIES, duel.iou, strict=True):
+        groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
+    parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
+    return _say("quality.by_category", first=duel.first, second=duel.second, parts="; ".join(parts))
+
+
+def conclusion(rows: Sequence[Summary], duels: Sequence[Duel]) -> list[str]:
+    """What the numbers amount to, one sentence each; the last says where it holds."""
+    if not rows:
+        return [text("conclusion.none")]
+    if not duels:
+        best = ranked(rows)[0]
+        return (
+            [_say("conclusion.single", first=best, a=score(best.miou.estimate), majority=score(best.majority_miou))]
+            if len(rows) == 1
+            else [text("verdict.no_interval_detail")]
+        )
+    duel = duels[0]
+    a, b = duel.first, duel.second
+    card = a.side.models[0].card
+    found = [_quality(duel), text("conclusion.categories", sentence=by_category(duel)), _calibration(a, b)]
+    fast, slow = sorted((a, b), key=lambda row: -row.inference_images_per_second)
+    found.append(_compared("inference", fast, slow, lambda row: row.inference_images_per_second, "fast"))
+    quick, long = sorted((a, b), key=lambda row: row.seconds_per_epoch)
+    found.append(_compared("training", quick, long, lambda row: row.seconds_per_epoch, "fast"))
+    small, large = sorted((a, b), key=lambda row: row.parameters)
+    if small.parameters < large.parameters:
+        found.append(_compared("memory", small, large, lambda row: row.parameters / 1e6, "small"))
+    found.append(_advice(duel, fast, quick))
+    size = f"{card.size[0]}×{card.size[1]}"
+    return [*found, text("conclusion.scope", size=size, epochs=card.epochs)]
+
+
+def budget(found: Sequence[Tuning], budgets: Budgets) -> str:
+    """Which search finds more at which budget."""
+    if budgets.ahead is None:
+        return text("search.expected_tie")
+    first, second = found[budgets.ahead].side.title, found[1 - budgets.ahead].side.title
+    if budgets.crossover is None:
+        return text("search.no_crossover", first=first, cost=duration(shared_seconds(found)))
+    return text("search.crossover", first=first, second=second, cost=duration(budgets.crossover))
+
+
+def price(rows: Sequence[Summary]) -> list[str]:
+    """What the better of two takes of each cost, as ratios; of more, which one is beaten on which cost."""
+    names = tuple(costs(rows[0]))
+    if len(rows) == 2:
+        first, second = ranked(rows)
+        pairs = [(c, costs(first)[c], costs(second)[c]) for c in names]
+        ratios = [(c, a / b) for c, a, b in pairs if b > 0]
+        each = [text("cost.times", ratio=number(r, 2), what=text(f"cost.axis_{c}")) for c, r in ratios]
+        key = "dominates" if all(r <= 1 for _, r in ratios) else "price"
+        gap = points(first.miou.estimate - second.miou.estimate)
+        return [_say(f"cost.{key}", first=first, second=second, list=listed(each), delta=gap)]
+    found = []
+    for row in rows:
+        on = [text(f"cost.axis_{c}") for c in names if row in front(list(rows), c)]
+        found.append(text("cost.front" if on else "cost.beaten", title=row.side.title, axes=listed(on)))
+    return found
+
+
+def decided(duel: Duel) -> bool:
+    """Whether the gap is more than the choice of images explains and, with one seed, than a seed may change."""
+    return duel.miou.excludes_zero and (duel.seeds > 1 or duel.miou.estimate >= SEED_NOISE)
+
+
+def contradicted(duel: Duel) -> bool:
+    """Whether the official mIoU puts the other one first, and not by chance in the choice of images."""
+    return duel.miou_official.high < 0
+
+
+def _decided(duel: Duel) -> tuple[str, str]:
+    key = "clear" if decided(duel) else "close" if duel.miou.excludes_zero else "unclear"
+    values = {
+        "a": score(duel.first.miou.estimate),
+        "b": score(duel.second.miou.estimate),
+        "delta": points(duel.miou.estimate),
+    }
+    ends = {"low": points(duel.miou.low), "high": points(duel.miou.high)}
+    return (
+        _say(f"verdict.{key}", first=duel.first, second=duel.second, **values),
+        text(
+            f"verdict.{key}_detail", first=duel.first.side.title, images=duel.images, share=percent(duel.ahead), **ends
+        ),
+    )
+
+
+def _opposite(duel: Duel) -> list[str]:
+    if not contradicted(duel):
+        return []
+    official = duel.miou_official
+    values = {"delta": points(-official.estimate), "low": points(-official.high), "high": points(-official.low)}
+    return [_say("verdict.opposite", first=duel.first, second=duel.second, **values)]
+
+
+def _others(duels: Sequence[Duel]) -> list[str]:
+    if not duels:
+        return []
+    parts = [
+        text(
+            "verdict.other",
+            delta=points(duel.miou.estimate),
+            title=duel.second.side.title,
+            low=points(duel.miou.low),
+            high=points(duel.miou.high),
+        )
+        for duel in duels
+    ]
+    return [text("verdict.others", list=listed(parts))]
+
+
+def _quality(duel: Duel) -> str:
+    opposite = contradicted(duel)
+    key = "quality_opposite" if opposite else "quality" if duel.miou.excludes_zero else "quality_tie"
+    official = duel.miou_official.estimate
+    return _say(
+        f"conclusion.{key}",
+        first=duel.first,
+        second=duel.second,
+        delta=points(duel.miou.estimate),
+        low=points(duel.miou.low),
+        high=points(duel.miou.high),
+        official=points(-official if opposite else official),
+        accuracy=points(duel.pixel_accuracy.estimate),
+    )
+
+
+def _calibration(a: Summary, b: Summary) -> str:
+    low, high = sorted((a, b), key=lambda row: row.val_nll)
+    values = {"a": number(low.val_nll), "b": number(high.val_nll)}
+    if values["a"] == values["b"]:
+        return text("conclusion.calibration_tie", **values)
+    return text("conclusion.calibration", lower=low.side.title, **values)
+
+
+def _compared(key: str, ahead: Summary, behind: Summary, value: object, role: str) -> str:
+    assert callable(value)
+    a, b = value(ahead), value(behind)
+    ratio = number(max(a, b) / min(a, b), 2)
+    if ratio == number(1.0, 2) and role == "fast":
+        return text(f"conclusion.{key}_tie", a=number(a))
+    return text(f"conclusion.{key}", a=number(a), b=number(b), ratio=ratio, **{role: ahead.side.title})
+
+
+def _advice(duel: Duel, fast: Summary, quick: Summary) -> str:
+    if contradicted(duel):
+        return text("conclusion.opposite_choose", fast=fast.side.title)
+    if not decided(duel):
+        return text("conclusion.tie_choose", fast=fast.side.title)
+    slower = [("cost_inference", fast), ("cost_training", quick)]
+    costs = [text(f"conclusion.{key}") for key, ahead in slower if ahead is not duel.first]
+    key = "trade" if costs else "dominates"
+    return _say(f"conclusion.{key}", first=duel.first, second=duel.second, costs=listed(costs))
+
+
+def _say(key: str, first: Summary, second: Summary | None = None, **values: object) -> str:
+    other = {"second": second.side.title} if second else {}
+    return text(key, first=first.side.title, **other, **values)

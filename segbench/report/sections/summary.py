@@ -1,0 +1,123 @@
+"""The one table that says it all: a row per measure, a column per architecture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from segbench import stats
+from segbench.report.figures.theme import colour
+from segbench.report.numbers import searches
+from segbench.report.numbers.tables import Duel, Summary, ranked
+from segbench.report.page.blocks import Cell, Table
+from segbench.report.text.i18n import duration, number, points_range, score, score_range, signed, text
+from segbench.stats import Interval
+
+_HIGHER, _LOWER = 1, -1  # which is better
+
+
+def summary_table(rows: Sequence[Summary], duels: Sequence[Duel]) -> Table:
+    """With two architectures a last column sets the better one against the other: in points, or as a ratio."""
+    pair = tuple(ranked(rows)) if len(rows) == 2 else None
+    duel = duels[0] if pair and duels else None
+    memory = "memory_gpu" if all(row.on_gpu for row in rows) else "memory_cpu"
+    made = [
+        _scores("miou", rows, lambda row: row.miou, duel.miou if duel else None),
+        _scores("miou_official", rows, lambda row: row.miou_official, duel.miou_official if duel else None),
+        _scores("pixel_accuracy", rows, lambda row: row.pixel_accuracy, duel.pixel_accuracy if duel else None),
+        _line("val_nll", rows, pair, lambda row: row.val_nll, _LOWER),
+        _line("last_miou", rows, pair, lambda row: row.last_miou, _HIGHER, score, ratio=False),
+        _line("majority", rows, pair, lambda row: row.majority_miou, 0, score, ratio=False),
+        _line("ips", rows, pair, lambda row: row.inference_images_per_second, _HIGHER),
+        _line("latency", rows, pair, lambda row: row.latency_ms, _LOWER),
+        _line("epoch", rows, pair, lambda row: row.seconds_per_epoch, _LOWER),
+        _line("training_ips", rows, pair, lambda row: row.training_images_per_second, _HIGHER),
+        _line("parameters", rows, pair, lambda row: row.parameters / 1e6, _LOWER),
+        _memory(memory, rows),
+        _line("wall", rows, pair, lambda row: row.seconds, _LOWER, duration),
+        [Cell(text("summary.search")), *(_search(row) for row in rows), Cell("")],
+    ]
+    if any(len(row.seeds) > 1 for row in rows):
+        made.insert(1, _seeds(rows))
+    heads = [Cell(row.side.title, swatch=colour(row.side.index), number=True) for row in rows]
+    columns = [Cell(text("summary.measure")), *heads, Cell(text("summary.difference"), number=True)]
+    width = len(columns) if pair else len(columns) - 1
+    cut = tuple(tuple(cells[:width]) for cells in made)
+    caption = text("summary.caption_many")
+    if pair:
+        caption = text("summary.caption", first=pair[0].side.title, second=pair[1].side.title)
+    return Table("summary", text("summary.title"), tuple(columns[:width]), cut, caption)
+
+
+def interval_cell(value: Interval, best: bool = False) -> Cell:
+    """A score with its interval."""
+    return Cell(score(value.estimate), score_range(value), best=best, number=True, values=tuple(value))
+
+
+def _scores(
+    key: str, rows: Sequence[Summary], value: Callable[[Summary], Interval], difference: Interval | None
+) -> list[Cell]:
+    best = _best([value(row).estimate for row in rows], _HIGHER)
+    cells = [interval_cell(value(row), index == best) for index, row in enumerate(rows)]
+    last = Cell("")
+    if difference:
+        words = f"{signed(difference.estimate)} {text('words.points')}"
+        last = Cell(words, f"({points_range(difference)})", number=True, values=tuple(v * 100 for v in difference))
+    return [Cell(text(f"summary.{key}")), *cells, last]
+
+
+def _line(
+    key: str,
+    rows: Sequence[Summary],
+    pair: Sequence[Summary] | None,
+    value: Callable[[Summary], float],
+    better: int,
+    written: Callable[[float], str] = number,
+    ratio: bool = True,
+) -> list[Cell]:
+    values = [value(row) for row in rows]
+    best = _best(values, better)
+    cells = [Cell(written(v), best=i == best, number=True, values=(v,)) for i, v in enumerate(values)]
+    last = Cell("")
+    if pair and better:
+        a, b = value(pair[0]), value(pair[1])
+        if ratio:
+            quotient = a / b if b else math.nan
+            last = Cell(text("summary.ratio", ratio=number(quotient)), number=True, values=(quotient,))
+        else:
+            last = Cell(f"{signed(a - b)} {text('words.points')}", number=True, values=((a - b) * 100,))
+    return [Cell(text(f"summary.{key}")), *cells, last]
+
+
+def _seeds(rows: Sequence[Summary]) -> list[Cell]:
+    cells = []
+    for row in rows:
+        found = stats.seed_summary(row.miou_of_seed)
+        spread = "" if math.isnan(found.spread) else f"± {score(found.spread)}"
+        cells.append(Cell(score(found.mean), spread, number=True, values=(found.mean,)))
+    most = max(len(row.seeds) for row in rows)
+    return [Cell(text("summary.seeds", seeds=most)), *cells, Cell("")]
+
+
+def _memory(key: str, rows: Sequence[Summary]) -> list[Cell]:
+    cells = []
+    for row in rows:
+        both = {"training": number(row.training_memory_gb, 2), "inference": number(row.inference_memory_gb, 2)}
+        cells.append(Cell(text("summary.memory_note", **both), number=True))
+    return [Cell(text(f"summary.{key}")), *cells, Cell("")]
+
+
+def _search(row: Summary) -> Cell:
+    if row.side.study is None:
+        return Cell(text("summary.not_searched"), number=True)
+    used = searches.budget(row.side.study)
+    words = text("summary.search_cell", ended=used.ended, asked=used.asked, epochs=used.epochs)
+    return Cell(words, f"({duration(used.seconds)})", number=True)
+
+
+def _best(values: Sequence[float], better: int) -> int | None:
+    """Which is the best; none where all are equal, undefined or alone."""
+    known = [v * better for v in values if not math.isnan(v)]
+    if not better or len(known) < 2 or max(known) == min(known):
+        return None
+    return [v * better for v in values].index(max(known))

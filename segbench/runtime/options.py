@@ -1,0 +1,92 @@
+"""The options that search and promote share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from segbench.core import paths, protocol
+from segbench.core.errors import UserError
+from segbench.core.protocol import Architecture, Protocol
+from segbench.runtime import terminal
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """For a command that runs architectures of a protocol."""
+    made = terminal.parser(description)
+    made.add_argument("architecture", nargs="*", help="which of the protocol's architectures; default: all of them")
+    add_protocol(made)
+    add_data(made)
+    add_study_db(made)
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
+    made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
+    return made
+
+
+def add_protocol(made: argparse.ArgumentParser) -> None:
+    """--protocol."""
+    made.add_argument(
+        "--protocol",
+        metavar="NAME|DIR",
+        help="a name under studies/, or a folder; default: cityscapes where a dataset is named, else demo",
+    )
+
+
+def add_data(made: argparse.ArgumentParser) -> None:
+    """--data."""
+    made.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${paths.DATASET_VARIABLE}")
+
+
+def add_study_db(made: argparse.ArgumentParser) -> None:
+    """--study-db."""
+    made.add_argument(
+        "--study-db",
+        metavar="URL|FILE",
+        help="where studies are kept, such as postgresql+psycopg://USER@HOST/DATABASE for workers on several hosts; "
+        f"default: ${paths.STUDY_DB_VARIABLE}, else a SQLite file in storage/",
+    )
+
+
+def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, with the common ones obeyed."""
+    arguments = made.parse_args(argv)
+    terminal.configure(arguments)
+    return arguments
+
+
+def read(arguments: argparse.Namespace) -> tuple[Protocol, list[Architecture]]:
+    """The protocol and the architectures meant. Raises UserError for whatever is wrong with their files."""
+    folder = folder_of(arguments)
+    names = arguments.architecture or protocol.architecture_names(folder)
+    if not names:
+        raise UserError(f"{folder} names no architecture: put a deeplab.toml beside its protocol.toml")
+    return protocol.load(folder), [protocol.load_architecture(folder, name) for name in names]
+
+
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """The protocol folder meant."""
+    return paths.protocol_folder(arguments.protocol or paths.default_protocol(getattr(arguments, "data", None)))
+
+
+def again(arguments: argparse.Namespace, architecture: str = "") -> str:
+    """The same choice as text, for the next command to type; `architecture`: only this one."""
+    chosen = [architecture] if architecture else getattr(arguments, "architecture", [])
+    names = "".join(f" {name}" for name in chosen)
+    data = f" --data {shlex.quote(arguments.data)}" if arguments.data else ""
+    return f"{names}{protocol_again(arguments)}{data}{study_db_again(arguments)}"
+
+
+def protocol_again(arguments: argparse.Namespace) -> str:
+    """The same protocol as text, for a next command that needs no dataset and so could not guess it."""
+    return f" --protocol {shlex.quote(arguments.protocol or paths.default_protocol(arguments.data))}"
+
+
+def study_db_again(arguments: argparse.Namespace) -> str:
+    """The same database as text, without its password."""
+    given = getattr(arguments, "study_db", None)
+    if not given:
+        return ""
+    from segbench.core import urls
+
+    return f" --study-db {shlex.quote(urls.shown(given))}"

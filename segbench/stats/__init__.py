@@ -1,0 +1,52 @@
+"""The statistics the report shows: NumPy and SciPy, arrays in, numbers out; nothing is read, written or drawn.
+
+bootstrap   how far a score, and the difference of two, can be trusted that rest on a few hundred images
+selection   whether the promoted trial is really the best, and whether selection ranks as the full validation does
+budget      what a search of k trials, or of so many GPU-hours, can be expected to find
+seeds       the mean of several trainings
+ceiling     what the size of the labels alone costs
+boundary    how errors depend on the distance from a class border
+"""
+
+from segbench.stats.bootstrap import (
+    Interval,
+    difference,
+    draws,
+    interval,
+    iou,
+    miou,
+    miou_official,
+    pixel_accuracy,
+    resample,
+    superiority,
+)
+from segbench.stats.boundary import boundary_errors, trimap_errors
+from segbench.stats.budget import crossover, expected_best, expected_best_by_cost, expected_best_curve
+from segbench.stats.ceiling import label_ceiling
+from segbench.stats.seeds import SeedSummary, seed_summary
+from segbench.stats.selection import Agreement, probability_best, rank_agreement
+
+__all__ = [
+    "Agreement",
+    "Interval",
+    "SeedSummary",
+    "boundary_errors",
+    "crossover",
+    "difference",
+    "draws",
+    "expected_best",
+    "expected_best_by_cost",
+    "expected_best_curve",
+    "interval",
+    "iou",
+    "label_ceiling",
+    "miou",
+    "miou_official",
+    "pixel_accuracy",
+    "probability_best",
+    "rank_agreement",
+    "resample",
+    "seed_summary",
+    "superiority",
+    "trimap_errors",
+]

@@ -1,0 +1,92 @@
+"""How far the selection can be trusted: whether the promoted trial is the best, whether its ranking holds elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from segbench.stats.bootstrap import LEVEL, Counts, Values, draws, miou, resample
+
+_FEWEST = 3  # pairs for a rank correlation: of two, it could only be -1 or 1
+_FEWEST_FOR_AN_INTERVAL = 5
+_VARIANCE = 0.437  # of atanh(tau) times (n - 4)
+
+
+class Agreement(NamedTuple):
+    """Rank agreement of two scores, -1 (opposite) … 1 (same order), with its interval; NaN where undefined."""
+
+    tau: float
+    low: float
+    high: float
+    n: int  # things that both scores are known of
+
+
+def probability_best(trials: Sequence[Counts]) -> Values:
+    """How often each trial has the highest mIoU when the selection images are drawn anew: (T,) shares, summing to 1.
+
+    trials: T arrays (N, 35, 8), the raw confusions of the same N selection images in the same order. All trials are
+    scored on the same bootstrap resamples of the images; those that tie for the highest share the resample. The
+    promoted trial's share answers whether it is really the best, as far as N images can tell. It flatters: resamples
+    scatter around the observed scores, and the promoted trial was chosen for having the highest. Of ten trials that are
+    truly equal the promoted one has 0.43 on average, between 0.24 and 0.72 nine times in ten (4,000 simulated searches,
+    normal scores): only a share well above that speaks for the trial. Seed and training noise are not covered.
+    All NaN where no resample has any score, empty for no trial.
+    """
+    if not trials:
+        return np.zeros(0)
+    times = draws(len(trials[0]))
+    scores = np.stack([miou(resample(trial, times)) for trial in trials])  # (T, R), one trial's sums at a time
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    highest = scores.max(0)
+    winners = (scores == highest) & np.isfinite(highest)
+    count = winners.sum(0)
+    shares: Values = (winners[:, count > 0] / count[count > 0]).sum(1)
+    total = shares.sum()
+    return shares / total if total else np.full(len(trials), np.nan)
+
+
+def rank_agreement(a: Sequence[float | None], b: Sequence[float | None], level: float = LEVEL) -> Agreement:
+    """Kendall's tau-b of two scores of the same things, such as mIoU on the selection and on all validation images.
+
+    a, b: one number each per thing, higher is better; things that lack either (None or not finite) are left out, and n
+    counts the rest. tau-b = (concordant - discordant) / √((pairs - ties in a) · (pairs - ties in b)) over the
+    n(n-1)/2 pairs (M. G. Kendall, The treatment of ties in ranking problems, Biometrika 33, 1945). NaN for n < 3, and
+    where a or b is the same everywhere.
+
+    The interval, from n = 5 on and else NaN, is the percentile bootstrap over things. Where the two orders are the same
+    or opposite, so that every resample agrees too, its end towards 0 is that of Fieller's normal approximation
+    (E. C. Fieller et al., Tests for rank correlation coefficients I, Biometrika 44, 1957: var(atanh tau) =
+    0.437 / (n-4)) for a tau one pair short of perfect. Simulated on normal pairs (true tau 0 … 0.71, n = 5 … 20), the
+    95 % interval covers in 93 % of cases or more. With n = 10 it is about 1 wide: few trials say little about ranks.
+    """
+    pairs = np.array([(np.nan if x is None else x, np.nan if y is None else y) for x, y in zip(a, b, strict=True)])
+    pairs = pairs.reshape(-1, 2).astype(np.float64)
+    pairs = pairs[np.isfinite(pairs).all(1)]
+    n, nan = len(pairs), float("nan")
+    tau = float(_tau(pairs, np.ones((1, n)))[0]) if n >= _FEWEST else nan
+    if n < _FEWEST_FOR_AN_INTERVAL or np.isnan(tau):
+        return Agreement(tau, nan, nan, n)
+    if np.isclose(abs(tau), 1):
+        bound = np.arctanh(1 - 2 / (n * (n - 1))) - special.ndtri((1 + level) / 2) * (_VARIANCE / (n - 4)) ** 0.5
+        low, high = sorted((tau, float(np.copysign(1, tau) * np.tanh(bound))))
+        return Agreement(tau, low, high, n)
+    taus = _tau(pairs, draws(n))
+    low, high = np.quantile(taus[np.isfinite(taus)], [(1 - level) / 2, (1 + level) / 2])
+    return Agreement(tau, float(low), float(high), n)
+
+
+def _tau(pairs: Values, times: NDArray[Any]) -> Values:
+    """pairs: (n, 2). times: (R, n), how often each thing is there. Returns (R,) tau-b, NaN where all is tied.
+
+    With x, y the signs of the differences in a and b, numerator and denominator are sums over i, j of
+    times_i · times_j · x_ij y_ij, x_ij² and y_ij²: a thing ties with itself, and each pair counts twice throughout.
+    """
+    x, y = (np.sign(column[:, None] - column) for column in pairs.T)
+    weights = times.astype(np.float64)
+    both, of_a, of_b = (((weights @ signs) * weights).sum(1) for signs in (x * y, x * x, y * y))
+    untied = np.sqrt(of_a * of_b)
+    return np.asarray(np.divide(both, untied, out=np.full(len(times), np.nan), where=untied > 0))
