@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     device = compute.choose(arguments.device)
-    print(f"{device.words}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}", flush=True)
+    print(f"{device.description}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}", flush=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for make in CASES:
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     if not rows:
         raise UserError(f"no row contains '{arguments.only}'; there are: {', '.join(m.__name__ for m in CASES)}")
     _table(rows)
-    result = Result(device.words, torch.__version__, f"{datetime.now(UTC):%Y-%m-%d}", tuple(rows))
+    result = Result(device.description, torch.__version__, f"{datetime.now(UTC):%Y-%m-%d}", tuple(rows))
     (paths.reports() / "bench.json").write_text(json.dumps(to_json(result), indent=1))
     page.write(paths.reports() / "bench.html", result)
     print(f"\n{paths.reports() / 'bench.html'}")

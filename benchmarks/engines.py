@@ -43,7 +43,7 @@ def main() -> int:
             rows.append([name, engine, *_compared(model, make, images, device)])
             print(*rows[-1], flush=True)
     columns = ["network", "engine", "times as fast as eager", "equal pixels", "seconds to start"]
-    terminal.table(f"{device.words}, batch {BATCH}, {SIZE[0]}×{SIZE[1]}", columns, rows, right={2, 3, 4})
+    terminal.table(f"{device.description}, batch {BATCH}, {SIZE[0]}×{SIZE[1]}", columns, rows, right={2, 3, 4})
     return 0
 
 

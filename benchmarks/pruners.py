@@ -4,7 +4,7 @@
     python -m benchmarks.pruners cityscapes-deeplab --orders 200
 
 The recorded learning curves are replayed epoch by epoch to Optuna's own pruners, set as `search --pruner` sets them,
-one trial after another: in the order of the slots, and in many random orders, since a pruner judges a trial by those
+one trial after another: in the order of the trials, and in many random orders, since a pruner judges a trial by those
 before it. Nothing is trained. A trial that a pruner ends counts as the search counts it: it cannot be promoted.
 
 What it does not cover: several workers at once, and a sampler that would have learned from other trials. Hyperband
@@ -66,8 +66,8 @@ class Savings:
     saved: Spread  # 0..1
     lost: Spread  # mIoU
     best_survived: float  # share of the orders in which a trial with the best mIoU was not pruned
-    saved_in_slot_order: float
-    lost_in_slot_order: float
+    saved_in_trial_order: float
+    lost_in_trial_order: float
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def curves_of(record: StudyRecord) -> Curves:
-    """The learning curves of a study's completed trials by slot, (T, E). The baseline is no part of the search.
+    """The learning curves of a study's completed trials by trial, (T, E). The baseline is no part of the search.
 
     Raises UserError where there is nothing to replay: a pruner was at work already, or fewer than two curves or epochs.
     """
@@ -145,7 +145,7 @@ def replay(curves: Curves, pruner: BasePruner, name: str) -> Replay:
 
 
 def savings(curves: Curves, pruner: str, orders: int, name: str, left_out: int = 0) -> Savings:
-    """Replays the slot order once and `orders` seeded random orders. pruner: one of protocol.PRUNERS."""
+    """Replays the trial order once and `orders` seeded random orders. pruner: one of protocol.PRUNERS."""
     from segbench.ledger import samplers
 
     search = Search(trials=len(curves), epochs=curves.shape[1], train_images=1, val_images=1, pruner=pruner)
@@ -164,8 +164,8 @@ def savings(curves: Curves, pruner: str, orders: int, name: str, left_out: int =
         saved=_spread(saved),
         lost=_spread(lost),
         best_survived=float(np.mean(lost == 0)),
-        saved_in_slot_order=own.saved,
-        lost_in_slot_order=own.lost,
+        saved_in_trial_order=own.saved,
+        lost_in_trial_order=own.lost,
     )
 
 
@@ -196,7 +196,7 @@ def _show(rows: list[Savings]) -> None:
         "epochs saved",
         "best survived",
         "mIoU lost",
-        "in slot order",
+        "in trial order",
         "lost",
     ]
     cells = [
@@ -207,8 +207,8 @@ def _show(rows: list[Savings]) -> None:
             f"{row.saved.mean:.0%} ({row.saved.low:.0%}–{row.saved.high:.0%})",
             f"{row.best_survived:.0%}",
             f"{row.lost.mean:.4f} ({row.lost.low:.4f}–{row.lost.high:.4f})",
-            f"{row.saved_in_slot_order:.0%} saved",
-            f"{row.lost_in_slot_order:.4f}",
+            f"{row.saved_in_trial_order:.0%} saved",
+            f"{row.lost_in_trial_order:.4f}",
         ]
         for row in rows
     ]

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
                 scores = (_fast if way == "fast" else _plain)(name, train, val, arguments.epochs, seed, device)
                 runs.append(Run(name, way, seed, max(scores), scores[-1]))
                 print(f"{name}, {way}, seed {seed}: mIoU {max(scores):.4f}, last {scores[-1]:.4f}", flush=True)
-                about = {"device": device.words, "date": f"{datetime.now(UTC):%Y-%m-%d}", "size": arguments.size}
+                about = {"device": device.description, "date": f"{datetime.now(UTC):%Y-%m-%d}", "size": arguments.size}
                 path.write_text(json.dumps({**about, "runs": [to_json(run) for run in runs]}, indent=1))
     _table(runs)
     return 0
@@ -113,9 +113,9 @@ def _as_torchvision(network: Any) -> Callable[[torch.Tensor], dict[str, torch.Te
 def _table(runs: list[Run]) -> None:
     rows = []
     for name in NAMES:
-        sides = {way: [r.miou for r in runs if (r.architecture, r.path) == (name, way)] for way in ("fast", "plain")}
-        difference = stats.seed_summary([f - p for f, p in zip(sides["fast"], sides["plain"], strict=True)])
-        means = [f"{numbers.mean(v):.4f} ± {numbers.stdev(v) if len(v) > 1 else 0:.4f}" for v in sides.values()]
+        scores = {way: [r.miou for r in runs if (r.architecture, r.path) == (name, way)] for way in ("fast", "plain")}
+        difference = stats.seed_summary([f - p for f, p in zip(scores["fast"], scores["plain"], strict=True)])
+        means = [f"{numbers.mean(v):.4f} ± {numbers.stdev(v) if len(v) > 1 else 0:.4f}" for v in scores.values()]
         rows.append([name, *means, f"{difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})"])
     terminal.table(
         "best epoch's mIoU, mean ± deviation over the seeds", ["", "fast", "plain", "fast − plain (95 %)"], rows

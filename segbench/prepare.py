@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
             terminal.say(f"note: {scene} is labelled void everywhere")
     _histogram(data)
     terminal.say(f"content fingerprint {data.fingerprint}")
-    terminal.next_command(f"python -m segbench.search{options.again(arguments)}")
+    terminal.next_command(f"python -m segbench.search{options.repeat_args(arguments)}")
     return 0
 
 

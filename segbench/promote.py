@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from segbench.data.packing import Dataset
     from segbench.data.subsets import Subset
-    from segbench.engine.resume import Kept
+    from segbench.engine.resume import TrainingSession
     from segbench.engine.training import State
     from segbench.experiment.examine import Plan
     from segbench.experiment.objective import Images
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     if process_group.is_main():
         _table(protocol)
     terminal.next_command(
-        "python -m segbench.report" + options.protocol_again(arguments) + options.study_db_again(arguments)
+        "python -m segbench.report" + options.repeat_protocol(arguments) + options.repeat_study_db(arguments)
     )
     return 0
 
@@ -80,7 +80,7 @@ def _promote_all(
         storage = database.connect(paths.studies_database(arguments.study_db))
         plans = []
         for one in chosen:
-            command = f"python -m segbench.search{options.again(arguments, one.name)}"
+            command = f"python -m segbench.search{options.repeat_args(arguments, one.name)}"
             record = studies.record(storage, studies.study_name(protocol, one), command)
             plans.append(_plan(record, protocol, one, command))
         return plans
@@ -171,14 +171,14 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folde
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
         return
     terminal.say(
-        f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.slot} of {plan.study.name}, {chosen.words}"
+        f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.index} of {plan.study.name}, {chosen.description}"
     )
     started = time.perf_counter()
     images = objective.Images.of(data, chosen, plan.architecture.batch_size, device, plan.protocol.augment)
     model, origin = process_group.main_first(lambda: objective.build(plan.architecture, hyperparameters, seed))
     state = training.begin(model, hyperparameters, device)
     partial = folder.with_suffix(".partial")
-    kept = resume.Kept(partial, _identity(plan, data, images, origin, seed, device))
+    kept = resume.TrainingSession(partial, _identity(plan, data, images, origin, seed, device))
     kept.restore(state)
     if len(set(process_group.gather(state.epoch))) > 1:
         raise UserError(f"not every process finds the checkpoint in {partial}; all need the same SEGBENCH_STORAGE")
@@ -208,14 +208,14 @@ def _identity(plan: Plan, data: Dataset, images: Images, origin: WeightsOrigin, 
     return resume.identity(plan.study.fingerprint, data.fingerprint, plan.trial.params, final, origin.sha256, where)
 
 
-def _run(plan: Plan, mlflow: MlflowClient, kept: Kept, seed: int) -> str:
+def _run(plan: Plan, mlflow: MlflowClient, kept: TrainingSession, seed: int) -> str:
     """The promotion's MLflow run: the one it began before it was killed, where it was."""
     from segbench.ledger import runs
 
     tags = {
         "kind": "promotion",
         "seed": str(seed),
-        **runs.trial_tags(plan.study.name, plan.trial.number, plan.trial.slot),
+        **runs.trial_tags(plan.study.name, plan.trial.attempt, plan.trial.index),
     }
     run = kept.run
     if not run or not runs.reopened(mlflow, run, tags):
@@ -239,7 +239,9 @@ def _log(mlflow: MlflowClient, run: str) -> Callable[[EpochRecord], None]:
     return log
 
 
-def _train(plan: Plan, state: State, images: Images, seed: int, kept: Kept, log: Callable[[EpochRecord], None]) -> None:
+def _train(
+    plan: Plan, state: State, images: Images, seed: int, kept: TrainingSession, log: Callable[[EpochRecord], None]
+) -> None:
     """All epochs, also those of before a kill. Raises UserError where training cannot go on."""
     from segbench.experiment import objective
     from segbench.ledger import studies

@@ -6,7 +6,7 @@
     python -m segbench.search --gpus 0,1             two workers, one per GPU
     python -m segbench.search --workers 4            four workers, on all GPUs or sharing the CPU's cores
 
-Stop it with Ctrl-C and run it again: it goes on until exactly `trials` slots are finished.
+Stop it with Ctrl-C and run it again: it goes on until exactly `trials` trials are finished.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from segbench.data.packing import Dataset
     from segbench.data.subsets import Subset
     from segbench.experiment.objective import Images, Initial, Job
-    from segbench.experiment.workers import Team
+    from segbench.experiment.workers import Launcher
     from segbench.runtime.compute import Compute
 
 LAUNCHERS = ("local", "ray")
@@ -54,22 +54,23 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--baseline: {bare[0]}.toml of '{protocol.name}' has no table [baseline]; write one there")
     if arguments.worker is not None:
         return _work(protocol, chosen, arguments)
-    team = _team(arguments, sys.argv[1:] if argv is None else argv, _slots(protocol, chosen, arguments))
-    _require_device(arguments, team)
+    planned = len(chosen) * (protocol.search.trials + bool(arguments.baseline))
+    launcher = _launcher(arguments, sys.argv[1:] if argv is None else argv, planned)
+    _require_device(arguments, launcher)
 
     from segbench.data import dataset
 
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, arguments.data)
-    if team:
+    if launcher:
         trains_nothing = argparse.Namespace(**{**vars(arguments), "device": "cpu", "compile": False})
-        _together(team, [_prepare(protocol, one, data, trains_nothing) for one in chosen])
+        _together(launcher, [_prepare(protocol, one, data, trains_nothing) for one in chosen])
     else:
         for architecture in chosen:
             _alone(_prepare(protocol, architecture, data, arguments))
-    terminal.say(f"look at the trials: python -m segbench.dashboard{options.study_db_again(arguments)}")
-    terminal.next_command(f"python -m segbench.promote{options.again(arguments)}")
+    terminal.say(f"look at the trials: python -m segbench.dashboard{options.repeat_study_db(arguments)}")
+    terminal.next_command(f"python -m segbench.promote{options.repeat_args(arguments)}")
     return 0
 
 
@@ -81,7 +82,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--pruner", choices=PRUNERS, help="default: the protocol's (none unless it says otherwise)")
     parser.add_argument("--baseline", action="store_true", help="also run the [baseline] values, beside the plan")
     parser.add_argument("--keep-weights", action="store_true", help="of every trial, so that promote scores them all")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that share the slots; default: one")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that share the trials; default: one")
     parser.add_argument("--gpus", metavar="0,1,…", help="of the workers; default: all there are, in turn")
     parser.add_argument(
         "--launcher", choices=LAUNCHERS, default="local", help="what starts the workers; default: local"
@@ -90,9 +91,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return options.parse(parser, argv)
 
 
-def _require_device(arguments: argparse.Namespace, team: Team | None) -> None:
+def _require_device(arguments: argparse.Namespace, launcher: Launcher | None) -> None:
     """What was asked for and is not there is better known before the data is packed; of "auto" there is always one."""
-    if not team and (arguments.device != "auto" or arguments.compile):
+    if not launcher and (arguments.device != "auto" or arguments.compile):
         from segbench.runtime import compute
 
         compute.choose(arguments.device, arguments.compile)
@@ -125,9 +126,9 @@ class _Ready:
     arguments: argparse.Namespace
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """For people."""
-        return f"{self.subset.words}; initial weights: {self.architecture.weights}"
+        return f"{self.subset.description}; initial weights: {self.architecture.weights}"
 
     @functools.cached_property
     def device(self) -> Compute:
@@ -153,7 +154,7 @@ class _Ready:
         from segbench.ledger import database, runs, tracking
 
         mlflow = tracking.client()
-        with database.ledger_of(self.study).locked():  # workers that start together share one run
+        with database.storage_of(self.study).locked():  # workers that start together share one run
             tags = {"architecture": self.architecture.name}
             run = runs.study_run(mlflow, self.protocol.name, self.study.study_name, tags)
             self.study.set_user_attr("run_id", run)
@@ -170,11 +171,11 @@ class _Ready:
     def record(self) -> StudyRecord:
         from segbench.ledger import database, studies
 
-        return studies.record(database.ledger_of(self.study), self.study.study_name)
+        return studies.record(database.storage_of(self.study), self.study.study_name)
 
 
 def _prepare(protocol: Protocol, architecture: Architecture, data: Dataset, arguments: argparse.Namespace) -> _Ready:
-    """Opens the study and plans its slots, unless a worker asks: the process that started it has done so."""
+    """Opens the study and plans its trials, unless a worker asks: the process that started it has done so."""
     from segbench.data import subsets
     from segbench.ledger import database, queue, showcase, studies
 
@@ -185,10 +186,10 @@ def _prepare(protocol: Protocol, architecture: Architecture, data: Dataset, argu
     if studies.study_name(protocol, architecture) not in studies.names(storage):
         from segbench.experiment import objective
 
-        objective.rehearse(architecture, ready.images, ready.initial)
-    ready.study = studies.open_study(storage, protocol, architecture, data.fingerprint, chosen.words)
+        objective.check_buildable(architecture, ready.images, ready.initial)
+    ready.study = studies.open_study(storage, protocol, architecture, data.fingerprint, chosen.description)
     if arguments.worker is None:
-        again = options.again(arguments, architecture.name)
+        again = options.repeat_args(arguments, architecture.name)
         search = f"python -m segbench.search{again}{_overrides(arguments)}"
         showcase.describe(ready.study, search, f"python -m segbench.promote{again}")
         baseline = architecture.baseline if arguments.baseline else None
@@ -198,11 +199,11 @@ def _prepare(protocol: Protocol, architecture: Architecture, data: Dataset, argu
 
 
 def _announced(ready: _Ready, where: Callable[[], str]) -> tuple[StudyRecord, int]:
-    """The study, and how many of its slots have not ended: those that run elsewhere may come back."""
+    """The study, and how many of its trials have not ended: those that run elsewhere may come back."""
     record = ready.record()
     left = sum(t.state in ("waiting", "running") for t in record.trials)
     terminal.say(f"\n{ready.architecture.title}: study {record.name}, {left} of {len(record.trials)} trials to run")
-    terminal.say(f"{ready.words}; {where()}" if left else ready.words)
+    terminal.say(f"{ready.description}; {where()}" if left else ready.description)
     return record, left
 
 
@@ -210,7 +211,7 @@ def _alone(ready: _Ready) -> None:
     """Runs what is left in this process."""
     from segbench.experiment import search_display
 
-    record, left = _announced(ready, lambda: ready.device.words)
+    record, left = _announced(ready, lambda: ready.device.description)
     if left:
         from segbench.experiment import objective
         from segbench.ledger import studies
@@ -227,17 +228,13 @@ def _alone(ready: _Ready) -> None:
                 studies.run(ready.study, lambda trial: objective.objective(trial, job, show))
             except studies.Stopped:
                 raise interrupts.interrupt() from None
-        objective.tidy(ready.study, job.mlflow)
+        objective.clean_up_finished(ready.study, job.mlflow)
         record = ready.record()
     search_display.table(record)
 
 
-def _slots(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
-    return len(chosen) * (protocol.search.trials + bool(arguments.baseline))
-
-
-def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | None:
-    """Who shares the slots, of which there are `most`; None where this process runs them alone."""
+def _launcher(arguments: argparse.Namespace, argv: list[str], most: int) -> Launcher | None:
+    """Who shares the trials, of which there are `most`; None where this process runs them alone."""
     number = arguments.workers
     if number is None and arguments.gpus is None:
         if arguments.launcher != "local":
@@ -246,7 +243,7 @@ def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | N
     count = len(arguments.gpus.split(",")) if number is None else number
     if not 1 <= count <= most:
         given = f"--workers is {number}" if number is not None else f"--gpus {arguments.gpus} asks {count} workers"
-        raise UserError(f"{given}: expected 1 to {most}, as many as there are slots to share")
+        raise UserError(f"{given}: expected 1 to {most}, as many as there are trials to share")
 
     from segbench.experiment import local_launcher
 
@@ -259,30 +256,30 @@ def _team(arguments: argparse.Namespace, argv: list[str], most: int) -> Team | N
     return local_launcher.Local(command, local_launcher.environments(number, arguments.gpus, arguments.device))
 
 
-def _together(team: Team, searches: list[_Ready]) -> None:
-    """Runs what is left with a team."""
+def _together(launcher: Launcher, searches: list[_Ready]) -> None:
+    """Runs what is left with several workers."""
     from segbench.experiment import search_display
 
-    left = sum(_announced(ready, lambda: team.words)[1] for ready in searches)
+    left = sum(_announced(ready, lambda: launcher.description)[1] for ready in searches)
     if left:
         from segbench.experiment import objective, workers
 
         # MLflow's database and the studies' runs are there before any worker asks for them.
         clients = [ready.study_run()[0] for ready in searches]
-        workers.run(team, [ready.study for ready in searches])
+        workers.run(launcher, [ready.study for ready in searches])
         for ready, mlflow in zip(searches, clients, strict=True):
-            objective.tidy(ready.study, mlflow)
+            objective.clean_up_finished(ready.study, mlflow)
     for ready in searches:
         search_display.table(ready.record())
 
 
 def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Namespace) -> int:
-    """One worker of a team. It waits for others only when no slot of any architecture is left to begin."""
+    """One of several workers. It waits for others only when no trial of any architecture is left to begin."""
     from segbench.data import dataset
     from segbench.experiment import local_launcher, objective
     from segbench.ledger import studies
 
-    local_launcher.enlist()
+    local_launcher.become_worker()
     data = dataset.ready(protocol, arguments.data)
     searches = [_prepare(protocol, one, data, arguments) for one in chosen]
     with interrupts.graceful(message=b""):
@@ -290,7 +287,7 @@ def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Na
         try:
             for wait in (False, True):
                 for study, job in jobs:
-                    run = functools.partial(objective.objective, job=job, show=lambda slot, record: None)
+                    run = functools.partial(objective.objective, job=job, show=lambda index, record: None)
                     studies.run(study, run, wait)
         except (studies.Stopped, KeyboardInterrupt):
             return 128 + int(signal.SIGTERM)

@@ -1,7 +1,7 @@
 """Look after searches: list them, mend what a crash left, take their numbers elsewhere, delete them.
 
 python -m segbench.study                                    every study
-python -m segbench.study show demo-deeplab                  one study, slot by slot
+python -m segbench.study show demo-deeplab                  one study, trial by trial
 python -m segbench.study repair                             end trials whose process is gone, queue them again
 python -m segbench.study export demo-deeplab --to t.csv     one row per trial; .csv, .parquet or .json
 python -m segbench.study export --epochs --to e.parquet     one row per epoch, of every study
@@ -25,7 +25,7 @@ from segbench.core.records import StudyRecord, TrialRecord, to_json
 from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
-    from segbench.ledger.database import Ledger
+    from segbench.ledger.database import StudyStorage
 
 ACTIONS = ("show", "repair", "export", "delete")
 SUFFIXES = (".csv", ".parquet", ".json")
@@ -45,20 +45,20 @@ def main(argv: list[str] | None = None) -> int:
     where = paths.studies_database(arguments.study_db)
     if not database.is_there(where):
         raise UserError(f"there is no study: {urls.shown(where)} is not there. Search first: {_SEARCH}")
-    ledger = database.connect(where)
-    names = _names(ledger, arguments.name)
+    storage = database.connect(where)
+    names = _names(storage, arguments.name)
     if arguments.action == "show":
-        _show(ledger, names, bool(arguments.name))
+        _show(storage, names, bool(arguments.name))
     elif arguments.action == "repair":
-        _repair(ledger, names)
+        _repair(storage, names)
     elif arguments.action == "export":
-        _export(ledger, names, arguments.to, arguments.epochs)
+        _export(storage, names, arguments.to, arguments.epochs)
     elif not arguments.name:
         raise UserError(f"delete needs the name of a study; there are: {', '.join(names)}")
     else:
-        _delete(ledger, arguments.name, arguments.yes)
+        _delete(storage, arguments.name, arguments.yes)
         return 0
-    _next(ledger, names)
+    _next(storage, names)
     return 0
 
 
@@ -84,10 +84,10 @@ def _require_destination(to: Path | None) -> None:
         raise UserError(f"cannot write {to}: there is no folder {to.parent}; make it, or give another file with --to")
 
 
-def _names(ledger: Ledger, name: str | None) -> list[str]:
+def _names(storage: StudyStorage, name: str | None) -> list[str]:
     from segbench.ledger import studies
 
-    there = studies.names(ledger)
+    there = studies.names(storage)
     if name and name not in there:
         raise UserError(f"no study '{name}'; there are: {', '.join(there) or 'none'}")
     if not there:
@@ -95,13 +95,13 @@ def _names(ledger: Ledger, name: str | None) -> list[str]:
     return [name] if name else there
 
 
-def _show(ledger: Ledger, names: list[str], one: bool) -> None:
+def _show(storage: StudyStorage, names: list[str], one: bool) -> None:
     from segbench.ledger import studies
 
-    found = [studies.record(ledger, name) for name in names]
+    found = [studies.record(storage, name) for name in names]
     if one:
-        columns = ["trial", "state", "mIoU", "epochs", "number", "owner"]
-        rows = [_slot_row(trial) for trial in found[0].trials]
+        columns = ["trial", "state", "mIoU", "epochs", "attempt", "owner"]
+        rows = [_trial_row(trial) for trial in found[0].trials]
         terminal.table(found[0].name, columns, rows, right={2, 3, 4})
         return
     columns = ["study", "finished", "best mIoU", "running", "waiting", "failed"]
@@ -127,38 +127,38 @@ def _study_row(study: StudyRecord) -> list[str]:
     ]
 
 
-def _slot_row(trial: TrialRecord) -> list[str]:
+def _trial_row(trial: TrialRecord) -> list[str]:
     return [
-        "baseline" if trial.baseline else str(trial.slot),
+        "baseline" if trial.baseline else str(trial.index),
         f"{trial.state}: {trial.reason}" if trial.reason else trial.state,
         f"{max(e.miou for e in trial.epochs):.4f}" if trial.epochs else "",
         str(len(trial.epochs)),
-        str(trial.number),
+        str(trial.attempt),
         trial.owner if trial.state == "running" else "",
     ]
 
 
-def _repair(ledger: Ledger, names: list[str]) -> None:
+def _repair(storage: StudyStorage, names: list[str]) -> None:
     import optuna
 
     from segbench.ledger import queue
 
     done = 0
     for name in names:
-        study = optuna.load_study(study_name=name, storage=ledger)
-        for line in queue.mend(study):
+        study = optuna.load_study(study_name=name, storage=storage)
+        for line in queue.requeue_dead(study):
             done += 1
             terminal.say(f"{name}, {line}")
     terminal.say(f"{done} mended" if done else "nothing to mend")
 
 
-def _next(ledger: Ledger, names: list[str]) -> None:
+def _next(storage: StudyStorage, names: list[str]) -> None:
     """The command that goes on with the first study that is not finished; else promotes the first."""
     import optuna
 
     from segbench.ledger import queue
 
-    studies = [optuna.load_study(study_name=name, storage=ledger) for name in names]
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
     search, promote = 0, 1
     for which, some in ((search, [one for one in studies if queue.unfinished(one)]), (promote, studies)):
         for commands in (one.user_attrs.get("commands") for one in some):
@@ -167,13 +167,13 @@ def _next(ledger: Ledger, names: list[str]) -> None:
                 return
 
 
-def _export(ledger: Ledger, names: list[str], to: Path, epochs: bool) -> None:
+def _export(storage: StudyStorage, names: list[str], to: Path, epochs: bool) -> None:
     import pandas as pd
 
     from segbench.ledger import studies
 
-    kept = [trial for name in names for trial in studies.record(ledger, name).trials]
-    rows = [row for trial in kept for row in _epoch_rows(trial)] if epochs else [_trial_row(trial) for trial in kept]
+    kept = [trial for name in names for trial in studies.record(storage, name).trials]
+    rows = [row for trial in kept for row in _epoch_rows(trial)] if epochs else [_exported(trial) for trial in kept]
     frame = pd.DataFrame(rows)
     partial = to.with_name(f"{to.name}.partial")
     try:
@@ -194,7 +194,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def _trial_row(trial: TrialRecord) -> dict[str, Any]:
+def _exported(trial: TrialRecord) -> dict[str, Any]:
     content = to_json(trial)
     params, epochs = content.pop("params"), content.pop("epochs")
     best = max(trial.epochs, key=lambda e: e.miou, default=None)
@@ -216,18 +216,18 @@ def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
         content = to_json(epoch)
         iou = dict(zip((f"iou/{name}" for name in CATEGORIES), content.pop("iou"), strict=True))
         seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-        rows.append({"study": trial.study, "slot": trial.slot, "number": trial.number, **content, **iou, **seconds})
+        rows.append({"study": trial.study, "trial": trial.index, "attempt": trial.attempt, **content, **iou, **seconds})
     return rows
 
 
-def _delete(ledger: Ledger, name: str, sure: bool) -> None:
+def _delete(storage: StudyStorage, name: str, sure: bool) -> None:
     import optuna
 
     from segbench.ledger import queue, registry, runs, showcase, studies, tracking
 
-    study = optuna.load_study(study_name=name, storage=ledger)
-    queue.mend(study)
-    if running := [t for t in studies.record(ledger, name).trials if t.state == "running"]:
+    study = optuna.load_study(study_name=name, storage=storage)
+    queue.requeue_dead(study)
+    if running := [t for t in studies.record(storage, name).trials if t.state == "running"]:
         owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
         raise UserError(f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone "
                         "after 3 minutes)")  # fmt: skip
@@ -242,7 +242,7 @@ def _delete(ledger: Ledger, name: str, sure: bool) -> None:
     for folder in folders:
         shutil.rmtree(folder)
     showcase.forget(study)
-    optuna.delete_study(study_name=name, storage=ledger)  # last: what was cut short can be done again
+    optuna.delete_study(study_name=name, storage=storage)  # last: what was cut short can be done again
     terminal.say(f"deleted study {name}, {deleted} MLflow runs" + "".join(f", {folder}" for folder in folders))
 
 

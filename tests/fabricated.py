@@ -58,7 +58,7 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
     def objective(trial: optuna.Trial) -> float:
         params = samplers.suggest(trial, own.space)
         trial.set_user_attr("device", "cpu (2 threads), fp32")
-        if studies.slot_of(trial) == 3:
+        if studies.index_of(trial) == 3:
             raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         quality = 0.3 + 0.1 * float(np.log10(params["lr"]) + 4) / 2
         studies.report(trial, [epoch(n, quality * n / 3) for n in (1, 2, 3)])
@@ -110,7 +110,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
         weights=WeightsOrigin("random", "seed 0", "e8" * 32),
         study=record.name,
         trial=best.number,
-        slot=best.slot,
+        index=best.index,
         seed=0,
         epochs=4,
         train_images=4,
@@ -139,7 +139,7 @@ def keep(record: Any) -> None:
             right = generator.binomial(1000, trial.value)
             image[7, 1], image[7, 2] = right, 1000 - right  # road as flat, road as construction
             image[11, 2] = 1000
-        folder = paths.storage() / "trials" / record.name / f"slot{trial.slot}"
+        folder = paths.storage() / "trials" / record.name / f"trial{trial.index}"
         folder.mkdir(parents=True)
         np.savez_compressed(
             folder / "confusions.npz", confusions=confusions, names=np.array([f"s{i}" for i in range(6)])
@@ -173,7 +173,7 @@ def fabricated(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -
 
 
 @pytest.fixture(scope="session")
-def whole(fabricated: Path) -> comparison.Ledgers:
+def whole(fabricated: Path) -> comparison.Comparison:
     """What the report reads of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(fabricated / "storage"))
@@ -192,6 +192,6 @@ def here(fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path
 
 
-def read(here: Path) -> comparison.Ledgers:
+def read(here: Path) -> comparison.Comparison:
     """What the report reads of such a folder."""
     return comparison.read(here / "fab", "fab")

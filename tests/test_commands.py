@@ -49,7 +49,7 @@ def test_search_promote_predict(
     assert call(search, name, *where) == 0
     assert f"next:  python -m segbench.promote {name} --protocol {protocol}" in capsys.readouterr().out
     found = study(f"small-{name}")
-    assert [(t.slot, t.state, len(t.epochs)) for t in found.trials] == [(0, "complete", 2), (1, "complete", 2)]
+    assert [(t.index, t.state, len(t.epochs)) for t in found.trials] == [(0, "complete", 2), (1, "complete", 2)]
     for trial in found.trials:
         assert trial.value == max(epoch.miou for epoch in trial.epochs)
         assert runs.epochs(tracking.client(), trial.run_id) == trial.epochs  # both ledgers tell the same
@@ -118,8 +118,8 @@ def test_interrupted_search_ends_with_the_same_configurations(
     assert [t.state for t in study().trials] == ["complete"]
     assert call(search, *where) == 0
     again = study()
-    assert [(t.slot, t.params, t.value, t.state) for t in again.trials] == [
-        (t.slot, t.params, t.value, t.state) for t in whole.trials
+    assert [(t.index, t.params, t.value, t.state) for t in again.trials] == [
+        (t.index, t.params, t.value, t.state) for t in whole.trials
     ]
     capsys.readouterr()
     assert call(search, *where) == 0  # finished: nothing more is done
@@ -138,11 +138,11 @@ def test_killed_owner_is_noticed(storage: Path, drawn: Path, protocol: Path) -> 
         state=optuna.trial.TrialState.RUNNING,
         params={},
         distributions={},
-        user_attrs={"slot": 1, "owner": str(liveness.Owner(liveness.here(), 999999999, 0.0))},
+        user_attrs={"trial": 1, "owner": str(liveness.WorkerId(liveness.here(), 999999999, 0.0))},
     )
     one.add_trial(zombie)
     assert call(search, "deeplab", "--protocol", protocol, "--data", drawn) == 0
-    assert [(t.slot, t.state) for t in study().trials] == [(0, "complete"), (1, "complete")]
+    assert [(t.index, t.state) for t in study().trials] == [(0, "complete"), (1, "complete")]
 
 
 def test_baseline_runs_beside_the_plan(storage: Path, drawn: Path, protocol: Path) -> None:
@@ -150,8 +150,8 @@ def test_baseline_runs_beside_the_plan(storage: Path, drawn: Path, protocol: Pat
     baseline, *planned = study().trials
     assert baseline.baseline
     assert baseline.params == {"lr": 1.5e-4, "weight_decay": 1e-8, "optimizer": "adamw", "aux_loss": True}
-    assert [t.slot for t in planned] == [0, 1]  # weight_decay 1e-8 lies outside the space, and is kept
-    assert studies.best(study()).slot != studies.BASELINE
+    assert [t.index for t in planned] == [0, 1]  # weight_decay 1e-8 lies outside the space, and is kept
+    assert studies.best(study()).index != studies.BASELINE
 
 
 def test_a_diverging_trial_does_not_end_the_search(
@@ -171,7 +171,7 @@ def test_a_diverging_trial_does_not_end_the_search(
     assert [t.state for t in study().trials] == ["diverged", "out of memory"]
     assert "search with --protocol NEW" in study().trials[1].reason
     monkeypatch.setattr(training, "fit", fit)
-    assert call(search, *where) == 0  # both slots are spent
+    assert call(search, *where) == 0  # both trials are spent
     assert [t.state for t in study().trials] == ["diverged", "out of memory"]
     capsys.readouterr()
     assert call(promote, *where) == 2
@@ -183,7 +183,7 @@ def test_other_samplers_and_pruners(sampler: str, storage: Path, drawn: Path, pr
     options = ["--sampler", sampler, "--pruner", "median", "--trials", 3]
     assert call(search, "deeplab", "--protocol", protocol, "--data", drawn, *options) == 0
     found = study()
-    assert [t.slot for t in found.trials] == [0, 1, 2]
+    assert [t.index for t in found.trials] == [0, 1, 2]
     assert all(set(t.params) == {"lr", "weight_decay", "optimizer", "aux_loss"} for t in found.trials)
     assert call(promote, "deeplab", "--protocol", protocol, "--data", drawn) == 0  # the study remembers the sampler
 

@@ -123,7 +123,7 @@ def test_a_server_that_stays_away_ends_the_search_in_one_line(postgres: Server) 
     postgres.stop()
     try:
         with pytest.raises(
-            database.Lost, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*type the same"
+            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*type the same"
         ) as caught:
             studies.run(tiny, worker.objective)
         assert PASSWORD not in str(caught.value)

@@ -210,10 +210,10 @@ def test_only_the_best_trial_keeps_its_weights(storage: Path, drawn: Path, tmp_p
     every = found()
     best = max(every, key=lambda trial: trial.value or 0)
     for trial in every:
-        folder = paths.trial_folder("small-deeplab", trial.slot)
+        folder = paths.trial_folder("small-deeplab", trial.index)
         names = ["best.safetensors", "confusions.npz"] if trial is best else ["confusions.npz"]
         assert sorted(path.name for path in folder.iterdir()) == names
-    about = checkpoint.metadata(paths.trial_folder("small-deeplab", best.slot) / "best.safetensors")
+    about = checkpoint.metadata(paths.trial_folder("small-deeplab", best.index) / "best.safetensors")
     assert float(about["miou"]) == best.value
 
 

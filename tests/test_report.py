@@ -24,30 +24,30 @@ pytest_plugins = ["tests.fabricated"]
 
 
 @pytest.fixture(scope="session")
-def duel(whole: comparison.Ledgers) -> tables.Duel:
+def duel(whole: comparison.Comparison) -> tables.PairwiseComparison:
     """Its two sides, compared."""
-    (found,) = tables.duels(tables.summaries(whole))
+    (found,) = tables.comparisons(tables.summaries(whole))
     return found
 
 
-def verdict_of(found: comparison.Ledgers) -> tuple[str, str]:
+def verdict_of(found: comparison.Comparison) -> tuple[str, str]:
     rows = tables.summaries(found)
-    return sentences.verdict(rows, tables.duels(rows))
+    return sentences.verdict(rows, tables.comparisons(rows))
 
 
-def caveats_of(found: comparison.Ledgers) -> str:
+def caveats_of(found: comparison.Comparison) -> str:
     rows = tables.summaries(found)
-    return " ".join(sentences.caveats(rows, tables.duels(rows), checks.checks(found)))
+    return " ".join(sentences.caveats(rows, tables.comparisons(rows), checks.checks(found)))
 
 
-def changed(found: comparison.Ledgers, **fields: Any) -> comparison.Ledgers:
+def changed(found: comparison.Comparison, **fields: Any) -> comparison.Comparison:
     """The same with other words on the second side's card."""
-    alpha, beta = found.sides
+    alpha, beta = found.candidates
     model = replace(beta.models[0], card=replace(beta.models[0].card, **fields))
-    return replace(found, sides=(alpha, replace(beta, models=(model,))))
+    return replace(found, candidates=(alpha, replace(beta, models=(model,))))
 
 
-def test_summary_is_of_the_confusions_and_cards(fabricated: Path, whole: comparison.Ledgers) -> None:
+def test_summary_is_of_the_confusions_and_cards(fabricated: Path, whole: comparison.Comparison) -> None:
     alpha, beta = tables.summaries(whole)
     total = np.load(fabricated / "storage/models/fab-alpha/seed0/confusions.npz")["confusions"].sum(0)
     assert alpha.miou.estimate == pytest.approx(metrics.scores(total).miou)
@@ -60,14 +60,14 @@ def test_summary_is_of_the_confusions_and_cards(fabricated: Path, whole: compari
     assert 1 / alpha.milliseconds_per_image[1] * 1000 == pytest.approx(190)
 
 
-def test_duel_is_paired_and_signed(duel: tables.Duel) -> None:
+def test_duel_is_paired_and_signed(duel: tables.PairwiseComparison) -> None:
     assert (duel.first.side.name, duel.second.side.name, duel.images) == ("beta", "alpha", 8)
     assert duel.miou.estimate == pytest.approx(duel.first.miou.estimate - duel.second.miou.estimate)
     assert duel.miou.excludes_zero
     assert all(delta.low > 0 for delta in duel.iou)
 
 
-def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(whole: comparison.Ledgers) -> None:
+def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(whole: comparison.Comparison) -> None:
     said = verdict_of(whole)
     assert re.match(
         r"Beta segments better: mIoU 0\.\d{3} against 0\.\d{3} for Alpha .*, \d+\.\d points more\.", said[0]
@@ -77,21 +77,21 @@ def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(whole: co
     assert "seed noise is not covered" in caveats_of(whole)
 
 
-def test_equal_models_are_called_equal(whole: comparison.Ledgers) -> None:
-    alpha, beta = whole.sides
-    said = verdict_of(replace(whole, sides=(alpha, replace(beta, models=alpha.models))))
+def test_equal_models_are_called_equal(whole: comparison.Comparison) -> None:
+    alpha, beta = whole.candidates
+    said = verdict_of(replace(whole, candidates=(alpha, replace(beta, models=alpha.models))))
     assert "cannot be told apart" in said[0]
     assert "includes zero" in said[1]
 
 
-def test_small_gap_of_one_seed_is_read_as_a_tie(duel: tables.Duel) -> None:
+def test_small_gap_of_one_seed_is_read_as_a_tie(duel: tables.PairwiseComparison) -> None:
     small = replace(duel, miou=Interval(0.012, 0.008, 0.015))
     rows = [duel.first, duel.second]
     assert "too little to call" in sentences.verdict(rows, [small])[0]
     assert "quality does not decide" in " ".join(sentences.conclusion(rows, [small]))
 
 
-def test_official_miou_that_says_the_opposite_is_not_passed_over(duel: tables.Duel) -> None:
+def test_official_miou_that_says_the_opposite_is_not_passed_over(duel: tables.PairwiseComparison) -> None:
     mixed = replace(duel, miou_official=Interval(-0.018, -0.026, -0.009))
     rows = [duel.first, duel.second]
     said = " ".join(sentences.caveats(rows, [mixed], []))
@@ -99,20 +99,22 @@ def test_official_miou_that_says_the_opposite_is_not_passed_over(duel: tables.Du
     assert "depends on whether void counts" in " ".join(sentences.conclusion(rows, [mixed]))
 
 
-def test_several_seeds_are_averaged(whole: comparison.Ledgers) -> None:
-    alpha, beta = whole.sides
-    two = replace(whole, sides=tuple(replace(side, models=alpha.models + beta.models) for side in whole.sides))
+def test_several_seeds_are_averaged(whole: comparison.Comparison) -> None:
+    alpha, beta = whole.candidates
+    two = replace(
+        whole, candidates=tuple(replace(side, models=alpha.models + beta.models) for side in whole.candidates)
+    )
     rows = tables.summaries(two)
     assert rows[0].miou.estimate == pytest.approx(np.mean(rows[0].miou_of_seed))
     assert rows[0].seconds == 25
     assert "means over 2 seeds" in caveats_of(two)
-    seeds = summary_table(rows, tables.duels(rows)).rows[1]
+    seeds = summary_table(rows, tables.comparisons(rows)).rows[1]
     assert seeds[0].text == "mIoU over 2 seeds, mean and spread"
     assert seeds[1].note == f"± {np.std(rows[0].miou_of_seed, ddof=1):.3f}"
 
 
-def test_classes_confusion_and_baseline(whole: comparison.Ledgers) -> None:
-    side = whole.sides[0]
+def test_classes_confusion_and_baseline(whole: comparison.Comparison) -> None:
+    side = whole.candidates[0]
     rows = tables.classes(side)
     assert [row.category for row in rows] == list(CATEGORIES)
     assert sum(row.share for row in rows) == pytest.approx(1)
@@ -121,7 +123,7 @@ def test_classes_confusion_and_baseline(whole: comparison.Ledgers) -> None:
     assert tables.majority_accuracy(side) == pytest.approx(max(row.share for row in rows))
 
 
-def test_fair_comparison_passes_its_checks(whole: comparison.Ledgers) -> None:
+def test_fair_comparison_passes_its_checks(whole: comparison.Comparison) -> None:
     found = checks.checks(whole)
     assert len(found) == 15
     assert all(check.held for check in found)
@@ -137,23 +139,23 @@ def test_fair_comparison_passes_its_checks(whole: comparison.Ledgers) -> None:
         ("images", {"val_images": 7}),
         ("size", {"size": (64, 64)}),
         ("weights", {"weights": WeightsOrigin("pretrained", "COCO", "00")}),
-        ("best", {"slot": 11}),
+        ("best", {"trial": 11}),
         ("versions", {"versions": {"torch": "1.0"}}),
     ],
 )
 def test_each_unfairness_is_found(
-    whole: comparison.Ledgers, duel: tables.Duel, key: str, fields: dict[str, Any]
+    whole: comparison.Comparison, duel: tables.PairwiseComparison, key: str, fields: dict[str, Any]
 ) -> None:
     found = checks.checks(changed(whole, **fields))
     assert [check.key for check in found if not check.held] == [key]
     assert "The conditions were not equal" in " ".join(sentences.caveats([duel.second, duel.first], [duel], found))
 
 
-def test_augmenting_one_side_alone_is_found(whole: comparison.Ledgers) -> None:
-    first, *others = whole.sides
+def test_augmenting_one_side_alone_is_found(whole: comparison.Comparison) -> None:
+    first, *others = whole.candidates
     asked = {"augment": {"flip": 0.5, "scale": [0.5, 2.0], "colour": 0.4}}
     study = replace(first.study, protocol={**first.study.protocol, **asked})
-    found = checks.checks(replace(whole, sides=(replace(first, study=study), *others)))
+    found = checks.checks(replace(whole, candidates=(replace(first, study=study), *others)))
     (check,) = (check for check in found if not check.held)
     assert [said for _, said in check.found] == [
         "50\u00a0% mirrored, zoomed by 0.50 to 2.00, brightness, contrast and saturation changed by up to 40\u00a0%",
@@ -161,12 +163,12 @@ def test_augmenting_one_side_alone_is_found(whole: comparison.Ledgers) -> None:
     ]
 
 
-def test_searches(whole: comparison.Ledgers) -> None:
-    side = whole.sides[0]
+def test_searches(whole: comparison.Comparison) -> None:
+    side = whole.candidates[0]
     used = searches.budget(side.study)
     assert (used.asked, used.ended, used.complete, used.epochs) == (12, 12, 11, 3)
     steps = searches.history(side.study)
-    assert [step.trial.slot for step in steps] == list(range(12))
+    assert [step.trial.index for step in steps] == list(range(12))
     assert steps[-1].best == max(t.value for t in side.study.trials if t.value is not None and not t.baseline)
     shown = searches.valued(side.study)
     lr, _, optimizer = searches.axes(side.study, shown)
@@ -178,7 +180,7 @@ def test_searches(whole: comparison.Ledgers) -> None:
     assert sum(share for _, share in found.shares) == pytest.approx(1)
 
 
-def test_tuning_is_counted_from_the_trials(whole: comparison.Ledgers) -> None:
+def test_tuning_is_counted_from_the_trials(whole: comparison.Comparison) -> None:
     one, _ = found = tuning.tunings(whole)
     assert len(one.values) == 12
     assert np.isnan(one.values).sum() == 1  # the diverged trial found nothing
@@ -190,7 +192,7 @@ def test_tuning_is_counted_from_the_trials(whole: comparison.Ledgers) -> None:
     assert tuning.comparable(found)
 
 
-def test_crossover_is_where_the_leader_changes_for_good(whole: comparison.Ledgers) -> None:
+def test_crossover_is_where_the_leader_changes_for_good(whole: comparison.Comparison) -> None:
     one, other = tuning.tunings(whole)
     fast = one._replace(values=(0.3, 0.3, 0.3), seconds=(1.0, 1.0, 1.0), best=0.3)
     slow = other._replace(values=(0.4, 0.4), seconds=(2.0, 2.0), best=0.4)
@@ -204,13 +206,13 @@ def test_crossover_is_where_the_leader_changes_for_good(whole: comparison.Ledger
 
 
 def test_trials_without_confusions_have_no_chance_and_the_page_says_why(here: Path) -> None:
-    (here / "storage/trials/fab-beta/slot0/confusions.npz").write_bytes(b"cut short")
+    (here / "storage/trials/fab-beta/trial0/confusions.npz").write_bytes(b"cut short")
     alpha, beta = tuning.tunings(read(here))
     assert alpha.chance > 0
     assert np.isnan(beta.chance)
 
 
-def test_pareto_front_and_prices(duel: tables.Duel) -> None:
+def test_pareto_front_and_prices(duel: tables.PairwiseComparison) -> None:
     better, worse = duel.first, duel.second
     dear, cheap = replace(better, latency_ms=30.0), replace(worse, latency_ms=10.0)
     assert tables.front([dear, cheap], "latency") == [dear, cheap]

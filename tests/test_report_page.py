@@ -62,9 +62,9 @@ def test_page_has_everything_and_titles_stay_text(here: Path) -> None:
     assert order == sorted(order)
 
 
-def test_tables_are_there_as_csv(whole: comparison.Ledgers) -> None:
+def test_tables_are_there_as_csv(whole: comparison.Comparison) -> None:
     summaries = tables.summaries(whole)
-    table = summary_table(summaries, tables.duels(summaries))
+    table = summary_table(summaries, tables.comparisons(summaries))
     rows = list(csv.reader(io.StringIO(download.content(table))))
     assert len({len(row) for row in rows}) == 1
     assert rows[0][1:4] == [f"Alpha </script><i>net</i>{end}" for end in ("", " low", " high")]

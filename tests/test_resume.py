@@ -48,10 +48,10 @@ def begin(name: str, optimizer: str) -> training.State:
 
 def run(
     folder: Path, images: tuple[Batches, Batches], name: str, optimizer: str, until: int = EPOCHS, identity: str = "a"
-) -> tuple[training.State, resume.Kept, list[EpochRecord]]:
+) -> tuple[training.State, resume.TrainingSession, list[EpochRecord]]:
     """Trains in `folder`, from what is kept there, and leaves after `until` epochs."""
     state = begin(name, optimizer)
-    kept = resume.Kept(folder, identity)
+    kept = resume.TrainingSession(folder, identity)
     kept.restore(state)
     return state, kept, list(kept.epochs(state, training.fit(state, *images, epochs=until, seed=0)))
 
@@ -67,11 +67,11 @@ class Whole:
         self.folder, self.images = folder, images
         self.known: dict[tuple[str, str], Any] = {}
 
-    def __call__(self, name: str, optimizer: str) -> tuple[training.State, resume.Kept, list[EpochRecord]]:
+    def __call__(self, name: str, optimizer: str) -> tuple[training.State, resume.TrainingSession, list[EpochRecord]]:
         key = (name, optimizer)
         if key not in self.known:
             self.known[key] = run(self.folder / "-".join(key), self.images, *key)
-        found: tuple[training.State, resume.Kept, list[EpochRecord]] = self.known[key]
+        found: tuple[training.State, resume.TrainingSession, list[EpochRecord]] = self.known[key]
         return found
 
 
@@ -185,7 +185,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     run(tmp_path, images, "deeplab", "adamw", 2)
     DAMAGES[damage](newest(tmp_path))
     (tmp_path / "training.partial").write_bytes(b"of a write that was killed")
-    kept = resume.Kept(tmp_path, "a")
+    kept = resume.TrainingSession(tmp_path, "a")
     kept.restore(begin("deeplab", "adamw"))
     assert [record.epoch for record in kept.records] == [1]
     assert not list(tmp_path.glob("*.partial"))
@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_a_kill_between_the_renames_loses_nothing_whole(tmp_path: Path, images: tuple[Batches, Batches]) -> None:
     run(tmp_path, images, "deeplab", "adamw", 2)
     os.replace(newest(tmp_path), tmp_path / "training-previous.safetensors")
-    kept = resume.Kept(tmp_path, "a")
+    kept = resume.TrainingSession(tmp_path, "a")
     kept.restore(begin("deeplab", "adamw"))
     assert [record.epoch for record in kept.records] == [1, 2]
 
@@ -220,7 +220,7 @@ def test_another_training_is_not_continued(
 ) -> None:
     _, kept, _ = run(tmp_path, images, "deeplab", "adamw", 1)
     kept.run = "run-of-a"
-    other = resume.Kept(tmp_path, "b")
+    other = resume.TrainingSession(tmp_path, "b")
     assert (kept.run, other.run) == ("run-of-a", "")
     state = begin("deeplab", "sgd")
     before = digest(state.model.state_dict())
@@ -250,7 +250,7 @@ def test_a_full_disk_does_not_end_the_training(
     (line,) = capsys.readouterr().err.splitlines()
     assert "No space left on device" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["training.safetensors"]
-    kept = resume.Kept(tmp_path, "a")
+    kept = resume.TrainingSession(tmp_path, "a")
     kept.restore(begin("deeplab", "adamw"))
     assert [record.epoch for record in kept.records] == [1]
 

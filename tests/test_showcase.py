@@ -161,7 +161,7 @@ def test_mlflow_shows_runs_pictures_and_the_champion(shown: Path) -> None:
         parent = runs.study_run(client, "small", NAME, {})
         tags = {t["key"]: t["value"] for t in run_of(page, card.run_id)["data"]["tags"]}
         assert tags["mlflow.parentRunId"] == parent
-        assert (tags["optuna.study"], tags["optuna.trial"], tags["slot"]) == (NAME, "1", "0")
+        assert (tags["optuna.study"], tags["optuna.trial"], tags["trial"]) == (NAME, "1", "0")
         files = page.json(f"ajax-api/2.0/mlflow/artifacts/list?run_id={card.run_id}")["files"]
         assert sorted(one["path"] for one in files) == ["card.json", "learning-curve.png", "masks", "model"]
         masks = page.json(f"ajax-api/2.0/mlflow/artifacts/list?run_id={card.run_id}&path=masks")["files"]

@@ -15,7 +15,7 @@ from segbench.core import paths
 from segbench.core.protocol import Search
 from segbench.experiment import objective
 from segbench.ledger import database, queue, runs, studies, tracking
-from segbench.ledger.database import Ledger
+from segbench.ledger.database import StudyStorage
 from segbench.runtime import terminal
 from tests import worker
 from tests.test_trials import ELSEWHERE, dies, epoch
@@ -26,14 +26,14 @@ def call(*arguments: object) -> int:
 
 
 @pytest.fixture
-def ledger(storage: Path) -> Ledger:
-    """Holds the study `tiny`: slots 0 and 1 complete, 2 killed after an epoch, 3 waiting."""
+def ledger(storage: Path) -> StudyStorage:
+    """Holds the study `tiny`: trials 0 and 1 complete, 2 killed after an epoch, 3 waiting."""
     ledger = database.connect(paths.studies_database())
     tiny = worker.study(ledger, 4)
 
     def objective(trial: optuna.Trial) -> float:
         studies.report(trial, [epoch(1), epoch(2)])
-        if studies.slot_of(trial) == 2:
+        if studies.index_of(trial) == 2:
             raise studies.Stopped
         return worker.objective(trial)
 
@@ -42,7 +42,7 @@ def ledger(storage: Path) -> Ledger:
     return ledger
 
 
-def test_show_and_repair(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_repair(ledger: StudyStorage, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = worker.study(ledger, 4)
     dies(tiny, owner=ELSEWHERE)
     dies(tiny)
@@ -54,8 +54,8 @@ def test_show_and_repair(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> 
     assert str(ELSEWHERE) in shown
     assert call("repair") == 0
     said = capsys.readouterr().out
-    assert "tiny, slot 2: " in said
-    assert "slot 3" not in said  # its host is alive, as far as is known
+    assert "tiny, trial 2: " in said
+    assert "trial 3" not in said  # its host is alive, as far as is known
     assert "1 mended" in said
     assert call("repair", "tiny") == 0
     assert "nothing to mend" in capsys.readouterr().out
@@ -65,7 +65,7 @@ def test_show_and_repair(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
-def test_export(ledger: Ledger, tmp_path: Path, suffix: str) -> None:
+def test_export(ledger: StudyStorage, tmp_path: Path, suffix: str) -> None:
     read = {
         "csv": pd.read_csv,
         "parquet": pd.read_parquet,
@@ -74,23 +74,23 @@ def test_export(ledger: Ledger, tmp_path: Path, suffix: str) -> None:
     record = studies.record(ledger, "tiny")
     assert call("export", "tiny", "--to", tmp_path / f"trials.{suffix}") == 0
     rows = read[suffix](tmp_path / f"trials.{suffix}")
-    assert list(rows["slot"]) == [0, 1, 2, 3]
+    assert list(rows["trial"]) == [0, 1, 2, 3]
     assert list(rows["state"]) == [t.state for t in record.trials]
     assert list(rows["params/x"]) == [t.params["x"] for t in record.trials]  # to the last digit
     assert list(rows["value"].dropna()) == [t.value for t in record.trials[:2]]
     assert call("export", "--epochs", "--to", tmp_path / f"epochs.{suffix}") == 0
     rows = read[suffix](tmp_path / f"epochs.{suffix}")
-    assert list(zip(rows["slot"], rows["epoch"], strict=True)) == [(s, e) for s in (0, 1, 2) for e in (1, 2)]
+    assert list(zip(rows["trial"], rows["epoch"], strict=True)) == [(s, e) for s in (0, 1, 2) for e in (1, 2)]
     assert set(rows["iou/sky"]) == {0.5}
     assert sorted(path.name for path in tmp_path.glob("*.partial")) == []
 
 
 def test_delete_takes_everything_with_it(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mlflow = tracking.client()
     parents = {name: runs.study_run(mlflow, "protocol", name, {}) for name in ("tiny", "other")}
-    nested = [runs.nested_run(mlflow, parent, "slot 0", {}, {}) for parent in parents.values()]
+    nested = [runs.nested_run(mlflow, parent, "trial 0", {}, {}) for parent in parents.values()]
     folders = [paths.model_folder("tiny", 0), paths.trials_folder("tiny"), paths.model_folder("other", 0)]
     for folder in folders:
         folder.mkdir(parents=True)
@@ -123,26 +123,26 @@ def test_delete_takes_everything_with_it(
     assert lives == ["deleted", "active", "deleted", "active"]
 
 
-def test_a_slot_given_up_leaves_no_mlflow_run_running(ledger: Ledger) -> None:
+def test_a_trial_given_up_leaves_no_mlflow_run_running(ledger: StudyStorage) -> None:
     mlflow, tiny = tracking.client(), optuna.load_study(study_name="tiny", storage=ledger)
     queue.plan(tiny, worker.SPACE, Search(trials=5, epochs=1, train_images=1, val_images=1), None)
     given_up, going_on = (
         runs.nested_run(mlflow, runs.study_run(mlflow, "protocol", "tiny", {}), name, {"name": name}, {})
         for name in ("given up", "going on")
     )
-    waiting = [trial for trial in queue.unfinished(tiny) if queue.slot_of(trial) > 2]
+    waiting = [trial for trial in queue.unfinished(tiny) if queue.index_of(trial) > 2]
     for trial, run in zip(waiting, (given_up, going_on), strict=True):
         ledger.set_trial_user_attr(trial._trial_id, "run_id", run)
     queue.end(tiny, waiting[0]._trial_id, outcome="failed", reason="its process died 3 times")
     lost = queue.claim(tiny, "somebody:1:0")
     assert lost is not None
     queue.end(tiny, lost._trial_id, outcome="failed", reason="its process died 3 times", run_id="0" * 32)
-    objective.tidy(tiny, mlflow)
+    objective.clean_up_finished(tiny, mlflow)
     assert [mlflow.get_run(run).info.status for run in (given_up, going_on)] == ["FAILED", "RUNNING"]
 
 
 def test_wrong_words(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ledger: StudyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = {
         ("show", "big"): "no study 'big'; there are: tiny",

@@ -26,7 +26,7 @@ from segbench.data import dataset, streets
 from segbench.experiment import local_launcher, workers
 from segbench.ledger import database, liveness, queue, samplers, studies
 from segbench.runtime import terminal
-from tests import team
+from tests import launchers
 from tests.conftest import PROTOCOL, write_protocol
 
 OUTCOME = list[tuple[int, str, float | None, dict[str, Any], list[Any]]]
@@ -37,17 +37,17 @@ def call(*arguments: object) -> int:
 
 
 def outcome(study: StudyRecord) -> OUTCOME:
-    """What training computed, slot by slot."""
+    """What training computed, trial by trial."""
     return [
-        (t.slot, t.state, t.value, dict(t.params), [epoch.without_timings() for epoch in t.epochs])
+        (t.index, t.state, t.value, dict(t.params), [epoch.without_timings() for epoch in t.epochs])
         for t in study.trials
     ]
 
 
 def numbers(where: str | Path) -> list[int]:
-    """The slot of every trial there ever was."""
+    """The trial of every trial there ever was."""
     study = optuna.load_study(study_name="small-deeplab", storage=database.connect(where))
-    return sorted(studies.slot_of(trial) for trial in study.get_trials())
+    return sorted(studies.index_of(trial) for trial in study.get_trials())
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
@@ -119,7 +119,7 @@ def test_two_ray_workers_equal_one(
 
 
 def held(folder: Path) -> dict[int, int]:
-    """The slot that each process has said to hold, by its id."""
+    """The trial that each process has said to hold, by its id."""
     return {int(p.name.split("-")[1]): int(p.name.split("-")[0]) for p in folder.glob("*-*") if p.name[0].isdigit()}
 
 
@@ -131,24 +131,24 @@ def beside(work: Callable[[], None]) -> threading.Thread:
 
 
 def states(study: optuna.Study) -> list[tuple[int, str]]:
-    return sorted((studies.slot_of(t), t.state.name) for t in study.get_trials())
+    return sorted((studies.index_of(t), t.state.name) for t in study.get_trials())
 
 
 DONE = [(0, "COMPLETE"), (1, "COMPLETE"), (2, "COMPLETE")]
 
 
 def test_a_killed_worker_is_started_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    study = team.study(tmp_path)
+    study = launchers.study(tmp_path)
 
     def kill_one() -> None:
         wait_for(lambda: len(held(tmp_path)) == 2)
-        victim = next(pid for pid, slot in held(tmp_path).items() if slot == 0)
+        victim = next(pid for pid, index in held(tmp_path).items() if index == 0)
         os.kill(victim, signal.SIGKILL)
         wait_for(lambda: len(held(tmp_path)) == 3)
         (tmp_path / "go").touch()
 
     beside(kill_one)
-    workers.run(team.team(tmp_path), [study])
+    workers.run(launchers.launcher(tmp_path), [study])
     assert states(study) == sorted([*DONE, (0, "FAIL")])
     assert re.fullmatch(
         r"segbench: warning: worker [01] was killed by SIGKILL; it is started again\n", capfd.readouterr().err
@@ -159,7 +159,7 @@ def test_a_killed_worker_is_started_again(tmp_path: Path, capfd: pytest.CaptureF
 def test_a_signal_stops_all_and_loses_nothing(
     options: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    study = team.study(tmp_path)
+    study = launchers.study(tmp_path)
     said = threading.Event()
 
     def stop() -> None:
@@ -169,7 +169,7 @@ def test_a_signal_stops_all_and_loses_nothing(
             said.wait(60)
             os.kill(os.getpid(), signal.SIGINT)
 
-    crew = team.team(tmp_path, *options)
+    crew = launchers.launcher(tmp_path, *options)
     stop_crew = crew.stop
 
     def stop_all() -> None:
@@ -184,40 +184,44 @@ def test_a_signal_stops_all_and_loses_nothing(
     beside(stop)
     with pytest.raises(KeyboardInterrupt):
         workers.run(crew, [study])
-    assert all(liveness.Owner(liveness.here(), pid, 0.0).gone for pid in held(tmp_path))
+    assert all(liveness.WorkerId(liveness.here(), pid, 0.0).gone for pid in held(tmp_path))
     waiting = [t for t in study.get_trials() if t.state.name == "WAITING"]
-    assert sorted(studies.slot_of(t) for t in waiting) == [0, 1, 2]
+    assert sorted(studies.index_of(t) for t in waiting) == [0, 1, 2]
     assert all("deaths" not in t.user_attrs for t in waiting)  # stopped, not dead
     assert "waiting for 2 workers to end their epochs" in capfd.readouterr().out
     (tmp_path / "go").touch()
-    workers.run(team.team(tmp_path), [study])
-    assert [t.state for t in studies.record(database.ledger_of(study), "tiny").trials] == ["complete"] * 3
+    workers.run(launchers.launcher(tmp_path), [study])
+    assert [t.state for t in studies.record(database.storage_of(study), "tiny").trials] == ["complete"] * 3
 
 
 def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-m", "tests.team", str(tmp_path), "parent"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, "-m", "tests.launchers", str(tmp_path), "parent"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     assert parent.stdout is not None
-    children = [liveness.Owner.of(pid) for pid in wait_for(lambda: len(held(tmp_path)) == 2 and list(held(tmp_path)))]
+    children = [
+        liveness.WorkerId.of(pid) for pid in wait_for(lambda: len(held(tmp_path)) == 2 and list(held(tmp_path)))
+    ]
     assert not any(child.gone for child in children)
     parent.kill()
     parent.communicate()
     wait_for(lambda: all(child.gone for child in children))
-    study = team.study(tmp_path)
+    study = launchers.study(tmp_path)
     waiting = [t for t in study.get_trials() if t.state.name == "WAITING"]
-    assert sorted(studies.slot_of(t) for t in waiting) == [0, 1, 2]
+    assert sorted(studies.index_of(t) for t in waiting) == [0, 1, 2]
     assert all("deaths" not in t.user_attrs for t in waiting)  # each ended its epoch first
 
 
 def test_workers_that_cannot_begin_end_the_search(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    study = team.study(tmp_path)
+    study = launchers.study(tmp_path)
     for script, message, shown in (
         ("import os; os.kill(os.getpid(), 9)", "3 times without any progress; it is not started again", 2),
         ("raise ValueError('a bug')", "ValueError: a bug", 1),  # of both workers, and shown once
         ("raise SystemExit('segbench: error: no disk')", "segbench: error: no disk", 1),
     ):
-        with pytest.raises(UserError, match=r"2 of 2 workers ended with an error.*3 slots are left"):
+        with pytest.raises(UserError, match=r"2 of 2 workers ended with an error.*3 trials are left"):
             workers.run(local_launcher.Local([sys.executable, "-c", script], [{"OMP_NUM_THREADS": "1"}] * 2), [study])
         said = capfd.readouterr().err
         assert said.count(message) == shown
@@ -244,7 +248,7 @@ def test_each_worker_sees_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--workers", "0"], 0, "--workers is 0: expected 1 to 2"),
         (["--workers", "-1"], 0, "--workers is -1: expected 1 to 2"),
-        (["--workers", "3"], 0, "--workers is 3: expected 1 to 2, as many as there are slots"),
+        (["--workers", "3"], 0, "--workers is 3: expected 1 to 2, as many as there are trials"),
         (["--gpus", "0"], 0, "--gpus 0: this machine has no GPU that CUDA can use"),
         (["--gpus", "0,2"], 2, "--gpus 0,2: this machine has 0, 1; give some of them"),
         (["--gpus", "two"], 2, "--gpus two: this machine has 0, 1"),

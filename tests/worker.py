@@ -18,15 +18,15 @@ from segbench.ledger import database, queue, studies
 SPACE = {"x": Range(0.0, 1.0)}
 
 
-def study(ledger: database.Ledger, number: int) -> optuna.Study:
-    """The study `tiny` with so many slots planned."""
+def study(ledger: database.StudyStorage, number: int) -> optuna.Study:
+    """The study `tiny` with so many trials planned."""
     made = optuna.create_study(storage=ledger, study_name="tiny", direction="maximize", load_if_exists=True)
     queue.plan(made, SPACE, Search(trials=number, epochs=1, train_images=1, val_images=1), None)
     return made
 
 
 def objective(trial: optuna.Trial, what: str = "") -> float:
-    os.write(1, f"slot {studies.slot_of(trial)}\n".encode())  # in one piece: other processes write to the same pipe
+    os.write(1, f"trial {studies.index_of(trial)}\n".encode())  # in one piece: other processes write to the same pipe
     if what == "sleeps":
         time.sleep(600)
     return float(trial.suggest_float("x", 0.0, 1.0))
@@ -47,7 +47,7 @@ def main(where: str, processes: str, number: str, what: str = "") -> int:
         nonlocal first
         if first:
             first = False
-            together.wait(120)  # each process has claimed a slot before any goes on
+            together.wait(120)  # each process has claimed a trial before any goes on
         return objective(trial, what)
 
     together.wait(120)

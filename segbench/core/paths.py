@@ -54,9 +54,9 @@ def models_folder(study: str) -> Path:
     return storage() / "models" / study
 
 
-def trial_folder(study: str, slot: int) -> Path:
-    """Where a trial keeps its checkpoint while it trains, and its small files after; slot -1 is the baseline."""
-    return trials_folder(study) / ("baseline" if slot < 0 else f"slot{slot}")
+def trial_folder(study: str, trial: int) -> Path:
+    """Where a trial keeps its checkpoint while it trains, and its small files after; trial -1 is the baseline."""
+    return trials_folder(study) / ("baseline" if trial < 0 else f"trial{trial}")
 
 
 def model_folder(study: str, seed: int) -> Path:

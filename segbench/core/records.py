@@ -88,8 +88,8 @@ class TrialRecord:
     """One trial of a study, as the ledger keeps it."""
 
     study: str
-    number: int  # Optuna's
-    slot: int  # which planned configuration; -1 for the baseline
+    index: int  # which planned configuration, 0, 1, …; -1 for the baseline
+    attempt: int  # the number of the Optuna trial that tried it last: a killed attempt is followed by another
     state: str  # "complete" | "pruned" | "diverged" | "out of memory" | "failed" | "running" | "waiting"
     value: float | None  # best epoch's miou
     params: Mapping[str, Scalar]
@@ -104,7 +104,7 @@ class TrialRecord:
     @property
     def baseline(self) -> bool:
         """True for the note's retained hyperparameters, run beside the plan and never promoted by the search."""
-        return self.slot < 0
+        return self.index < 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class StudyRecord:
     subset: str  # how the selection images were drawn, in words
     run_id: str  # its MLflow run, "" where none was made
     trials: tuple[TrialRecord, ...]
-    final_scores: Mapping[int, float] = field(default_factory=dict)  # slot → mIoU on the final images, where kept
+    final_scores: Mapping[int, float] = field(default_factory=dict)  # trial → mIoU on the final images, where kept
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ class ModelCard:
     cache: str  # the packed dataset's folder under storage/cache
     weights: WeightsOrigin
     study: str
-    trial: int
-    slot: int
+    trial: int  # its index in the study
+    attempt: int  # its number in Optuna
     seed: int
     epochs: int
     train_images: int

@@ -25,8 +25,8 @@ class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W) float32, normalised
     labels: Tensor  # (B, H, W) int64, categories 0..7
     raw: Tensor  # (B, H, W) uint8, raw Cityscapes ids
-    whole: int  # images of the whole batch: more than B where other processes have the rest
-    share: float  # of the whole batch's loss that these images stand for
+    global_batch_size: int  # images of the whole batch: more than B where other processes have the rest
+    loss_weight: float  # of the whole batch's loss that these images stand for
 
 
 class Batches:
@@ -79,10 +79,12 @@ class Batches:
             drawn = augmentation.draw(self._augment, self.images, seed, epoch)
             views = augmentation.Views(*(part.to(self._images.device) for part in drawn))
         for batch in _chunks(torch.from_numpy(order), self.batch_size):
-            own, share = global_batch.part(batch)
-            yield self._batch(own, len(batch), share, views)
+            own, loss_weight = global_batch.part(batch)
+            yield self._batch(own, len(batch), loss_weight, views)
 
-    def _batch(self, chosen: Tensor, whole: int, share: float, views: augmentation.Views | None = None) -> Batch:
+    def _batch(
+        self, chosen: Tensor, global_batch_size: int, loss_weight: float, views: augmentation.Views | None = None
+    ) -> Batch:
         chosen = chosen.to(self._images.device)
         images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
         if views is None:
@@ -90,7 +92,7 @@ class Batches:
         else:
             own = augmentation.Views(*(self._on_device(part[chosen]) for part in views))
             images, raw = augmentation.reframed(normalise(augmentation.relit(images.float(), own)), raw, own)
-        return Batch(images, self._categories[raw.int()], raw, whole, share)
+        return Batch(images, self._categories[raw.int()], raw, global_batch_size, loss_weight)
 
     def _on_device(self, gathered: Tensor) -> Tensor:
         """From pinned memory a copy does not wait: a training step never asks the device for anything, so the host is

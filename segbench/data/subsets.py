@@ -21,7 +21,7 @@ class Subset(NamedTuple):
     train: Indices
     val: Indices
     val_split: str  # "train" or "val": the split that `val` indexes
-    words: str  # how it was drawn, for people
+    description: str  # how it was drawn, for people
 
 
 def draw_search(dataset: Dataset, search: Search) -> Subset:
@@ -35,23 +35,30 @@ def draw_search(dataset: Dataset, search: Search) -> Subset:
     if search.select_on == "val":
         _enough(len(train), search.train_images, "train", "[search] train_images")
         _enough(len(val), search.val_images, "val", "[search] val_images")
-        words = f"{search.train_images} train images; selection on {search.val_images} of the final validation images"
+        description = (
+            f"{search.train_images} train images; selection on {search.val_images} of the final validation images"
+        )
         everything, rest = np.arange(len(train)), np.arange(len(val))
         return Subset(
-            _some(everything, search.train_images, generator), _some(rest, search.val_images, generator), "val", words
+            _some(everything, search.train_images, generator),
+            _some(rest, search.val_images, generator),
+            "val",
+            description,
         )
     _enough(len(train), search.train_images + search.val_images, "train", "[search] train_images + val_images")
     held = _held_out_cities(train.cities, search.train_images, search.val_images, generator)
     if held:
         inside = np.isin(np.array(train.cities), held)
         pool, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
-        words = f"{search.train_images} train images; selection on {search.val_images} from held-out {_cities(held)}"
+        description = (
+            f"{search.train_images} train images; selection on {search.val_images} from held-out {_cities(held)}"
+        )
     else:
         order = generator.permutation(len(train))
         pool, rest = order[: search.val_images], order[search.val_images :]
-        words = f"{search.train_images} train images; selection on {search.val_images} others of the same cities"
+        description = f"{search.train_images} train images; selection on {search.val_images} others of the same cities"
     return Subset(
-        _some(rest, search.train_images, generator), _some(pool, search.val_images, generator), "train", words
+        _some(rest, search.train_images, generator), _some(pool, search.val_images, generator), "train", description
     )
 
 
@@ -69,8 +76,8 @@ def draw_final(dataset: Dataset, final: Final) -> Subset:
         number = len(split) if asked is None else asked
         _enough(len(split), number, "train" if split is dataset.train else "val", key)
         chosen.append(_some(np.arange(len(split)), number, generator))
-    words = f"{len(chosen[0])} train images, {len(chosen[1])} validation images"
-    return Subset(chosen[0], chosen[1], "val", words)
+    description = f"{len(chosen[0])} train images, {len(chosen[1])} validation images"
+    return Subset(chosen[0], chosen[1], "val", description)
 
 
 def split_of(dataset: Dataset, subset: Subset) -> Split:

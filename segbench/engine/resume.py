@@ -48,7 +48,7 @@ def identity(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([to_json(parts), fields], sort_keys=True).encode()).hexdigest()[:16]
 
 
-class Kept:
+class TrainingSession:
     """What is kept of one training. `best` and `records` are those of all epochs so far.
 
     Of several processes that train together all read, and the main one writes.

@@ -139,18 +139,18 @@ def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
             batch = next(batches, None)
         if batch is None:
             return sum(process_group.gather(float(total))) / train.images
-        parted = len(batch.images) < batch.whole
-        with watch.part("forward"), state.compute.autocast(), global_batch.parted(parted):
+        is_sharded = len(batch.images) < batch.global_batch_size
+        with watch.part("forward"), state.compute.autocast(), global_batch.sharded(is_sharded):
             outputs = state.forward(batch.images)
-        with watch.part("loss"), global_batch.parted(parted):
+        with watch.part("loss"), global_batch.sharded(is_sharded):
             loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
         with watch.part("backward"):
             optimizer.zero_grad(set_to_none=True)
-            own = loss * (batch.share * processes)  # the processes' gradients are averaged, not summed
+            own = loss * (batch.loss_weight * processes)  # the processes' gradients are averaged, not summed
             own.backward()  # type: ignore[no-untyped-call]
         with watch.part("optimizer"):
             optimizer.step()
-        total += loss.detach() * (batch.share * batch.whole)
+        total += loss.detach() * (batch.loss_weight * batch.global_batch_size)
 
 
 def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:

@@ -22,7 +22,7 @@ from segbench.data import pictures
 from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation, inference, speed
-from segbench.engine.resume import Kept
+from segbench.engine.resume import TrainingSession
 from segbench.engine.training import State
 from segbench.experiment.objective import Images
 from segbench.runtime import process_group
@@ -46,7 +46,7 @@ class Trained:
 
     plan: Plan
     state: State
-    kept: Kept
+    kept: TrainingSession
     hyperparameters: Hyperparameters
     origin: WeightsOrigin
     seed: int
@@ -112,8 +112,8 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         cache=data.folder.name,
         weights=trained.origin,
         study=plan.study.name,
-        trial=plan.trial.number,
-        slot=plan.trial.slot,
+        trial=plan.trial.index,
+        attempt=plan.trial.attempt,
         seed=trained.seed,
         epochs=len(records),
         train_images=len(images.chosen.train),
@@ -122,7 +122,7 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         last=records[-1],
         majority_miou=metrics.majority_miou(train, val),
         speed=measured,
-        device=process_group.times(trained.state.compute.words),
+        device=process_group.times(trained.state.compute.description),
         versions={name: version(name) for name in _VERSIONS},
         run_id=trained.run,
         seconds=time.perf_counter() - trained.started,

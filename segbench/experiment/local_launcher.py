@@ -30,7 +30,9 @@ class Local:
         self.size = len(environments)
         gpus = dict.fromkeys(one["CUDA_VISIBLE_DEVICES"] for one in environments if "CUDA_VISIBLE_DEVICES" in one)
         threads = {**os.environ, **environments[0]}["OMP_NUM_THREADS"]
-        self.words = f"{self.size} workers, " + (f"GPU {', '.join(gpus)}" if gpus else f"cpu ({threads} threads each)")
+        self.description = f"{self.size} workers, " + (
+            f"GPU {', '.join(gpus)}" if gpus else f"cpu ({threads} threads each)"
+        )
         self._command, self._environments = command, environments
         self._processes: dict[int, subprocess.Popen[str]] = {}
         self._relays: dict[int, threading.Thread] = {}
@@ -50,7 +52,7 @@ class Local:
             start_new_session=True,
         )
         self._processes[worker] = process
-        self._names[str(liveness.Owner.of(process.pid))] = f"worker {worker}"
+        self._names[str(liveness.WorkerId.of(process.pid))] = f"worker {worker}"
         self._relays[worker] = threading.Thread(target=self._relay, args=(worker, process.stdout), daemon=True)
         self._relays[worker].start()
 
@@ -132,10 +134,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def enlist() -> None:
+def become_worker() -> None:
     """Makes this process a worker: it says nothing but warnings and errors, and where the process that started it
     disappears it stops as after SIGTERM: it ends its epoch, keeps it, and leaves."""
-    terminal.hush()
+    terminal.set_quiet()
     threading.Thread(target=_leave_with_the_parent, daemon=True, name="parent").start()
 
 

@@ -28,7 +28,7 @@ from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
 from segbench.data.subsets import Subset
 from segbench.engine import checkpoint, inference, resume, training
-from segbench.engine.resume import Kept
+from segbench.engine.resume import TrainingSession
 from segbench.engine.training import State
 from segbench.ledger import runs, samplers, showcase, studies
 from segbench.runtime import interrupts, process_group, terminal
@@ -37,7 +37,7 @@ from segbench.runtime.compute import Compute
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Show = Callable[[int, EpochRecord], None]  # (slot, record)
+Show = Callable[[int, EpochRecord], None]  # (trial, record)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: in
     return architectures.create(architecture.name, len(CATEGORIES), architecture.weights, options, seed)
 
 
-def rehearse(architecture: Architecture, images: Images, initial: Initial) -> None:
+def check_buildable(architecture: Architecture, images: Images, initial: Initial) -> None:
     """Builds the model once, so that weights, options and batch sizes that cannot work are known before a study is
     made for them. Raises UserError."""
     any_of = {name: v.values[0] if isinstance(v, Choice) else v.low for name, v in architecture.space.items()}
@@ -105,15 +105,15 @@ def rehearse(architecture: Architecture, images: Images, initial: Initial) -> No
 
 
 def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
-    """Trains one configuration and returns its best epoch's miou. Every epoch is kept in the slot's folder, then goes
-    to the trial, to an MLflow run of its own and to `show`; those that an earlier trial of the slot has kept are not
+    """Trains one configuration and returns its best epoch's miou. Every epoch is kept in the trial's folder, then goes
+    to the trial, to an MLflow run of its own and to `show`; those that an earlier attempt has kept are not
     trained again. Raises TrialPruned where the pruner says so, TrialFailed where training cannot go on, Stopped where
     the user asked for it.
     """
     started = time.perf_counter()
     if interrupts.requested():
         raise studies.Stopped
-    tidy(trial.study, job.mlflow)
+    clean_up_finished(trial.study, job.mlflow)
     params = samplers.suggest(trial, job.architecture.space)
     hyperparameters = Hyperparameters.from_params(params)
     # Every trial starts from the same weights and sees the same batches: only the hyperparameters differ.
@@ -123,10 +123,10 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     kept.restore(state)
     run = _run(trial, job, kept, params)
     trial.set_user_attr("run_id", run)
-    trial.set_user_attr("device", job.compute.words)
+    trial.set_user_attr("device", job.compute.description)
     studies.remember_weights(trial, origin)
-    lost = (UpdateFinishedTrialError,)  # this process was thought dead, and another goes on with its slot
-    with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,), killed=(studies.Stopped,), lost=lost):
+    handed_over = (UpdateFinishedTrialError,)  # this process was thought dead, and another goes on with its trial
+    with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,), killed=(studies.Stopped,), handed_over=handed_over):
         trial.set_user_attr("startup_seconds", time.perf_counter() - started)
         trial.set_user_attr("earlier_seconds", sum(record.seconds.total for record in kept.records))
         try:
@@ -137,23 +137,23 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
             raise
         _keep_confusions(kept, job.images)
         _show(trial, job, state, kept)
-        if studies.slot_of(trial) != studies.BASELINE:
+        if studies.index_of(trial) != studies.BASELINE:
             _keep_weights(trial, job, state, kept)
     return kept.best.record.miou
 
 
-def tidy(study: optuna.Study, mlflow: MlflowClient) -> None:
-    """Removes the checkpoints of the slots that have ended: nothing goes on from them. Ends the MLflow runs of
+def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
+    """Removes the checkpoints of the trials that have ended: nothing goes on from them. Ends the MLflow runs of
     those that were given up: their processes were all killed before they could."""
     for trial in study.get_trials(deepcopy=False):
         about = trial.user_attrs
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "outcome" in about:
-            resume.clear(paths.trial_folder(study.study_name, studies.slot_of(trial)))
+            resume.clear(paths.trial_folder(study.study_name, studies.index_of(trial)))
         if about.get("outcome") == "failed" and "run_id" in about:
             runs.give_up(mlflow, about["run_id"])
 
 
-def _kept(trial: optuna.Trial, job: Job, params: dict[str, Scalar], origin: WeightsOrigin) -> Kept:
+def _kept(trial: optuna.Trial, job: Job, params: dict[str, Scalar], origin: WeightsOrigin) -> TrainingSession:
     known = trial.study.user_attrs
     identity = resume.identity(
         known.get("fingerprint"),
@@ -165,14 +165,14 @@ def _kept(trial: optuna.Trial, job: Job, params: dict[str, Scalar], origin: Weig
         job.compute.device.type,
         job.compute.precision,
     )
-    return Kept(paths.trial_folder(trial.study.study_name, studies.slot_of(trial)), identity)
+    return TrainingSession(paths.trial_folder(trial.study.study_name, studies.index_of(trial)), identity)
 
 
-def _run(trial: optuna.Trial, job: Job, kept: Kept, params: dict[str, Scalar]) -> str:
-    """The slot's MLflow run: the one that an earlier trial of the slot began, where there is one."""
-    slot = studies.slot_of(trial)
-    name = f"{job.architecture.name} {'baseline' if slot == studies.BASELINE else f'slot {slot}'}"
-    tags = {"kind": "trial", **runs.trial_tags(trial.study.study_name, trial.number, slot)}
+def _run(trial: optuna.Trial, job: Job, kept: TrainingSession, params: dict[str, Scalar]) -> str:
+    """The trial's MLflow run: the one that an earlier attempt began, where there is one."""
+    index = studies.index_of(trial)
+    name = f"{job.architecture.name} {'baseline' if index == studies.BASELINE else f'trial {index}'}"
+    tags = {"kind": "trial", **runs.trial_tags(trial.study.study_name, trial.number, index)}
     run = kept.run or str(trial.user_attrs.get("run_id", ""))
     if not run or not runs.reopened(job.mlflow, run, tags):
         run = runs.nested_run(job.mlflow, job.parent, name, tags, params)
@@ -180,10 +180,10 @@ def _run(trial: optuna.Trial, job: Job, kept: Kept, params: dict[str, Scalar]) -
     return run
 
 
-def _train(trial: optuna.Trial, job: Job, state: State, kept: Kept, run: str, show: Show) -> None:
+def _train(trial: optuna.Trial, job: Job, state: State, kept: TrainingSession, run: str, show: Show) -> None:
     logged = runs.steps(job.mlflow, run)
     restored = state.epoch
-    known = len(trial.user_attrs.get("epochs", []))  # told by an earlier trial of the slot; never fewer from now on
+    known = len(trial.user_attrs.get("epochs", []))  # told by an earlier attempt; never fewer from now on
     number = job.search.epochs
     records: list[EpochRecord] = []
     for record in kept.epochs(state, epochs(state, job.images, number, job.search.seed)):
@@ -192,7 +192,7 @@ def _train(trial: optuna.Trial, job: Job, state: State, kept: Kept, run: str, sh
             studies.report(trial, records)
         if record.epoch not in logged:
             runs.log_epoch(job.mlflow, run, record)
-        show(studies.slot_of(trial), record)
+        show(studies.index_of(trial), record)
         if restored <= record.epoch < number:
             if known <= record.epoch and trial.should_prune():
                 raise optuna.TrialPruned(f"after epoch {record.epoch}")
@@ -201,7 +201,7 @@ def _train(trial: optuna.Trial, job: Job, state: State, kept: Kept, run: str, sh
                 raise studies.Stopped
 
 
-def _keep_confusions(kept: Kept, images: Images) -> None:
+def _keep_confusions(kept: TrainingSession, images: Images) -> None:
     """The best epoch's, image by image: from them the report computes how sure the choice of the trial is."""
     best = kept.best
     path = kept.folder / "confusions.npz"
@@ -209,7 +209,7 @@ def _keep_confusions(kept: Kept, images: Images) -> None:
         np.savez_compressed(path, confusions=best.confusions, names=np.array(images.names), epoch=best.record.epoch)
 
 
-def _show(trial: optuna.Trial, job: Job, state: State, kept: Kept) -> None:
+def _show(trial: optuna.Trial, job: Job, state: State, kept: TrainingSession) -> None:
     """Leaves the best epoch's weights in the model."""
     state.model.load_state_dict(kept.best.weights)
     images, truths = job.images.val.some(showcase.SCENES)
@@ -220,20 +220,20 @@ def _show(trial: optuna.Trial, job: Job, state: State, kept: Kept) -> None:
         showcase.show(trial, kept.records, scenes)
 
 
-def _keep_weights(trial: optuna.Trial, job: Job, state: State, kept: Kept) -> None:
+def _keep_weights(trial: optuna.Trial, job: Job, state: State, kept: TrainingSession) -> None:
     """Of a study's finished trials only the best keeps its weights, unless all were asked for; of equals the first
-    slot, as in `trials.best`."""
+    trial, as in `trials.best`."""
     study = str(trial.study.user_attrs.get("fingerprint"))
     path, best = kept.folder / "best.safetensors", kept.best
-    own = (best.record.miou, -studies.slot_of(trial))
+    own = (best.record.miou, -studies.index_of(trial))
     with FileLock(kept.folder.parent / "best.lock"):
-        others = [] if job.keep_weights else sorted(set(kept.folder.parent.glob("slot*/best.safetensors")) - {path})
+        others = [] if job.keep_weights else sorted(set(kept.folder.parent.glob("trial*/best.safetensors")) - {path})
         for other in others:
             about = checkpoint.metadata(other)
-            if about.get("study") == study and (float(about["miou"]), -int(about["slot"])) > own:
+            if about.get("study") == study and (float(about["miou"]), -int(about["trial"])) > own:
                 path.unlink(missing_ok=True)
                 return
-        about = {"study": study, "miou": repr(own[0]), "slot": str(-own[1]), "epoch": str(best.record.epoch)}
+        about = {"study": study, "miou": repr(own[0]), "trial": str(-own[1]), "epoch": str(best.record.epoch)}
         state.model.load_state_dict(best.weights)
         with _forgiving(path):
             checkpoint.save(state.model, path, about)
@@ -257,7 +257,7 @@ def epochs(state: State, images: Images, number: int, seed: int) -> Iterator[Epo
     except training.Diverged as error:
         raise studies.TrialFailed("diverged", str(error)) from error
     except (RuntimeError, MemoryError) as error:
-        if lost := process_group.lost(error):
+        if lost := process_group.peer_failure(error):
             raise lost from error
         if not out_of_memory(error):
             raise

@@ -59,7 +59,7 @@ class Ray:
         options = {"num_cpus": 1, "num_gpus": gpu, "max_retries": _RETRIES, "retry_exceptions": [Killed]}
         self._work: Any = ray.remote(**options)(_work)
         self._tasks: dict[int, Any] = {}
-        self.words = f"{number} Ray workers, " + ("1 GPU each" if gpu else f"cpu ({threads} threads each)")
+        self.description = f"{number} Ray workers, " + ("1 GPU each" if gpu else f"cpu ({threads} threads each)")
 
     def start(self, worker: int) -> None:
         command = [str(worker) if part == local_launcher.NUMBER else part for part in self._command]

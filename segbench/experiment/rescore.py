@@ -36,17 +36,17 @@ def score(study_db: str, plan: Plan, data: Dataset, device: Compute) -> None:
     study = optuna.load_study(study_name=plan.study.name, storage=database.connect(study_db))
     chosen = subsets.draw_final(data, plan.protocol.final)
     known = study.user_attrs.get(FINAL_SCORES, NO_FINAL_SCORES)
-    scores = dict(known["scores"]) if known["images"] == chosen.words else {}
-    left = [(trial, path) for trial, path in kept if str(trial.slot) not in scores]
+    scores = dict(known["scores"]) if known["images"] == chosen.description else {}
+    left = [(trial, path) for trial, path in kept if str(trial.index) not in scores]
     if not left:
         return
     images = Batches(subsets.split_of(data, chosen), chosen.val, plan.architecture.batch_size, device.device)
     with terminal.progress(f"{plan.architecture.name}, trials on the final images", len(left)) as advance:
         for trial, path in left:
             found = _score(plan, trial, path, images, device)
-            scores[str(trial.slot)] = found
-            study.set_user_attr(FINAL_SCORES, {"images": chosen.words, "scores": scores})
-            advance(f"trial {trial.slot}: mIoU {found:.3f}, {trial.value:.3f} on the selection images")
+            scores[str(trial.index)] = found
+            study.set_user_attr(FINAL_SCORES, {"images": chosen.description, "scores": scores})
+            advance(f"trial {trial.index}: mIoU {found:.3f}, {trial.value:.3f} on the selection images")
 
 
 def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: Compute) -> float:
@@ -58,7 +58,7 @@ def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: 
 
 def _weights(plan: Plan, trial: TrialRecord) -> Path | None:
     """Of a finished trial of the plan, where they were kept."""
-    path = paths.trial_folder(plan.study.name, trial.slot) / "best.safetensors"
+    path = paths.trial_folder(plan.study.name, trial.index) / "best.safetensors"
     if trial.state != "complete" or trial.baseline or not path.is_file():
         return None
     return path if checkpoint.metadata(path).get("study") == plan.study.fingerprint else None

@@ -16,18 +16,18 @@ class Progress:
         self.best = max((t.value for t in record.trials if t.value is not None), default=0.0)
         self.epochs = epochs
         self.advance = advance
-        self._slot: int | None = None
+        self._index: int | None = None
         self._trial: terminal.Advance = advance
         self._display = contextlib.ExitStack()
 
-    def __call__(self, slot: int, record: EpochRecord) -> None:
+    def __call__(self, index: int, record: EpochRecord) -> None:
         self.best = max(self.best, record.miou)
-        name = "baseline" if slot < 0 else f"trial {slot}"
+        name = "baseline" if index < 0 else f"trial {index}"
         text = f"mIoU {record.miou:.3f}, best {self.best:.3f}, {record.images_per_second:.1f} images/s"
         self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: {text}")
-        if slot != self._slot or record.epoch == 1:
+        if index != self._index or record.epoch == 1:
             self.close()
-            self._slot, self._trial = slot, self._display.enter_context(terminal.progress(name, self.epochs))
+            self._index, self._trial = index, self._display.enter_context(terminal.progress(name, self.epochs))
         self._trial(text)
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ def table(study: StudyRecord) -> None:
 
 
 def _row(trial: TrialRecord, names: list[str], best: bool) -> list[str]:
-    name = "baseline" if trial.baseline else str(trial.slot)
+    name = "baseline" if trial.baseline else str(trial.index)
     top = max(trial.epochs, key=lambda e: e.miou, default=None)
     scores = [f"{v:.4f}" for v in (top.miou, top.miou_official, trial.epochs[-1].miou)] if top else ["", "", ""]
     values = [_text(trial.params.get(n, "")) for n in names]

@@ -43,11 +43,11 @@ _ADVISORY_LOCK = 0x5E6BE4C4  # "segbench": any constant that other programs on t
 _MARKS = {"studies", "version_info"}  # tables that every Optuna database has
 
 
-class Lost(UserError):
+class StorageUnavailable(UserError):
     """The database cannot be reached any more."""
 
 
-class Ledger(RDBStorage):
+class StudyStorage(RDBStorage):
     """Optuna's storage for many workers: it claims a trial and names its owner in one transaction, has a lock that all
     processes share, and waits out a lost connection."""
 
@@ -111,7 +111,7 @@ class Ledger(RDBStorage):
                     raise
                 if time.monotonic() > deadline:
                     url = make_url(self.url)
-                    raise Lost(
+                    raise StorageUnavailable(
                         f"{urls.shown(url)} could not be used for {self.patience_seconds:.0f} s "
                         f"({urls.reason(error, url)}). Once it can be, type the same command again to go on"
                     ) from None
@@ -122,7 +122,7 @@ def _patient(name: str) -> Callable[..., Any]:
     method = getattr(RDBStorage, name)
 
     @functools.wraps(method)
-    def patient(self: Ledger, *arguments: Any, **options: Any) -> Any:
+    def patient(self: StudyStorage, *arguments: Any, **options: Any) -> Any:
         return self._patiently(lambda: method(self, *arguments, **options))
 
     return patient
@@ -134,10 +134,10 @@ for _name in (
     *("get_all_studies", "_create_new_trial", "_set_trial_param", "set_trial_state_values", "get_trial", "_get_trials"),
     *("set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr", "_get_stale_trial_ids"),
 ):
-    setattr(Ledger, _name, _patient(_name))
+    setattr(StudyStorage, _name, _patient(_name))
 
 
-def connect(where: str | Path) -> Ledger:
+def connect(where: str | Path) -> StudyStorage:
     """Opens the database at a path or URL, making its tables on first use.
 
     Raises UserError where it cannot be used; a URL's password is never shown.
@@ -146,22 +146,22 @@ def connect(where: str | Path) -> Ledger:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     url = urls.read(where)
     try:
-        ledger = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+        storage = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
     except ModuleNotFoundError as error:
         raise UserError(f"{urls.shown(url)} needs a driver, {error.name}: pip install 'segbench[postgres]'") from None
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
         raise UserError(_unusable(url, urls.reason(error, url))) from None
     except RuntimeError as error:  # Optuna's word for a schema it does not know
         raise UserError(f"{urls.shown(url)} was made by another version of Optuna: {error} Or {_advice(url)}") from None
-    ledger.patience_seconds = _SECONDS_TO_WAIT_FOR_A_SERVER
-    return ledger
+    storage.patience_seconds = _SECONDS_TO_WAIT_FOR_A_SERVER
+    return storage
 
 
-def ledger_of(study: optuna.Study) -> Ledger:
+def storage_of(study: optuna.Study) -> StudyStorage:
     """The database a study lies in."""
-    ledger = getattr(study._storage, "_backend", None)  # Optuna wraps it in a cache
-    assert isinstance(ledger, Ledger)
-    return ledger
+    storage = getattr(study._storage, "_backend", None)  # Optuna wraps it in a cache
+    assert isinstance(storage, StudyStorage)
+    return storage
 
 
 def is_there(where: str | Path) -> bool:
@@ -178,7 +178,7 @@ def warn_of_network(folder: Path, advice: str) -> None:
         terminal.warn(f"{folder} lies on a network file system ({kind}), where SQLite can lose data; {advice}")
 
 
-def _sqlite(url: URL) -> Ledger:
+def _sqlite(url: URL) -> StudyStorage:
     database = Path(str(url.database))
     if not database.parent.is_dir():
         raise UserError(f"{database} cannot be made: there is no folder {database.parent}; make it, or mend --study-db")
@@ -188,12 +188,12 @@ def _sqlite(url: URL) -> Ledger:
         engine = create_engine(url)
         _require_ours(engine, url)
         engine.dispose()
-        ledger = _ledger(url, {"connect_args": {"timeout": _SECONDS_TO_WAIT_FOR_A_LOCK}})
-        _make_transactions_atomic(ledger.engine)
-        with ledger.engine.begin():
+        storage = _storage(url, {"connect_args": {"timeout": _SECONDS_TO_WAIT_FOR_A_LOCK}})
+        _make_transactions_atomic(storage.engine)
+        with storage.engine.begin():
             pass  # takes the write lock: a read-only database is better known now
-    ledger.lock_file = lock
-    return ledger
+    storage.lock_file = lock
+    return storage
 
 
 def _make_transactions_atomic(engine: Engine) -> None:
@@ -213,14 +213,14 @@ def _make_transactions_atomic(engine: Engine) -> None:
     engine.dispose()  # connections made before these rules
 
 
-def _postgresql(url: URL) -> Ledger:
+def _postgresql(url: URL) -> StudyStorage:
     arguments = {"connect_timeout": _SECONDS_TO_CONNECT} if url.drivername == "postgresql+psycopg" else {}
     options = {"pool_pre_ping": True, "connect_args": arguments}
     engine = create_engine(url, **options)
     try:
         with contextlib.closing(_advisory_lock(engine)):  # two first uses at once would make the tables twice
             _require_ours(engine, url)
-            return _ledger(url, options)
+            return _storage(url, options)
     finally:
         engine.dispose()
 
@@ -245,11 +245,11 @@ def _require_ours(engine: Engine, url: URL) -> None:
         raise UserError(_unusable(url, f"it holds tables of another program: {some}"))
 
 
-def _ledger(url: URL, options: dict[str, Any]) -> Ledger:
+def _storage(url: URL, options: dict[str, Any]) -> StudyStorage:
     template = re.sub(r"([{}])", r"\1\1", url.render_as_string(hide_password=False))  # Optuna fills in {…}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return Ledger(template, options, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS)
+        return StudyStorage(template, options, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS)
 
 
 def _unusable(url: URL, reason: str) -> str:

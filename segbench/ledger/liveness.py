@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import psutil
 
-from segbench.ledger.database import Ledger
+from segbench.ledger.database import StudyStorage
 
 _SECONDS_APART = 2.0  # two processes with the same id start further apart; clocks agree better
 _SECONDS_BEFORE_ANOTHER_TRY = 5.0
 _FIRST_NAMESPACE = "pid:[4026531836]"  # Linux's own; containers have others
 
 
-class Owner(NamedTuple):
+class WorkerId(NamedTuple):
     """A process, told apart from a later one with the same id by its start."""
 
     host: str
@@ -27,12 +27,12 @@ class Owner(NamedTuple):
     started: float  # seconds since the host's start: setting its clock does not move them
 
     @classmethod
-    def of(cls, pid: int) -> Owner:
+    def of(cls, pid: int) -> WorkerId:
         """A process of this host. Raises psutil.NoSuchProcess."""
         return cls(here(), pid, round(psutil.Process(pid).create_time() - psutil.boot_time(), 2))
 
     @classmethod
-    def parse(cls, text: str) -> Owner | None:
+    def parse(cls, text: str) -> WorkerId | None:
         """What `str` made; None for anything else."""
         host, pid, started = (["", "", "", *text.rsplit(":", 2)])[-3:]
         try:
@@ -49,7 +49,7 @@ class Owner(NamedTuple):
         if self.host != here():
             return False
         try:
-            now = Owner.of(self.pid)
+            now = WorkerId.of(self.pid)
             ended = psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE  # killed, and its parent has not looked
         except psutil.NoSuchProcess:
             return True
@@ -58,9 +58,9 @@ class Owner(NamedTuple):
         return ended or abs(now.started - self.started) > _SECONDS_APART
 
 
-def me() -> Owner:
+def me() -> WorkerId:
     """This process."""
-    return Owner.of(os.getpid())
+    return WorkerId.of(os.getpid())
 
 
 @functools.cache
@@ -74,10 +74,10 @@ def here() -> str:
 
 
 @contextlib.contextmanager
-def heartbeat(ledger: Ledger, trial_id: int) -> Iterator[None]:
+def heartbeat(storage: StudyStorage, trial_id: int) -> Iterator[None]:
     """Tells other hosts that the trial is alive, for as long as the block runs."""
     over = threading.Event()
-    thread = threading.Thread(target=_beat, args=(ledger, trial_id, over), daemon=True, name=f"heartbeat {trial_id}")
+    thread = threading.Thread(target=_beat, args=(storage, trial_id, over), daemon=True, name=f"heartbeat {trial_id}")
     thread.start()
     try:
         yield
@@ -86,12 +86,12 @@ def heartbeat(ledger: Ledger, trial_id: int) -> Iterator[None]:
         thread.join(_SECONDS_BEFORE_ANOTHER_TRY)
 
 
-def _beat(ledger: Ledger, trial_id: int, over: threading.Event) -> None:
+def _beat(storage: StudyStorage, trial_id: int, over: threading.Event) -> None:
     pause = 0.0
     while not over.wait(pause):
         try:
-            ledger.record_heartbeat(trial_id)
-            pause = float(ledger.heartbeat_interval or 0)
+            storage.record_heartbeat(trial_id)
+            pause = float(storage.heartbeat_interval or 0)
         except Exception:  # Optuna's own thread ends at its first error, and with it a trial that is well
             pause = _SECONDS_BEFORE_ANOTHER_TRY
-    ledger.remove_session()
+    storage.remove_session()

@@ -1,7 +1,7 @@
-"""The slots of a study: planned, queued, claimed, and mended where a process died.
+"""The trials of a study: planned, queued, claimed, and queued again where a process died.
 
-A *slot* is one planned configuration. It may take several Optuna trials to finish (a killed one is queued again), so
-everything is keyed by the user attribute `slot`, never by the trial's number.
+A *trial* is one planned configuration. An *attempt* is one Optuna trial that tries it; a killed attempt is followed by
+another, so everything is keyed by the user attribute `trial`, never by the attempt's number.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from segbench.core.protocol import Search, Space
 from segbench.core.records import Scalar
 from segbench.ledger import database, liveness, samplers
-from segbench.ledger.liveness import Owner
+from segbench.ledger.liveness import WorkerId
 
-BASELINE = -1  # the slot of the known-good configuration that runs beside the plan
+BASELINE = -1  # the trial of the known-good configuration that runs beside the plan
 UNPLANNED = -2
-_DEATHS_THAT_SPEND_A_SLOT = 3
+_DEATHS_THAT_SPEND_A_TRIAL = 3
 _ATTRIBUTES_OF_ONE_ATTEMPT = {"owner", "device", "stopped", "withdrawn", "outcome", "reason"}
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # or failed, with an attribute `outcome`
 _QUEUED = (TrialState.WAITING, TrialState.RUNNING)
 
 
-def slot_of(trial: FrozenTrial | optuna.Trial) -> int:
+def index_of(trial: FrozenTrial | optuna.Trial) -> int:
     """Which planned configuration this is, or UNPLANNED for a trial that somebody else put into the study."""
-    return int(trial.user_attrs.get("slot", UNPLANNED))
+    return int(trial.user_attrs.get("trial", UNPLANNED))
 
 
 def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[str, Scalar] | None) -> list[str]:
-    """Queues every slot that is neither waiting, running nor spent. Returns what `mend` did before.
+    """Queues every trial that is neither waiting, running nor spent. Returns what `mend` did before.
 
-    With the random sampler a slot's parameters come from (seed, slot) alone: the plan is the same whatever the number
+    With the random sampler a trial's parameters come from (seed, trial) alone: the plan is the same whatever the number
     of runs, the order or the crashes. Other samplers choose when the trial starts.
     """
-    with database.ledger_of(study).locked():  # workers that start together plan once
-        said = _mend(study)
+    with database.storage_of(study).locked():  # workers that start together plan once
+        said = _requeue_dead(study)
         _withdraw(study, search.trials)
         _plan(study, space, search, baseline)
     return said
 
 
 def claim(study: optuna.Study, owner: str) -> optuna.Trial | None:
-    """The next queued slot, if any. Optuna's own `ask` would make a trial up where none waits."""
-    ledger = database.ledger_of(study)
+    """The next queued trial, if any. Optuna's own `ask` would make a trial up where none waits."""
+    storage = database.storage_of(study)
     for trial in unfinished(study):
-        if trial.state == TrialState.WAITING and ledger.claim(trial._trial_id, owner):
+        if trial.state == TrialState.WAITING and storage.claim(trial._trial_id, owner):
             return optuna.Trial(study, trial._trial_id)
     return None
 
 
-def mend(study: optuna.Study) -> list[str]:
-    """Ends the running trials whose process is gone and queues their slots again, unless that happened too often.
+def requeue_dead(study: optuna.Study) -> list[str]:
+    """Ends the running trials whose process is gone and queues their trials again, unless that happened too often.
 
     A process is gone where this host does not know it any more, or where it has sent no heartbeat for database's
     GRACE_SECONDS; one of this host has two beats more, for its clock may have been set. Returns what was done, a line
@@ -65,34 +65,34 @@ def mend(study: optuna.Study) -> list[str]:
     """
     if not _stale(study) and not _left_alone(study):
         return []
-    with database.ledger_of(study).locked():
-        return _mend(study)
+    with database.storage_of(study).locked():
+        return _requeue_dead(study)
 
 
 def end(study: optuna.Study, trial_id: int, **attributes: Scalar) -> None:
     """Ends a trial without a value, unless it has ended already."""
-    ledger = database.ledger_of(study)
+    storage = database.storage_of(study)
     with contextlib.suppress(UpdateFinishedTrialError):
         for key, value in attributes.items():
-            ledger.set_trial_user_attr(trial_id, key, value)
-        ledger.set_trial_state_values(trial_id, TrialState.FAIL)
+            storage.set_trial_user_attr(trial_id, key, value)
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
 def latest(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """The last trial of each slot: a slot's later trials replace its earlier ones. Withdrawn slots are left out."""
-    last = {slot_of(t): t for t in study.get_trials(deepcopy=False)}
+    """The last attempt of each trial: it replaces the earlier ones. Withdrawn trials are left out."""
+    last = {index_of(t): t for t in study.get_trials(deepcopy=False)}
     return {index: t for index, t in last.items() if index != UNPLANNED and not _withdrawn(t)}
 
 
 def unfinished(study: optuna.Study) -> list[FrozenTrial]:
-    """The last trials of the slots that are not spent yet, the one queued first first."""
+    """The last attempts of the trials that have not ended, the one queued first first."""
     found = [t for t in latest(study).values() if t.state not in ENDED and "outcome" not in t.user_attrs]
     return sorted(found, key=lambda trial: trial.number)
 
 
 def _plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[str, Scalar] | None) -> None:
     taken = latest(study)
-    withdrawn = {slot_of(t): t for t in study.get_trials(deepcopy=False) if _withdrawn(t)}
+    withdrawn = {index_of(t): t for t in study.get_trials(deepcopy=False) if _withdrawn(t)}
     distributions = {name: samplers.distribution(values) for name, values in space.items()}
     for index in range(search.trials):
         if index in taken:
@@ -108,17 +108,17 @@ def _plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[s
         _queue(study, BASELINE, dict(baseline), own)
 
 
-def _mend(study: optuna.Study) -> list[str]:
+def _requeue_dead(study: optuna.Study) -> list[str]:
     said = []
     for trial in _stale(study):
         deaths = _deaths(trial)
         spent = {}
-        if len(deaths) >= _DEATHS_THAT_SPEND_A_SLOT:
+        if len(deaths) >= _DEATHS_THAT_SPEND_A_TRIAL:
             why = f"in epoch {max(deaths) + 1} (killed, or the machine ran out of memory)"
             spent = {"outcome": "failed", "reason": f"its process died {len(deaths)} times {why}"}
         end(study, trial._trial_id, **spent)
         what = f"failed: {spent['reason']}" if spent else "queued again"
-        said.append(f"slot {slot_of(trial)}: {trial.user_attrs.get('owner', 'its process')} is gone; {what}")
+        said.append(f"trial {index_of(trial)}: {trial.user_attrs.get('owner', 'its process')} is gone; {what}")
     for trial in _left_alone(study):
         _queue_again(study, trial)
     return said
@@ -126,20 +126,20 @@ def _mend(study: optuna.Study) -> list[str]:
 
 def _stale(study: optuna.Study) -> list[FrozenTrial]:
     """The running trials whose process is gone."""
-    silent = database.ledger_of(study).silent(study._study_id)
+    silent = database.storage_of(study).silent(study._study_id)
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [t for t in running if _is_silent(t, silent) or _is_deserted(t)]
 
 
 def _is_silent(trial: FrozenTrial, silent: Mapping[int, float]) -> bool:
     """Where its process is still there it hangs, or somebody has set the clock: then its next beat will tell."""
-    owner = Owner.parse(trial.user_attrs.get("owner", ""))
+    owner = WorkerId.parse(trial.user_attrs.get("owner", ""))
     here = owner is not None and owner.host == liveness.here()
     return silent.get(trial._trial_id, -1) >= (2 * database.HEARTBEAT_SECONDS if here else 0)
 
 
 def _is_deserted(trial: FrozenTrial) -> bool:
-    owner = Owner.parse(trial.user_attrs.get("owner", ""))
+    owner = WorkerId.parse(trial.user_attrs.get("owner", ""))
     if owner:
         return owner.gone
     age = datetime.now() - (trial.datetime_start or datetime.min)  # not claimed by `run`: there may be no heartbeat
@@ -147,7 +147,7 @@ def _is_deserted(trial: FrozenTrial) -> bool:
 
 
 def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Its slot goes on as a new trial, so that a process thought dead cannot write into it."""
+    """Its trial goes on as a new trial, so that a process thought dead cannot write into it."""
     attributes = {key: value for key, value in trial.user_attrs.items() if key not in _ATTRIBUTES_OF_ONE_ATTEMPT}
     if not {"stopped", "withdrawn"} & set(trial.user_attrs):
         attributes["deaths"] = _deaths(trial)
@@ -170,7 +170,7 @@ def _deaths(trial: FrozenTrial) -> list[int]:
 
 
 def _left_alone(study: optuna.Study) -> list[FrozenTrial]:
-    """The last trials of the slots that neither wait nor run nor are spent."""
+    """The last attempts of the trials that neither wait nor run nor have ended."""
     return [t for t in unfinished(study) if t.state not in _QUEUED]
 
 
@@ -179,9 +179,9 @@ def _withdrawn(trial: FrozenTrial) -> bool:
 
 
 def _withdraw(study: optuna.Study, trials: int) -> None:
-    """Takes back queued slots beyond the budget, left by a longer search; the next longer one queues them again."""
+    """Takes back queued trials beyond the budget, left by a longer search; the next longer one queues them again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        if slot_of(trial) >= trials:
+        if index_of(trial) >= trials:
             end(study, trial._trial_id, withdrawn=True)
 
 
@@ -190,6 +190,6 @@ def _queue(
 ) -> None:
     study.add_trial(
         create_trial(
-            state=TrialState.WAITING, params=params, distributions=dict(distributions), user_attrs={"slot": index}
+            state=TrialState.WAITING, params=params, distributions=dict(distributions), user_attrs={"trial": index}
         )
     )

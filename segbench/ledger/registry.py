@@ -126,7 +126,7 @@ def _versions(mlflow: MlflowClient, own: str) -> list[ModelVersion]:
 
 def _promotion(card: ModelCard) -> str:
     """What the seeds of one promotion have in common."""
-    parts = (card.fingerprint, card.data_fingerprint, card.slot, card.epochs, card.train_images, card.val_images)
+    parts = (card.fingerprint, card.data_fingerprint, card.trial, card.epochs, card.train_images, card.val_images)
     return "-".join(map(str, parts))
 
 
@@ -135,7 +135,7 @@ def _note(card: ModelCard) -> str:
     drawn = "**Trained on drawn streets: no number here is a Cityscapes result.**\n\n" if card.drawn else ""
     height, width = card.size
     return (
-        f"{drawn}{card.title}, {card.protocol_title}: slot {card.slot} of study `{card.study}`, seed {card.seed}, "
+        f"{drawn}{card.title}, {card.protocol_title}: trial {card.trial} of study `{card.study}`, seed {card.seed}, "
         f"{card.epochs} epochs on {card.train_images} images at {height}x{width}. Best epoch {card.best.epoch}: mIoU "
         f"{card.best.miou:.4f}, official {card.best.miou_official:.4f}, on {card.val_images} images.\n\n"
         f"```python\nmodel = mlflow.pyfunc.load_model('models:/{name(card.study)}@{CHAMPION}')\n"

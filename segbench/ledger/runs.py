@@ -57,9 +57,9 @@ def nested_run(
     return str(run.info.run_id)
 
 
-def trial_tags(study: str, number: int, slot: int) -> dict[str, str]:
+def trial_tags(study: str, attempt: int, trial: int) -> dict[str, str]:
     """What leads from a run back to its trial in Optuna."""
-    return {"optuna.study": study, _ATTEMPT: str(number), "slot": str(slot)}
+    return {"optuna.study": study, _ATTEMPT: str(attempt), "trial": str(trial)}
 
 
 @patient
@@ -125,7 +125,7 @@ def ended(
     run: str,
     fine: tuple[type[BaseException], ...] = (),
     killed: tuple[type[BaseException], ...] = (),
-    lost: tuple[type[BaseException], ...] = (),
+    handed_over: tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
     """Ends the run with what happens inside: FINISHED, also after the exceptions in `fine`; KILLED after those in
     `killed` and after Ctrl-C; FAILED after any other. After those in `lost` it is another process's to end."""
@@ -133,7 +133,7 @@ def ended(
     try:
         yield
         status = "FINISHED"
-    except lost:
+    except handed_over:
         status = None
         raise
     except fine:
@@ -159,7 +159,7 @@ def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
     for key in keys:
         for metric in mlflow.get_metric_history(run, key):
             by_epoch.setdefault(metric.step, {})[key] = metric.value
-    return tuple(_epoch(number, by_epoch[number]) for number in sorted(by_epoch))
+    return tuple(_epoch(attempt, by_epoch[attempt]) for attempt in sorted(by_epoch))
 
 
 def delete(mlflow: MlflowClient, study: str) -> int:
@@ -215,12 +215,12 @@ def _flat(record: EpochRecord) -> dict[str, float]:
     return {**content, **iou, **seconds}
 
 
-def _epoch(number: int, flat: Mapping[str, float]) -> EpochRecord:
+def _epoch(attempt: int, flat: Mapping[str, float]) -> EpochRecord:
     content: dict[str, Any] = {key: value for key, value in flat.items() if "/" not in key}
     iou = [flat[f"iou/{category}"] for category in CATEGORIES]
     content["iou"] = [None if value == _UNDEFINED else value for value in iou]
     content["seconds"] = {key.removeprefix("seconds/"): v for key, v in flat.items() if key.startswith("seconds/")}
-    return from_json(EpochRecord, {"epoch": number, **content})
+    return from_json(EpochRecord, {"epoch": attempt, **content})
 
 
 _KEYS = frozenset(

@@ -1,4 +1,4 @@
-"""How configurations are drawn: spaces as Optuna distributions, slots, samplers and pruners."""
+"""How configurations are drawn: spaces as Optuna distributions, trials, samplers and pruners."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segbench.core.records import Scalar
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
-    """The trial's parameters: those of its slot, or what the sampler chooses."""
+    """The trial's parameters: those of its trial, or what the sampler chooses."""
     known = trial.params  # a baseline's values may lie outside the space
     return {name: known[name] if name in known else _suggest(trial, name, values) for name, values in space.items()}
 
@@ -45,7 +45,7 @@ def around(value: Scalar, distribution: BaseDistribution) -> BaseDistribution:
 
 
 def sampler(search: Search) -> optuna.samplers.BaseSampler:
-    """What chooses the parameters of slots that were not drawn when they were queued."""
+    """What chooses the parameters of trials that were not drawn when they were queued."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if search.sampler == "tpe":
@@ -69,7 +69,7 @@ def pruner(search: Search) -> optuna.pruners.BasePruner:
 
 
 class _BySlot(optuna.samplers.BaseSampler):
-    """A sampler made anew for every slot, with a seed of its own: workers, and a search that goes on, all start with
+    """A sampler made anew for every trial, with a seed of its own: workers, and a search that goes on, all start with
     the same seed and would draw the same configurations again."""
 
     def __init__(self, make: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
@@ -91,7 +91,7 @@ class _BySlot(optuna.samplers.BaseSampler):
 
     def _of(self, trial: FrozenTrial) -> optuna.samplers.BaseSampler:
         if trial.number != self._trial:
-            self._trial, self._sampler = trial.number, self._make(_seed(self._seed, trial.user_attrs.get("slot", -1)))
+            self._trial, self._sampler = trial.number, self._make(_seed(self._seed, trial.user_attrs.get("trial", -1)))
         return self._sampler
 
 

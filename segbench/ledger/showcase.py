@@ -1,7 +1,7 @@
 """What optuna-dashboard shows beside Optuna's own: notes of studies and trials, a trial's pictures, a plot of classes.
 
 A trial's part is written before the trial is told, by the process that runs it. Its pictures are named after its MLflow
-run, which it shares with the other attempts at its slot: an attempt that goes on after a kill replaces them.
+run, which it shares with the other attempts at its trial: an attempt that goes on after a kill replaces them.
 
 <storage>/artifacts/optuna/<uuid>   a picture; the trial's system attribute artifacts:<uuid> says what it is
 """
@@ -56,7 +56,7 @@ def store() -> FileSystemArtifactStore:
 def describe(study: optuna.Study, search: str, promote: str) -> None:
     """Writes the study's note. `search`, `promote`: the commands that go on with it, as its user would type them. A
     note that a person has changed stays."""
-    with database.ledger_of(study).locked():
+    with database.storage_of(study).locked():
         if study.user_attrs.get("commands") != [search, promote]:
             study.set_user_attr("commands", [search, promote])
         _describe(study)
@@ -70,7 +70,7 @@ def show(trial: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) ->
     _attach(trial, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
     _attach(trial, "learning-curve.png", "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
     notes.write_note(trial.study, _trial_note(trial, records), trial)
-    with database.ledger_of(trial.study).locked():
+    with database.storage_of(trial.study).locked():
         _describe(trial.study)
         _plot(trial)
 
@@ -84,11 +84,11 @@ def forget(study: optuna.Study) -> None:
                 try:
                     own.remove(key.removeprefix(_PREFIX))
                 except ArtifactNotFound:
-                    continue  # another attempt at the slot had the same
+                    continue  # another attempt at the trial had the same
 
 
 def _attach(trial: optuna.Trial, name: str, mimetype: str, content: bytes) -> None:
-    """Like `optuna.artifacts.upload_artifact`, but under an id that stays the same when the slot is tried again, and
+    """Like `optuna.artifacts.upload_artifact`, but under an id that stays the same when the trial is tried again, and
     without a moment in which the dashboard would look for a file that is not there yet."""
     own = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{trial.user_attrs['run_id']}/{name}"))
     store().write(own, io.BytesIO(content))
@@ -127,19 +127,20 @@ def _study_note(known: Mapping[str, Any]) -> str:
     drawn = f"> **{DRAWN}**\n\n" if data.get("streets") else ""
     return (
         f"{drawn}## {architecture['title']}\n\n"
-        f"**Protocol.** {protocol['title']}: slots: {search['trials']}, of {search['epochs']} epochs at "
+        f"**Protocol.** {protocol['title']}: trials: {search['trials']}, of {search['epochs']} epochs at "
         f"{height}x{width}; {known.get('subset', '')}. Sampler "
         f"{search['sampler']}, pruner {search['pruner']}, seed {search['seed']}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
-        "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A slot is one "
-        "planned configuration; where a process was killed, several trials share a slot and the last one counts.\n\n"
+        "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A trial is one "
+        "planned configuration; where a process was killed, several attempts (Optuna trials) share it, and the last "
+        "one counts.\n\n"
         f"**Go on.** `{again}`, then `{promote}`; the trainings epoch by epoch: `python -m segbench.runs`.\n"
     )
 
 
 def _trial_note(trial: optuna.Trial, records: Sequence[EpochRecord]) -> str:
     best, last, known = max(records, key=lambda r: r.miou), records[-1], trial.user_attrs
-    slot, run = queue.slot_of(trial), known["run_id"]
+    index, run = queue.index_of(trial), known["run_id"]
     weights = known.get("weights", {})
     rows = {
         "mIoU": f"**{best.miou:.4f}** in epoch {best.epoch} of {last.epoch}; {last.miou:.4f} in the last",
@@ -152,14 +153,14 @@ def _trial_note(trial: optuna.Trial, records: Sequence[EpochRecord]) -> str:
         "MLflow run": f"`{run}`",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    title = "Baseline" if slot == queue.BASELINE else f"Slot {slot}"
+    title = "Baseline" if index == queue.BASELINE else f"Trial {trial}"
     return f"## {title}\n\n| | |\n|---|---|\n{table}\n\nIts epochs in MLflow: `python -m segbench.runs --run {run}`\n"
 
 
 def _plot(trial: optuna.Trial) -> None:
     """IoU per class at the best epoch of every trial that has ended, and of this one."""
     best = dict(_best_epochs(trial))
-    names = ["baseline" if slot == queue.BASELINE else str(slot) for slot in best]
+    names = ["baseline" if index == queue.BASELINE else str(index) for index in best]
     classes = [
         {
             "type": "scatter",
@@ -173,7 +174,7 @@ def _plot(trial: optuna.Trial) -> None:
     ]
     layout = {
         "title": {"text": "IoU per class at each trial's best epoch"},
-        "xaxis": {"title": {"text": "slot"}, "type": "category"},
+        "xaxis": {"title": {"text": "trial"}, "type": "category"},
         "yaxis": {"title": {"text": "IoU"}, "range": [0, 1]},
     }
     notes.write_plot(trial.study, PLOT, {"data": classes, "layout": layout})
@@ -181,8 +182,8 @@ def _plot(trial: optuna.Trial) -> None:
 
 def _best_epochs(trial: optuna.Trial) -> Iterator[tuple[int, Any]]:
     latest = queue.latest(trial.study)
-    for slot in sorted(latest):
-        one = latest[slot]
+    for index in sorted(latest):
+        one = latest[index]
         epochs = one.user_attrs.get("epochs")
         if epochs and (one.state in queue.ENDED or one._trial_id == trial._trial_id):
-            yield slot, max(epochs, key=lambda epoch: float(epoch["miou"]))["iou"]
+            yield index, max(epochs, key=lambda epoch: float(epoch["miou"]))["iou"]

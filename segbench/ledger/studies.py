@@ -17,9 +17,9 @@ from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, fingerprint
 from segbench.core.records import EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
 from segbench.ledger import database, liveness, queue, samplers
-from segbench.ledger.database import Ledger, Lost
+from segbench.ledger.database import StorageUnavailable, StudyStorage
 from segbench.ledger.queue import BASELINE as BASELINE
-from segbench.ledger.queue import slot_of as slot_of
+from segbench.ledger.queue import index_of as index_of
 from segbench.runtime import interrupts, terminal
 
 FINAL_SCORES = "final_scores"  # the study's attribute that `hindsight` writes
@@ -36,11 +36,11 @@ class TrialFailed(Exception):
 
 
 class Stopped(Exception):
-    """The trial was asked to stop and has kept all it did: its slot goes on where it stopped."""
+    """The trial was asked to stop and has kept all it did: its trial goes on where it stopped."""
 
 
 def open_study(
-    storage: Ledger, protocol: Protocol, architecture: Architecture, data_fingerprint: str, subset: str
+    storage: StudyStorage, protocol: Protocol, architecture: Architecture, data_fingerprint: str, subset: str
 ) -> optuna.Study:
     """The study `<protocol>-<architecture>`, made on first use.
 
@@ -75,17 +75,17 @@ def study_name(protocol: Protocol, architecture: Architecture) -> str:
 
 
 def run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool = True) -> None:
-    """Runs queued slots, beside any number of processes that do the same, until every slot is ended; without `wait`
+    """Runs queued trials, beside any number of processes that do the same, until every trial is ended; without `wait`
     only until none is queued.
 
-    TrialFailed ends its slot. Any other exception goes through, and the slot is queued again: after Stopped and Ctrl-C
-    it goes on where it was. A slot whose process was killed is queued again by whoever is still there.
+    TrialFailed ends its trial. Any other exception goes through, and the trial is queued again: after Stopped and
+    Ctrl-C it goes on where it was. A trial whose process was killed is queued again by whoever is still there.
     """
     owner, waits = str(liveness.me()), False
     while True:
         if interrupts.requested():
             raise Stopped
-        for line in queue.mend(study):
+        for line in queue.requeue_dead(study):
             terminal.say(line)
         trial = queue.claim(study, owner)
         if trial:
@@ -135,7 +135,7 @@ def record(storage: RDBStorage, name: str, search: str = "python -m segbench.sea
         subset=attributes.get("subset", ""),
         run_id=attributes.get("run_id", ""),
         trials=tuple(_trial_record(name, latest[index], index) for index in sorted(latest)),
-        final_scores={int(slot): v for slot, v in attributes.get(FINAL_SCORES, NO_FINAL_SCORES)["scores"].items()},
+        final_scores={int(index): v for index, v in attributes.get(FINAL_SCORES, NO_FINAL_SCORES)["scores"].items()},
     )
 
 
@@ -145,9 +145,9 @@ def names(storage: RDBStorage) -> list[str]:
 
 
 def best(study: StudyRecord) -> TrialRecord | None:
-    """The finished trial with the highest miou; of equals the first slot. The baseline is no candidate."""
+    """The finished trial with the highest miou; of equals the first trial. The baseline is no candidate."""
     finished = [t for t in study.trials if t.state == "complete" and t.value is not None and not t.baseline]
-    return max(finished, key=lambda t: (t.value or 0.0, -t.slot), default=None)
+    return max(finished, key=lambda t: (t.value or 0.0, -t.index), default=None)
 
 
 def _require_same(name: str, known: Mapping[str, str], identity: Mapping[str, str]) -> None:
@@ -164,7 +164,7 @@ def _require_same(name: str, known: Mapping[str, str], identity: Mapping[str, st
 def _attempt(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float]) -> None:
     try:
         value, state = None, TrialState.COMPLETE
-        with liveness.heartbeat(database.ledger_of(study), trial._trial_id):
+        with liveness.heartbeat(database.storage_of(study), trial._trial_id):
             try:
                 value = objective(trial)
             except optuna.TrialPruned:
@@ -175,12 +175,12 @@ def _attempt(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optu
     except TrialFailed as failure:
         queue.end(study, trial._trial_id, outcome=failure.outcome, reason=str(failure))
     except UpdateFinishedTrialError:
-        pass  # this process was silent for so long that its slot was given to another
-    except Lost:
+        pass  # this process was silent for so long that its trial was given to another
+    except StorageUnavailable:
         raise
     except BaseException:
         queue.end(study, trial._trial_id, stopped=True)
-        queue.mend(study)
+        queue.requeue_dead(study)
         raise
 
 
@@ -189,8 +189,8 @@ def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
     state = attributes.get("outcome") or {TrialState.FAIL: "failed"}.get(trial.state) or trial.state.name.lower()
     return TrialRecord(
         study=study,
-        number=trial.number,
-        slot=index,
+        index=index,
+        attempt=trial.number,
         state=state,
         value=trial.value if trial.state in queue.ENDED else None,
         params=trial.params,

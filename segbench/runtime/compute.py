@@ -18,7 +18,7 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 class Compute(NamedTuple):
     device: torch.device
     bf16: bool  # forward passes run under bfloat16 autocast; losses, scores and weights stay float32
-    words: str  # for people: "cpu (2 threads), bf16"
+    description: str  # for people: "cpu (2 threads), bf16"
     compiled: bool = False  # training's forward passes go through torch.compile
 
     @property
@@ -73,14 +73,14 @@ def choose(device: str = "auto", compiled: bool = False) -> Compute:
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cuda.matmul.allow_tf32 = True
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        words = torch.cuda.get_device_name(place)
+        description = torch.cuda.get_device_name(place)
     elif place.type == "cpu":
         # Emulated bfloat16 is slower than float32; AVX512-BF16 and AMX are the units that make it faster.
         bf16 = torch.cpu._is_avx512_bf16_supported()
         # Swin masks attention with -100, and exp(-100) is a denormal number: products with it ran 20 times slower.
         torch.set_flush_denormal(True)
-        words = f"cpu ({torch.get_num_threads()} threads)"
+        description = f"cpu ({torch.get_num_threads()} threads)"
     else:
-        bf16, words = False, place.type
-    words = f"{words}, {'bf16' if bf16 else 'fp32'}{', compiled' if compiled else ''}"
-    return Compute(place, bf16, words, compiled)
+        bf16, description = False, place.type
+    description = f"{description}, {'bf16' if bf16 else 'fp32'}{', compiled' if compiled else ''}"
+    return Compute(place, bf16, description, compiled)

@@ -18,18 +18,18 @@ from torch import Tensor, nn
 
 from segbench.runtime import process_group
 
-_parted = False
+_is_sharded = False
 
 
 @contextlib.contextmanager
-def parted(is_parted: bool) -> Iterator[None]:
+def sharded(is_sharded: bool) -> Iterator[None]:
     """Inside, if `is_parted`, other processes have the rest of the batch, and go through the same operations."""
-    global _parted
-    _parted = is_parted
+    global _is_sharded
+    _is_sharded = is_sharded
     try:
         yield
     finally:
-        _parted = False
+        _is_sharded = False
 
 
 def part(batch: Tensor) -> tuple[Tensor, float]:
@@ -46,7 +46,7 @@ def part(batch: Tensor) -> tuple[Tensor, float]:
 
 def total(tensor: Tensor) -> Tensor:
     """The sum over the processes with parts of the batch, differentiable; outside of `parted` the tensor itself."""
-    if not _parted:
+    if not _is_sharded:
         return tensor
     summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return summed
@@ -57,7 +57,7 @@ def spread(count: float, images: int, device: torch.device) -> Tensor | float:
 
     The loss of a part, divided by it, is a mean over images as any other. The whole count is taken as at least 1.
     """
-    if not _parted:
+    if not _is_sharded:
         return max(count, 1.0)
     # Two fills, no copy: a copy to the device would make the host wait.
     both = total(torch.stack([torch.full((), float(n), device=device) for n in (count, images)]))
@@ -102,7 +102,7 @@ class _OnCuda(nn.SyncBatchNorm, nn.BatchNorm2d):
     """torch's own, which computes on CUDA alone."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
-        if not (_parted and self.training):
+        if not (_is_sharded and self.training):
             return nn.BatchNorm2d.forward(self, input)
         return super().forward(input)
 
@@ -112,7 +112,7 @@ class _Elsewhere(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """input: (B, C, H, W). Two passes, as the deviation from a known mean loses no digits."""
-        if not (_parted and self.training):
+        if not (_is_sharded and self.training):
             return super().forward(input)
         values = input.float()
         size = values.new_full((1,), values.numel() / values.shape[1])

@@ -69,20 +69,20 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     return paths.protocol_folder(arguments.protocol or paths.default_protocol(getattr(arguments, "data", None)))
 
 
-def again(arguments: argparse.Namespace, architecture: str = "") -> str:
+def repeat_args(arguments: argparse.Namespace, architecture: str = "") -> str:
     """The same choice as text, for the next command to type; `architecture`: only this one."""
     chosen = [architecture] if architecture else getattr(arguments, "architecture", [])
     names = "".join(f" {name}" for name in chosen)
     data = f" --data {shlex.quote(arguments.data)}" if arguments.data else ""
-    return f"{names}{protocol_again(arguments)}{data}{study_db_again(arguments)}"
+    return f"{names}{repeat_protocol(arguments)}{data}{repeat_study_db(arguments)}"
 
 
-def protocol_again(arguments: argparse.Namespace) -> str:
+def repeat_protocol(arguments: argparse.Namespace) -> str:
     """The same protocol as text, for a next command that needs no dataset and so could not guess it."""
     return f" --protocol {shlex.quote(arguments.protocol or paths.default_protocol(arguments.data))}"
 
 
-def study_db_again(arguments: argparse.Namespace) -> str:
+def repeat_study_db(arguments: argparse.Namespace) -> str:
     """The same database as text, without its password."""
     given = getattr(arguments, "study_db", None)
     if not given:

@@ -109,7 +109,7 @@ def main_first(work: Callable[[], _T]) -> _T:
     return done[0] if done else work()
 
 
-def lost(error: BaseException) -> UserError | None:
+def peer_failure(error: BaseException) -> UserError | None:
     """What to tell a user where `error` says that another process of the group is gone; None where it does not."""
     if size() == 1:
         return None
@@ -149,4 +149,4 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise lost(error) or error from error
+        raise peer_failure(error) or error from error

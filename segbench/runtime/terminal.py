@@ -92,7 +92,7 @@ def configure(arguments: argparse.Namespace) -> None:
     _quiet = bool(arguments.quiet) or not process_group.is_main()
 
 
-def hush() -> None:
+def set_quiet() -> None:
     """From now on as with --quiet."""
     global _quiet
     _quiet = True

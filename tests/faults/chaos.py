@@ -6,11 +6,11 @@ The protocol is a copy of studies/demo: its models, images and steps, with the b
 both architectures are searched and promoted undisturbed. Then the same again, while SIGKILL meets the process at random
 instants; each time the same command is typed again. At the end nothing may be lost, twice, or different by a bit.
 
-The ledger fails a slot on purpose when its process has died three times without a new epoch in between. So a process
-is stopped before it is killed, and the ledger asked: where this would be a slot's third death, it goes on for a while.
+The ledger fails a trial on purpose when its process has died three times without a new epoch in between. So a process
+is stopped before it is killed, and the ledger asked: where this would be a trial's third death, it goes on for a while.
 All other instants are drawn at random: the phases in the table are where the kills happened to fall.
 
-Beside that: eight processes share sixty slots of a trivial objective, on SQLite and on PostgreSQL; and a finished
+Beside that: eight processes share sixty trials of a trivial objective, on SQLite and on PostgreSQL; and a finished
 experiment is run again, which must train nothing. Exit code 1 on any difference; figures go to reports/chaos.json.
 """
 
@@ -80,7 +80,9 @@ def _experiment(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         assert whole.run(command) == 0, whole.output()
         seconds[f"{command} undisturbed"] = time.perf_counter() - begun
     reference = whole.found()
-    epochs = sum(len(slot[3]) for slot in reference.slots.values()) + sum(c.epochs for c, _ in reference.cards.values())
+    epochs = sum(len(index[3]) for index in reference.trials.values()) + sum(
+        c.epochs for c, _ in reference.cards.values()
+    )
     hurt = Place(folder / "hurt", ["--protocol", str(asked)], share=None)
     shutil.copytree(whole.storage / "cache", hurt.storage / "cache")
     killer = Killer(hurt, arguments.kills, arguments.seed, sum(seconds.values()) / epochs)
@@ -116,7 +118,7 @@ class Killer:
         while True:
             process = self.place.start(command, events=str(self.place.events))
             process.join(self._delay() if self.left else _LONGEST_WAIT)
-            while process.exitcode is None and self.left and self._would_spend_a_slot(process):
+            while process.exitcode is None and self.left and self._would_spend_a_trial(process):
                 process.join(self._delay())
             if process.exitcode is not None:
                 assert process.exitcode == 0, self.place.output()
@@ -133,8 +135,8 @@ class Killer:
         """Seconds until the next kill: often in the first epoch of a process, and seldom in its third."""
         return self.random.uniform(0.05, 1.3 * self.seconds + 1)
 
-    def _would_spend_a_slot(self, process: multiprocessing.process.BaseProcess) -> bool:
-        """Stops the process; where killing it now would be a slot's third death, lets it go on."""
+    def _would_spend_a_trial(self, process: multiprocessing.process.BaseProcess) -> bool:
+        """Stops the process; where killing it now would be a trial's third death, lets it go on."""
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
         file = self.place.storage / "studies.db"
@@ -146,7 +148,7 @@ class Killer:
         except OperationalError:  # the process is making the database
             return False
         running = [t for study in found for t in queue.latest(study).values() if t.state == TrialState.RUNNING]
-        if all(len(queue._deaths(trial)) < queue._DEATHS_THAT_SPEND_A_SLOT for trial in running):
+        if all(len(queue._deaths(trial)) < queue._DEATHS_THAT_SPEND_A_TRIAL for trial in running):
             return False
         os.kill(process.pid, signal.SIGCONT)
         return True
@@ -180,7 +182,7 @@ def _again(place: Place, reference: Found) -> tuple[dict[str, float], list[str]]
 
 
 def _eight() -> list[dict[str, Any]]:
-    """Eight processes share sixty slots."""
+    """Eight processes share sixty trials."""
     rows = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -195,8 +197,8 @@ def _eight() -> list[dict[str, Any]]:
             command = [sys.executable, "-m", "tests.worker", where, str(_EIGHT), str(_SIXTY)]
             done = subprocess.run(command, capture_output=True, text=True)
             every = optuna.load_study(study_name="tiny", storage=database.connect(where)).get_trials()
-            ended = [queue.slot_of(t) for t in every if t.state == TrialState.COMPLETE]
-            wrong = [f"{name}: {len(ended)} of {_SIXTY} slots done"] * (sorted(ended) != list(range(_SIXTY)))
+            ended = [queue.index_of(t) for t in every if t.state == TrialState.COMPLETE]
+            wrong = [f"{name}: {len(ended)} of {_SIXTY} trials done"] * (sorted(ended) != list(range(_SIXTY)))
             wrong += [f"{name}: {len(every) - len(ended)} attempts were lost"] * (len(every) != len(ended))
             wrong += [f"{name}: {done.stderr.strip()}"] * bool(done.returncode or done.stderr)
             workers = len({t.user_attrs["owner"] for t in every})

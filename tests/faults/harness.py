@@ -30,7 +30,7 @@ _OF_THE_MACHINE = ("trial", "run_id", "seconds", "created", "speed", "best", "la
 class Found(NamedTuple):
     """What a study has left that must not depend on what befell it."""
 
-    slots: dict[str, tuple[str, float | None, dict[str, Any], list[EpochRecord]]]
+    trials: dict[str, tuple[str, float | None, dict[str, Any], list[EpochRecord]]]
     weights: dict[str, str]  # of the best trial and of the promoted models: digest by path
     cards: dict[str, ModelCard]
 
@@ -89,7 +89,7 @@ class Place:
         return found(self)
 
     @property
-    def ledger(self) -> database.Ledger:
+    def ledger(self) -> database.StudyStorage:
         return database.connect(self.study_db or self.storage / "studies.db")
 
     @contextlib.contextmanager
@@ -111,7 +111,7 @@ def found(place: Place) -> Found:
     for name in studies.names(ledger):
         for trial in studies.record(ledger, name).trials:
             epochs = [record.without_timings() for record in trial.epochs]
-            ended[f"{name} {trial.slot}"] = (trial.state, trial.value, dict(trial.params), epochs)
+            ended[f"{name} {trial.index}"] = (trial.state, trial.value, dict(trial.params), epochs)
     for path in sorted(p for part in ("trials", "models") for p in (place.storage / part).rglob("*.safetensors")):
         weights[str(path.relative_to(place.storage))] = digest(load_file(path))
     with place.visited():
@@ -124,7 +124,7 @@ def found(place: Place) -> Found:
 
 
 def assert_whole(place: Place, reference: Found) -> None:
-    """The budget is exact, no finished epoch and no slot is lost or there twice, the records and weights are those of
+    """The budget is exact, no finished epoch and no trial is lost or there twice, the records and weights are those of
     an unharmed run bit for bit, both databases are sound, and each training is one MLflow run with each step once."""
     assert differences(place, reference) == []
 
@@ -150,25 +150,25 @@ def differences(place: Place, reference: Found) -> list[str]:
     return lines
 
 
-def _of_the_ledger(ledger: database.Ledger, name: str) -> list[str]:
+def _of_the_ledger(ledger: database.StudyStorage, name: str) -> list[str]:
     import optuna
 
     study = optuna.load_study(study_name=name, storage=ledger)
     every = study.get_trials(deepcopy=False)
-    ended = [queue.slot_of(t) for t in every if t.state in queue.ENDED or "outcome" in t.user_attrs]
-    lines = [f"{name}: slot {one} ended {ended.count(one)} times" for one in set(ended) if ended.count(one) > 1]
+    ended = [queue.index_of(t) for t in every if t.state in queue.ENDED or "outcome" in t.user_attrs]
+    lines = [f"{name}: trial {one} ended {ended.count(one)} times" for one in set(ended) if ended.count(one) > 1]
     lines += [f"{name}: trial {t.number} is {t.state.name}" for t in every if not t.state.is_finished()]
     most: dict[int, int] = {}
-    for trial in every:  # no attempt of a slot knows fewer epochs than the one before
-        slot, epochs = queue.slot_of(trial), len(trial.user_attrs.get("epochs", []))
-        if epochs < most.get(slot, 0):
-            lines.append(f"{name}: trial {trial.number} of slot {slot} lost an epoch")
-        most[slot] = epochs
+    for trial in every:  # no attempt of a trial knows fewer epochs than the one before
+        index, epochs = queue.index_of(trial), len(trial.user_attrs.get("epochs", []))
+        if epochs < most.get(index, 0):
+            lines.append(f"{name}: trial {trial.number} of trial {trial} lost an epoch")
+        most[index] = epochs
     return lines
 
 
 def _of_mlflow(place: Place) -> list[str]:
-    """One run for each slot and promotion, ended, with steps 1..E once, and of the same numbers as the ledger's."""
+    """One run for each trial and promotion, ended, with steps 1..E once, and of the same numbers as the ledger's."""
     lines: list[str] = []
     with place.visited():
         client = tracking.client()

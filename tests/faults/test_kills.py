@@ -13,11 +13,11 @@ KILLED = -signal.SIGKILL
 IN_A_SEARCH = {
     "study made, not described": Instant("optuna.study", "Study.set_metric_names"),
     "study half described": Instant("optuna.study", "Study.set_user_attr", 2),
-    "between two slots of the plan": Instant("optuna.study", "Study.add_trial", 2),
+    "between two trials of the plan": Instant("optuna.study", "Study.add_trial", 2),
     "study's MLflow run made, not ended": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "study's MLflow run made, not known": Instant("mlflow", "MlflowClient.set_terminated", 1, after=True),
     "claimed, no heartbeat": Instant("segbench.ledger.database", "Ledger.claim", 1, after=True),
-    "slot's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
+    "trial's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 3),
     "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),
     "epoch told, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),

@@ -20,8 +20,8 @@ SHORT = (1, 2)  # seconds: between two heartbeats, and of grace
 
 def test_a_process_that_hangs_is_replaced_and_writes_nothing_when_it_wakes(place: Place, searched: Found) -> None:
     hangs = place.start("search", Instant("segbench.engine.training", "_pass", 2, what="stop"), heartbeat=SHORT)
-    place.wait_until(lambda: liveness.Owner.of(hangs.pid) and _state(hangs.pid) == "T")
-    waits = place.start("search", Instant("segbench.ledger.queue", "claim", 2))  # killed when the other slot is done
+    place.wait_until(lambda: liveness.WorkerId.of(hangs.pid) and _state(hangs.pid) == "T")
+    waits = place.start("search", Instant("segbench.ledger.queue", "claim", 2))  # killed when the other trial is done
     waits.join(200)
     patient = place.start("search")
     place.wait_until(lambda: "waiting for 1 more" in place.said.read_text())
@@ -55,31 +55,31 @@ def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pyt
     now = time.monotonic()
     monkeypatch.setattr(database.time, "monotonic", lambda: now)
     set_the_clock()
-    assert queue.mend(study) == []
+    assert queue.requeue_dead(study) == []
     now += database.HEARTBEAT_SECONDS  # by now it has beaten
     ledger.record_heartbeat(trial._trial_id)
-    assert queue.mend(study) == []
+    assert queue.requeue_dead(study) == []
     set_the_clock()
-    assert queue.mend(study) == []
+    assert queue.requeue_dead(study) == []
     now += 2 * database.HEARTBEAT_SECONDS - 1
-    assert queue.mend(study) == []
+    assert queue.requeue_dead(study) == []
     now += 2  # it hangs
-    assert queue.mend(study) == [f"slot 0: {liveness.me()} is gone; queued again"]
+    assert queue.requeue_dead(study) == [f"trial 0: {liveness.me()} is gone; queued again"]
 
 
 @pytest.mark.parametrize(("what", "state"), [("nan", "diverged"), ("memory", "out of memory")])
-def test_a_training_that_cannot_go_on_spends_its_slot_alone(
+def test_a_training_that_cannot_go_on_spends_its_trial_alone(
     what: str, state: str, place: Place, searched: Found
 ) -> None:
     assert place.run("search", Instant("segbench.engine.training", "_pass", 2, what=what)) == 0, place.output()
     assert place.run("search") == 0
     name = studies.names(place.ledger)[0]
     failed, fine = studies.record(place.ledger, name).trials
-    assert (failed.state, failed.slot, len(failed.epochs)) == (state, 0, 1)
-    key = f"{name} {fine.slot}"
+    assert (failed.state, failed.index, len(failed.epochs)) == (state, 0, 1)
+    key = f"{name} {fine.trial}"
     expected = searched._replace(
-        slots={f"{name} 0": (state, None, dict(failed.params), searched.slots[f"{name} 0"][3][:1]),
-               key: searched.slots[key]},
-        weights={path.replace("slot0", "slot1"): "" for path in searched.weights},
+        trials={f"{name} 0": (state, None, dict(failed.params), searched.trials[f"{name} 0"][3][:1]),
+               key: searched.trials[key]},
+        weights={path.replace("trial0", "trial1"): "" for path in searched.weights},
     )  # fmt: skip
     assert_whole(place, expected._replace(weights=place.found().weights))

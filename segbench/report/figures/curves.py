@@ -10,20 +10,20 @@ import plotly.graph_objects as go
 
 from segbench.core.records import EpochRecord
 from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol
-from segbench.report.numbers.comparison import Side
+from segbench.report.numbers.comparison import Candidate
 from segbench.report.text.i18n import text
 
 HEIGHT = 260  # pixels
 
 
 def curves(
-    sides: Sequence[Side],
+    candidates: Sequence[Candidate],
     value: Callable[[EpochRecord], float],
     baselines: Sequence[float | None] = (),
 ) -> go.Figure:
     """One line per side and seed over the epochs. `baselines`: horizontal dashed lines, equal ones once."""
     traces: list[Any] = []
-    for side in sides:
+    for side in candidates:
         for model in side.models:
             name = (
                 side.title if len(side.models) == 1 else f"{side.title}, {text('figures.seed', seed=model.card.seed)}"
@@ -39,7 +39,7 @@ def curves(
                     hovertemplate="%{y:.4f}",
                 )
             )
-    last = max((e.epoch for side in sides for m in side.models for e in m.epochs), default=1)
+    last = max((e.epoch for side in candidates for m in side.models for e in m.epochs), default=1)
     for base in dict.fromkeys(round(b, 6) for b in baselines if b is not None and not math.isnan(b)):
         traces.append(
             go.Scatter(

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from segbench.core.labels import CATEGORIES
 from segbench.report.figures.theme import GREY, SEQUENTIAL, colour, figure, finite, line, safe, symbol
 from segbench.report.numbers import pixels
-from segbench.report.numbers.comparison import Side
-from segbench.report.numbers.tables import ClassRow, Duel
+from segbench.report.numbers.comparison import Candidate
+from segbench.report.numbers.tables import ClassRow, PairwiseComparison
 from segbench.report.text.i18n import points_range, signed, text
 from segbench.stats import Interval, trimap_errors
 
@@ -19,7 +19,7 @@ CONFUSION = 400  # heights, in pixels
 _BORDERS, _BARS, _ROW = 300, 360, 26
 
 
-def forest(duel: Duel, reach: float) -> go.Figure:
+def forest(duel: PairwiseComparison, reach: float) -> go.Figure:
     """The paired differences of one duel, first minus second, in points: the scores, then the categories. `reach`: how
     far the axis goes to either side, in points, so that several duels share it."""
     scores = ((text("summary.miou"), duel.miou), (text("summary.miou_official"), duel.miou_official))
@@ -46,18 +46,20 @@ def forest(duel: Duel, reach: float) -> go.Figure:
     return made
 
 
-def reach(duels: Sequence[Duel]) -> float:
+def reach(comparisons: Sequence[PairwiseComparison]) -> float:
     """A common half-width for the axes of several forests, in points."""
-    ends = [v for d in duels for one in (d.miou, d.miou_official, d.pixel_accuracy, *d.iou) for v in one if v == v]
+    ends = [
+        v for d in comparisons for one in (d.miou, d.miou_official, d.pixel_accuracy, *d.iou) for v in one if v == v
+    ]
     return max((abs(v) for v in ends), default=0.01) * 108
 
 
-def borders(found: pixels.Borders, sides: Sequence[Side]) -> go.Figure:
+def borders(found: pixels.Borders, candidates: Sequence[Candidate]) -> go.Figure:
     """The share of wrong pixels in bands of distance from a border."""
     edges = pixels.EDGES
     names = [_band(low, high) for low, high in zip((0, *edges), (*edges, None), strict=True)]
     traces = []
-    for side in sides:
+    for side in candidates:
         counts = found.counts[side.name]
         shares = [wrong / every if every else None for wrong, every in counts.tolist()]
         near = [finite(float(v)) for v in trimap_errors(counts)]
@@ -79,7 +81,7 @@ def borders(found: pixels.Borders, sides: Sequence[Side]) -> go.Figure:
 
 
 def class_bars(
-    found: Sequence[tuple[Side, Sequence[ClassRow]]], ceiling: Mapping[str, float | None] | None = None
+    found: Sequence[tuple[Candidate, Sequence[ClassRow]]], ceiling: Mapping[str, float | None] | None = None
 ) -> go.Figure:
     """IoU per category, grouped by architecture, with intervals; `ceiling`: category to the label ceiling."""
     traces: list[Any] = []
@@ -158,7 +160,7 @@ def confusion(shares: Any) -> go.Figure:
     return figure([trace], CONFUSION, xaxis=x, yaxis=y, margin={"l": 56, "r": 8, "t": 8, "b": 56})
 
 
-def _difference(duel: Duel, name: str, delta: Interval, y: int) -> Any:
+def _difference(duel: PairwiseComparison, name: str, delta: Interval, y: int) -> Any:
     """One row: grey where its interval includes zero, else in the colour of the one that is ahead."""
     ahead = (duel.first if delta.estimate > 0 else duel.second).side.index
     tint = colour(ahead) if delta.excludes_zero else GREY

@@ -15,7 +15,7 @@ from PIL import Image, ImageColor
 from segbench.data import packing, pictures
 from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
 from segbench.report.numbers import pixels, tables
-from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.numbers.comparison import Candidate, Comparison
 
 COUNTS = {"gap": 5, "worst": 4, "best": 4, "median": 2}  # scenes per rule, in the order they are shown
 _QUALITY = 82  # of WebP
@@ -54,11 +54,11 @@ class Scenes:
     missing: str = ""
 
 
-def scenes(ledgers: Ledgers, val: packing.Split | None) -> Scenes:
+def scenes(ledgers: Comparison, val: packing.Split | None) -> Scenes:
     """The chosen scenes as pictures, from the packed dataset and the promoted models' masks, as many as the page may
     hold: at least one per rule."""
-    sides = [side for side in ledgers.promoted if tables.image_miou(side)]
-    chosen = choose({side.name: tables.image_miou(side) for side in sides}, COUNTS)
+    candidates = [side for side in ledgers.promoted if tables.image_miou(side)]
+    chosen = choose({side.name: tables.image_miou(side) for side in candidates}, COUNTS)
     if not chosen:
         return Scenes((), missing="confusions")
     index = {name: i for i, name in enumerate(val.names)} if val else {}
@@ -69,7 +69,9 @@ def scenes(ledgers: Ledgers, val: packing.Split | None) -> Scenes:
     spent = 0
     firsts = {next(one.name for one in chosen if one.rule == rule) for rule in {one.rule for one in chosen}}
     for one in sorted(chosen, key=lambda one: one.name not in firsts):  # these come in whatever they weigh
-        made = _pictured(one, sides, val.images[index[one.name]], pixels.CATEGORY[val.labels[index[one.name]]], size)
+        made = _pictured(
+            one, candidates, val.images[index[one.name]], pixels.CATEGORY[val.labels[index[one.name]]], size
+        )
         weight = sum(map(len, (made.image, made.truth, made.disagreement, *made.masks.values(), *made.errors.values())))
         if one.name in firsts or spent + weight <= _BUDGET:
             drawn[one.name] = made
@@ -102,8 +104,10 @@ def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
     return sorted(found, key=lambda one: list(counts).index(one.rule))
 
 
-def _pictured(one: Chosen, sides: Sequence[Side], image: Pixels, truth: Pixels, size: tuple[int, int]) -> Pictured:
-    read = [(side, pixels.mask(side, one.name)) for side in sides]
+def _pictured(
+    one: Chosen, candidates: Sequence[Candidate], image: Pixels, truth: Pixels, size: tuple[int, int]
+) -> Pictured:
+    read = [(side, pixels.mask(side, one.name)) for side in candidates]
     predicted = [(side, mask) for side, mask in read if mask is not None and mask.shape == truth.shape]
     pale = _pale(_scaled(Image.fromarray(np.asarray(image)), size, smooth=True))
     shown = _scaled(Image.fromarray(np.asarray(image)), size, smooth=True)

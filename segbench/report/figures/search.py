@@ -20,13 +20,13 @@ _MARGIN = {"l": 52, "r": 12, "t": 12, "b": 44}
 
 
 def history(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Figure:
-    """A trial's value by slot, and the best so far, on the mIoU axis `span`."""
+    """A trial's value by trial, and the best so far, on the mIoU axis `span`."""
     steps = searches.history(study)
     done = [s for s in steps if s.trial.value is not None]
     known = [s for s in steps if s.best is not None]
     traces = [
         go.Scatter(
-            x=[s.trial.slot for s in known],
+            x=[s.trial.index for s in known],
             y=[s.best for s in known],
             mode="lines",
             line={"shape": "hv", "color": colour(index), "width": 2},
@@ -34,7 +34,7 @@ def history(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fig
             hovertemplate="%{y:.4f}",
         ),
         go.Scatter(
-            x=[s.trial.slot for s in done],
+            x=[s.trial.index for s in done],
             y=[s.trial.value for s in done],
             mode="markers",
             marker={"symbol": symbol(index), "size": 10, "color": colour(index)},
@@ -45,9 +45,9 @@ def history(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fig
     ]
     base = next((t for t in study.trials if t.baseline and t.value is not None), None)
     if base and steps:
-        ends = [steps[0].trial.slot - 0.4, steps[-1].trial.slot + 0.4]
+        ends = [steps[0].trial.index - 0.4, steps[-1].trial.index + 0.4]
         traces.append(_dashed(ends, [base.value, base.value], text("figures.baseline")))
-    x = {"title": text("figures.slot"), "dtick": max(1, round(len(steps) / 12)), "tick0": 0}
+    x = {"title": text("figures.trial"), "dtick": max(1, round(len(steps) / 12)), "tick0": 0}
     return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": span}, hovermode="closest", margin=_MARGIN)
 
 
@@ -172,7 +172,7 @@ def described(trial: TrialRecord) -> str:
 
 
 def _title(trial: TrialRecord) -> str:
-    return text("figures.baseline") if trial.baseline else text("figures.trial_number", slot=trial.slot)
+    return text("figures.baseline") if trial.baseline else text("figures.trial_number", index=trial.index)
 
 
 def _curve(trial: TrialRecord, tint: str, width: float, opacity: float) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from segbench.core.records import ModelCard
 from segbench.ledger import studies
 from segbench.report.numbers import searches
-from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.text.i18n import MISSING, decimals, text
 
 _AGREEMENT = 1e-3  # between the score while training and the score of the saved weights, examined once more
@@ -23,9 +23,9 @@ class Check(NamedTuple):
     found: tuple[tuple[str, str], ...]  # (architecture's title, what was found), for the reader to judge
 
 
-def checks(ledgers: Ledgers) -> list[Check]:
+def checks(ledgers: Comparison) -> list[Check]:
     """All that apply: those between sides need two searched or two promoted ones."""
-    searched = [side for side in ledgers.sides if side.study]
+    searched = [side for side in ledgers.candidates if side.study]
     made = []
     if len(searched) > 1:
         made += [
@@ -60,18 +60,18 @@ def checks(ledgers: Ledgers) -> list[Check]:
     return made
 
 
-def _alike(key: str, sides: Sequence[Side], what: Any) -> Check:
-    found = tuple((side.title, str(what(side))) for side in sides)
+def _alike(key: str, candidates: Sequence[Candidate], what: Any) -> Check:
+    found = tuple((side.title, str(what(side))) for side in candidates)
     return Check(key, len({text for _, text in found}) == 1, found)
 
 
-def _asked(side: Side) -> Mapping[str, Any]:
+def _asked(side: Candidate) -> Mapping[str, Any]:
     assert side.study
     search: Mapping[str, Any] = side.study.protocol["search"]
     return search
 
 
-def _budget(side: Side) -> str:
+def _budget(side: Candidate) -> str:
     assert side.study
     used = searches.budget(side.study)
     return text("checks.found_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
@@ -86,7 +86,7 @@ def _images(card: ModelCard) -> str:
     return text("record.images_cell", train=card.train_images, val=card.val_images)
 
 
-def _names(side: Side) -> str:
+def _names(side: Candidate) -> str:
     """Tells sets of validation images apart that are of one size."""
     lists = dict.fromkeys(hashlib.sha256("\n".join(m.names).encode()).hexdigest()[:6] for m in side.scored)
     return f" ({text('checks.found_list', list=', '.join(lists))})" if lists else ""
@@ -96,24 +96,24 @@ def _versions(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {versions.get(name, '?')}" for name in ("torch", "torchvision", "transformers"))
 
 
-def _best(sides: Sequence[Side]) -> Check:
+def _best(candidates: Sequence[Candidate]) -> Check:
     """Whether what was promoted is what the search finds best now, under the same fingerprint: it may have gone on."""
     found, held = [], True
-    for side in sides:
-        slots = ", ".join(str(slot) for slot in dict.fromkeys(model.card.slot for model in side.models))
+    for side in candidates:
+        promoted = ", ".join(str(index) for index in dict.fromkeys(model.card.trial for model in side.models))
         best = studies.best(side.study) if side.study else None
         same = side.study and all(m.card.fingerprint == side.study.fingerprint for m in side.models)
-        held &= bool(same and best and all(m.card.slot == best.slot for m in side.models))
-        found.append((side.title, text("checks.found_best", slots=slots, best=best.slot if best else MISSING)))
+        held &= bool(same and best and all(m.card.trial == best.index for m in side.models))
+        found.append((side.title, text("checks.found_best", trials=promoted, best=best.index if best else MISSING)))
     return Check("best", held, tuple(found))
 
 
-def _reproduced(sides: Sequence[Side]) -> Check:
+def _reproduced(candidates: Sequence[Candidate]) -> Check:
     """Whether the saved weights score what training recorded of them."""
     from segbench.core import metrics
 
     found, held = [], True
-    for side in sides:
+    for side in candidates:
         gaps = [
             abs(metrics.scores(m.confusions.sum(0)).miou - m.card.best.miou)
             for m in side.scored

@@ -35,7 +35,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Side:
+class Candidate:
     """One architecture of the comparison."""
 
     name: str
@@ -44,7 +44,7 @@ class Side:
     study: StudyRecord | None
     frozen: tuple[FrozenTrial, ...]  # the study's trials as Optuna keeps them, with their distributions
     models: tuple[Model, ...]  # in order of seed
-    trials: Mapping[int, NDArray[np.int64]]  # slot to (N, 35, 8), of the same selection images; what the search kept
+    trials: Mapping[int, NDArray[np.int64]]  # trial to (N, 35, 8), of the same selection images; what the search kept
 
     @property
     def scored(self) -> tuple[Model, ...]:
@@ -66,28 +66,28 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Ledgers:
+class Comparison:
     """All there is about one protocol."""
 
     protocol: Protocol
     asked: str  # how the user names the protocol on the command line
-    sides: tuple[Side, ...]
+    candidates: tuple[Candidate, ...]
     problems: tuple[Problem, ...]
 
     @property
-    def promoted(self) -> tuple[Side, ...]:
-        return tuple(side for side in self.sides if side.models)
+    def promoted(self) -> tuple[Candidate, ...]:
+        return tuple(side for side in self.candidates if side.models)
 
     @property
     def newest(self) -> str:
         """When the newest row was written, UTC; the report's own time would make equal reports differ."""
-        ends = [t.datetime_complete for side in self.sides for t in side.frozen if t.datetime_complete]
+        ends = [t.datetime_complete for side in self.candidates for t in side.frozen if t.datetime_complete]
         stamps = [end.astimezone(UTC) for end in ends]  # Optuna keeps local time without saying so
-        stamps += [datetime.fromisoformat(m.card.created) for side in self.sides for m in side.models]
+        stamps += [datetime.fromisoformat(m.card.created) for side in self.candidates for m in side.models]
         return max(stamps).strftime("%Y-%m-%d %H:%M UTC") if stamps else "—"
 
 
-def read(folder: Path, asked: str, study_db: str | None = None) -> Ledgers:
+def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     """`study_db` is what --study-db gives.
 
     Raises UserError where no architecture of the protocol has been searched or promoted, and for broken ledgers.
@@ -104,14 +104,14 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Ledgers:
             f"search first: python -m segbench.search --protocol {asked}"
         )
     client = tracking.client() if cards and tracking.is_there() else None
-    sides = []
+    candidates = []
     for index, name in enumerate(sorted(names)):
         study, frozen = next(((s, f) for n, s, f in studies if n == name), (None, ()))
         own = [_model(one, client, problems) for one in cards if one.card.architecture == name]
         own.sort(key=lambda m: m.card.seed)
         title = study.architecture.get("title") if study else own[-1].card.title if own else None
-        sides.append(Side(name, str(title or name), index, study, frozen, tuple(own), _trials(study)))
-    return Ledgers(wanted, asked, tuple(sides), tuple(problems))
+        candidates.append(Candidate(name, str(title or name), index, study, frozen, tuple(own), _trials(study)))
+    return Comparison(wanted, asked, tuple(candidates), tuple(problems))
 
 
 def _cards(name: str, problems: list[Problem]) -> list[models.Promoted]:
@@ -169,10 +169,10 @@ def _trials(study: StudyRecord | None) -> dict[int, NDArray[np.int64]]:
     if study is None:
         return {}
     folder = paths.storage() / "trials" / study.name
-    slots = [trial.slot for trial in study.trials if not trial.baseline]
-    read = {slot: _confusions(folder / f"slot{slot}" / "confusions.npz") for slot in slots}
+    indices = [trial.index for trial in study.trials if not trial.baseline]
+    read = {index: _confusions(folder / f"trial{index}" / "confusions.npz") for index in indices}
     names = {names for confusions, names in read.values() if confusions is not None}
-    return {slot: one for slot, (one, _) in read.items() if one is not None} if len(names) == 1 else {}
+    return {index: one for index, (one, _) in read.items() if one is not None} if len(names) == 1 else {}
 
 
 def _confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:

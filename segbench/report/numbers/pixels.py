@@ -16,7 +16,7 @@ from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORY_OF_RAW
 from segbench.data import packing
 from segbench.data import scenes as found_scenes
-from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.numbers.comparison import Candidate, Comparison
 
 EDGES = (1, 2, 3, 5, 9, 17)  # pixels; bands widen as errors get rare
 _MOST_PIXELS = 50_000_000  # of all images together; beyond, evenly spaced images stand for the rest
@@ -48,7 +48,7 @@ class Ceiling(NamedTuple):
     size: tuple[int, int]  # (height, width)
 
 
-def split(ledgers: Ledgers) -> packing.Split | None:
+def split(ledgers: Comparison) -> packing.Split | None:
     """The packed validation images the models were scored on; None where they are gone or are others now."""
     if not ledgers.promoted:
         return None
@@ -62,7 +62,7 @@ def split(ledgers: Ledgers) -> packing.Split | None:
     return val if same else None
 
 
-def mask(side: Side, name: str) -> NDArray[np.uint8] | None:
+def mask(side: Candidate, name: str) -> NDArray[np.uint8] | None:
     """(H, W) categories that the side's first seed predicted; None where the file is gone or damaged."""
     model = next(iter(side.scored or side.models))
     try:
@@ -72,7 +72,7 @@ def mask(side: Side, name: str) -> NDArray[np.uint8] | None:
         return None
 
 
-def borders(ledgers: Ledgers, val: packing.Split | None) -> Borders | None:
+def borders(ledgers: Comparison, val: packing.Split | None) -> Borders | None:
     """None where the images, or a mask of one of them, are gone."""
     if val is None:
         return None
@@ -89,7 +89,7 @@ def borders(ledgers: Ledgers, val: packing.Split | None) -> Borders | None:
     return Borders(counts, len(names)) if names else None
 
 
-def ceiling(ledgers: Ledgers, val: packing.Split | None) -> Ceiling | None:
+def ceiling(ledgers: Comparison, val: packing.Split | None) -> Ceiling | None:
     """None where the labels at the photographs' size are not at hand, or are not those that were packed."""
     if val is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from segbench.core.records import EpochRecord, StudyRecord, TrialRecord
 from segbench.ledger import studies
-from segbench.report.numbers.comparison import Side
+from segbench.report.numbers.comparison import Candidate
 from segbench.report.text.i18n import decimals, percent, scalar, text
 
 TRIALS_FOR_IMPORTANCE = 10  # below, the top quarter is one or two trials
@@ -64,7 +64,7 @@ def budget(study: StudyRecord) -> Budget:
 
 
 def history(study: StudyRecord) -> list[Step]:
-    """The planned trials by slot, with the best so far."""
+    """The planned trials by trial, with the best so far."""
     steps: list[Step] = []
     best: float | None = None
     for trial in study.trials:
@@ -84,7 +84,7 @@ def top_epoch(trial: TrialRecord) -> EpochRecord | None:
 def valued(study: StudyRecord) -> list[TrialRecord]:
     """Trials with a value, worst first, so that the best are drawn over the others."""
     found = [t for t in study.trials if t.value is not None]
-    return sorted(found, key=lambda t: (t.value or 0.0, -t.slot))
+    return sorted(found, key=lambda t: (t.value or 0.0, -t.index))
 
 
 def searched(study: StudyRecord) -> dict[str, Mapping[str, Any]]:
@@ -98,7 +98,7 @@ def axes(study: StudyRecord, shown: list[TrialRecord]) -> list[Axis]:
     return [_axis(name, values, shown) for name, values in searched(study).items()]
 
 
-def importance(side: Side) -> Importance:
+def importance(side: Candidate) -> Importance:
     """How much each searched hyperparameter decides whether a trial is among the best quarter.
 
     S. Watanabe, A. Bansal, F. Hutter: PED-ANOVA, IJCAI 2023, as Optuna computes it.
@@ -108,7 +108,7 @@ def importance(side: Side) -> Importance:
     from optuna.trial import TrialState
 
     varying = list(searched(side.study)) if side.study else []
-    complete = [t for t in side.frozen if t.state == TrialState.COMPLETE and studies.slot_of(t) >= 0]
+    complete = [t for t in side.frozen if t.state == TrialState.COMPLETE and studies.index_of(t) >= 0]
     if len(varying) < 2:
         return Importance((), len(complete), "fixed")
     if len(complete) < TRIALS_FOR_IMPORTANCE:

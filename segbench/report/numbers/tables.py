@@ -13,7 +13,7 @@ from segbench import stats
 from segbench.core import metrics
 from segbench.core.labels import CATEGORIES
 from segbench.core.records import EpochRecord, EpochSeconds
-from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.stats import Interval
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "bookkeeping", "rest")  # of an epoch
@@ -24,7 +24,7 @@ NAN = float("nan")
 class Summary:
     """One promoted architecture in numbers: means over its seeds where there are several."""
 
-    side: Side
+    side: Candidate
     seeds: tuple[int, ...]
     miou: Interval  # of the best epoch's weights, from the per-image confusions
     miou_official: Interval
@@ -48,7 +48,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Duel:
+class PairwiseComparison:
     """Two promoted architectures on the same validation images: `first` has the higher mIoU."""
 
     first: Summary
@@ -77,7 +77,7 @@ class ClassRow:
     share: float  # of the validation pixels that truly are of it, 0..1
 
 
-def summaries(ledgers: Ledgers) -> list[Summary]:
+def summaries(ledgers: Comparison) -> list[Summary]:
     """One per promoted side, in the protocol's order."""
     return [_summary(side) for side in ledgers.promoted]
 
@@ -87,13 +87,13 @@ def ranked(rows: Iterable[Summary]) -> list[Summary]:
     return sorted(rows, key=lambda row: (math.isnan(row.miou.estimate), -row.miou.estimate, row.side.name))
 
 
-def duels(rows: list[Summary]) -> list[Duel]:
+def comparisons(rows: list[Summary]) -> list[PairwiseComparison]:
     """The best against each other one; none where the per-image confusions are not of the same images."""
     order = ranked(row for row in rows if row.side.runs)
     return [duel for other in order[1:] if (duel := _duel(order[0], other))]
 
 
-def classes(side: Side) -> list[ClassRow]:
+def classes(side: Candidate) -> list[ClassRow]:
     """One row per category, void first; none where no confusion is there."""
     if not side.runs:
         return []
@@ -104,7 +104,7 @@ def classes(side: Side) -> list[ClassRow]:
     return [ClassRow(name, found[i], float(official[i]), float(shares[i])) for i, name in enumerate(CATEGORIES)]
 
 
-def confusion(side: Side) -> NDArray[np.float64] | None:
+def confusion(side: Candidate) -> NDArray[np.float64] | None:
     """(8, 8): of the pixels of each true category (row), which share was predicted as what; NaN where there is none."""
     if not side.runs:
         return None
@@ -113,7 +113,7 @@ def confusion(side: Side) -> NDArray[np.float64] | None:
     return np.asarray(np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0))
 
 
-def majority_accuracy(side: Side) -> float | None:
+def majority_accuracy(side: Candidate) -> float | None:
     """The pixel accuracy of the majority baseline. The card keeps only its mIoU, which tells which category it was."""
     if not side.runs:
         return None
@@ -152,7 +152,7 @@ def front(rows: list[Summary], cost: str) -> list[Summary]:
     return [row for row in rows if not beaten(row)]
 
 
-def image_miou(side: Side) -> dict[str, float]:
+def image_miou(side: Candidate) -> dict[str, float]:
     """Scene to mIoU of that image alone, mean over seeds."""
     if not side.runs or any(model.names != side.scored[0].names for model in side.scored):
         return {}
@@ -160,7 +160,7 @@ def image_miou(side: Side) -> dict[str, float]:
     return dict(zip(side.scored[0].names, values.tolist(), strict=True))
 
 
-def _summary(side: Side) -> Summary:
+def _summary(side: Candidate) -> Summary:
     cards = [model.card for model in side.models]
     epochs = [epoch for model in side.models for epoch in model.epochs]
     speeds = [card.speed for card in cards]
@@ -202,19 +202,19 @@ def parts_of_epoch(epochs: list[EpochRecord]) -> tuple[float, ...]:
     return (*means, max(total - sum(means), 0.0))
 
 
-def _score(side: Side, statistic: Callable[..., NDArray[np.float64]], recorded: list[float]) -> Interval:
+def _score(side: Candidate, statistic: Callable[..., NDArray[np.float64]], recorded: list[float]) -> Interval:
     """From the confusions where every seed has them, else what training recorded, without an interval."""
     if len(side.runs) == len(side.models):
         return stats.interval(side.runs, statistic)[0]
     return Interval(_mean(recorded), NAN, NAN)
 
 
-def _duel(first: Summary, second: Summary) -> Duel | None:
+def _duel(first: Summary, second: Summary) -> PairwiseComparison | None:
     names = {model.names for row in (first, second) for model in row.side.scored}
     if len(names) != 1:
         return None
     a, b = first.side.runs, second.side.runs
-    return Duel(
+    return PairwiseComparison(
         first,
         second,
         len(names.pop()),

@@ -13,7 +13,7 @@ from segbench import stats
 from segbench.core.records import StudyRecord, TrialRecord
 from segbench.ledger import studies
 from segbench.report.numbers import searches
-from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.numbers.comparison import Candidate, Comparison
 
 _GRID = 241  # budgets between nothing and the longer search
 NAN = float("nan")
@@ -22,8 +22,8 @@ NAN = float("nan")
 class Tuning(NamedTuple):
     """One search. Scores are mIoU on the selection images; NaN where nothing is known."""
 
-    side: Side
-    values: tuple[float, ...]  # of the planned trials that ended, by slot; NaN where one failed
+    side: Candidate
+    values: tuple[float, ...]  # of the planned trials that ended, by trial; NaN where one failed
     seconds: tuple[float, ...]  # what each took
     median: float
     best: float
@@ -31,7 +31,7 @@ class Tuning(NamedTuple):
     by_trials: tuple[float, ...]  # expected best after 1, 2, … trials
     chance: float  # that the best trial is the best, 0..1
     ranks: stats.Agreement  # of mIoU and official mIoU over the trials
-    hindsight: stats.Agreement  # of mIoU on the selection and on the final images, over those that kept weights
+    rescored: stats.Agreement  # of mIoU on the selection and on the final images, over those that kept weights
 
 
 class Budgets(NamedTuple):
@@ -43,9 +43,9 @@ class Budgets(NamedTuple):
     crossover: float | None  # seconds from which on it does, where the other one led before
 
 
-def tunings(ledgers: Ledgers) -> list[Tuning]:
+def tunings(ledgers: Comparison) -> list[Tuning]:
     """One per searched side that has a trial with a value."""
-    return [found for side in ledgers.sides if side.study and (found := _tuning(side, side.study))]
+    return [found for side in ledgers.candidates if side.study and (found := _tuning(side, side.study))]
 
 
 def comparable(found: Sequence[Tuning]) -> bool:
@@ -77,7 +77,7 @@ def shared_seconds(found: Sequence[Tuning]) -> float:
     return min(sum(one.seconds) for one in found[:2])
 
 
-def _tuning(side: Side, study: StudyRecord) -> Tuning | None:
+def _tuning(side: Candidate, study: StudyRecord) -> Tuning | None:
     ended = [t for t in study.trials if not t.baseline and t.state not in ("waiting", "running")]
     values = [NAN if t.value is None else t.value for t in ended]
     known = [v for v in values if not math.isnan(v)]
@@ -94,15 +94,15 @@ def _tuning(side: Side, study: StudyRecord) -> Tuning | None:
         best=max(known),
         baseline=float(baseline),
         by_trials=tuple(stats.expected_best_curve([0.0 if math.isnan(v) else v for v in values]).tolist()),
-        chance=_chance(side, ended, best.slot),
+        chance=_chance(side, ended, best.index),
         ranks=stats.rank_agreement([t.value for t in ended], official),
-        hindsight=stats.rank_agreement([t.value for t in ended], [study.final_scores.get(t.slot) for t in ended]),
+        rescored=stats.rank_agreement([t.value for t in ended], [study.final_scores.get(t.index) for t in ended]),
     )
 
 
-def _chance(side: Side, ended: Sequence[TrialRecord], best: int) -> float:
+def _chance(side: Candidate, ended: Sequence[TrialRecord], best: int) -> float:
     """From the confusions the search kept of its trials; NaN where one with a value has none."""
-    slots = [t.slot for t in ended if t.value is not None and t.state == "complete"]
-    if best not in slots or not set(slots) <= set(side.trials):
+    indices = [t.index for t in ended if t.value is not None and t.state == "complete"]
+    if best not in indices or not set(indices) <= set(side.trials):
         return NAN
-    return float(stats.probability_best([side.trials[slot] for slot in slots])[slots.index(best)])
+    return float(stats.probability_best([side.trials[index] for index in indices])[indices.index(best)])

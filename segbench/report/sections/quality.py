@@ -10,8 +10,8 @@ from segbench.core.records import EpochRecord
 from segbench.report.figures import curves, quality
 from segbench.report.figures.theme import GREY, colour
 from segbench.report.numbers import pixels, tables
-from segbench.report.numbers.comparison import Ledgers, Side
-from segbench.report.numbers.tables import Duel, Summary
+from segbench.report.numbers.comparison import Candidate, Comparison
+from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, one, plot
 from segbench.report.sections import sentences
 from segbench.report.sections.summary import interval_cell
@@ -19,13 +19,13 @@ from segbench.report.text.i18n import decimals, listed, percent, score, text
 
 _NEAR = 2  # of pixels.EDGES: what lies nearer is called the border
 
-Categories = list[tuple[Side, list[tables.ClassRow]]]
+Categories = list[tuple[Candidate, list[tables.ClassRow]]]
 
 
 def section(
-    ledgers: Ledgers,
+    ledgers: Comparison,
     rows: Sequence[Summary],
-    duels: Sequence[Duel],
+    comparisons: Sequence[PairwiseComparison],
     borders: pixels.Borders | None,
     ceiling: pixels.Ceiling | None,
 ) -> Section:
@@ -36,10 +36,10 @@ def section(
     else:
         keys = side_keys(rows)
         found = [(row.side, known) for row in rows if (known := tables.classes(row.side))]
-        if duels:
-            if len(duels) > 1:  # the first one's stands at the front
-                blocks.append(Prose(tuple(sentences.by_category(duel) for duel in duels[1:]), tone="lead"))
-            blocks.append(_forest(duels))
+        if comparisons:
+            if len(comparisons) > 1:  # the first one's stands at the front
+                blocks.append(Prose(tuple(sentences.by_category(duel) for duel in comparisons[1:]), tone="lead"))
+            blocks.append(_forest(comparisons))
         if found:
             blocks += _categories(found, side_keys(rows, "box"), ceiling)
         blocks.append(_borders(ledgers, borders, keys))
@@ -52,16 +52,16 @@ def side_keys(rows: Sequence[Summary], shape: str = "line") -> tuple[Key, ...]:
     return tuple(Key(row.side.title, colour(row.side.index), shape) for row in rows)
 
 
-def _forest(duels: Sequence[Duel]) -> Figure:
-    reach = quality.reach(duels)
+def _forest(comparisons: Sequence[PairwiseComparison]) -> Figure:
+    reach = quality.reach(comparisons)
     plots = []
-    for duel in duels:
+    for duel in comparisons:
         both = (duel.first.side, duel.second.side)
         keys = tuple(Key(text("figures.ahead", title=s.title), colour(s.index)) for s in both)
         keys += (Key(text("figures.uncertain"), GREY),)
         heading = " – ".join(s.title for s in both)
         drawn = quality.forest(duel, reach)
-        plots.append(plot(f"forest-{both[1].index}", drawn, heading, len(duels) == 1, keys))
+        plots.append(plot(f"forest-{both[1].index}", drawn, heading, len(comparisons) == 1, keys))
     return Figure(text("quality.forest"), tuple(plots), text("quality.forest_caption"))
 
 
@@ -114,7 +114,7 @@ def _share(value: float) -> str:
     return f"{decimals(value * 100, 1)}\u00a0%"
 
 
-def _borders(ledgers: Ledgers, found: pixels.Borders | None, keys: tuple[Key, ...]) -> Block:
+def _borders(ledgers: Comparison, found: pixels.Borders | None, keys: tuple[Key, ...]) -> Block:
     if found is None:
         return Prose((text("quality.boundary_none", asked=ledgers.asked),), tone="note")
     titles = {side.name: side.title for side in ledgers.promoted}
@@ -133,20 +133,20 @@ def _borders(ledgers: Ledgers, found: pixels.Borders | None, keys: tuple[Key, ..
     return one("borders", drawn, text("quality.boundary"), caption, keys)
 
 
-def _curves(ledgers: Ledgers, rows: Sequence[Summary], keys: tuple[Key, ...]) -> list[Block]:
-    sides = ledgers.promoted
+def _curves(ledgers: Comparison, rows: Sequence[Summary], keys: tuple[Key, ...]) -> list[Block]:
+    candidates = ledgers.promoted
     majority = Key(text("figures.majority"), GREY, "dash")
-    miou = curves.curves(sides, lambda e: e.miou, [row.majority_miou for row in rows])
-    accuracies = [tables.majority_accuracy(s) for s in sides]
-    accuracy = curves.curves(sides, lambda e: e.pixel_accuracy, accuracies)
-    nll = curves.curves(sides, lambda e: e.val_nll)
+    miou = curves.curves(candidates, lambda e: e.miou, [row.majority_miou for row in rows])
+    accuracies = [tables.majority_accuracy(s) for s in candidates]
+    accuracy = curves.curves(candidates, lambda e: e.pixel_accuracy, accuracies)
+    nll = curves.curves(candidates, lambda e: e.val_nll)
     return [
         Heading(text("quality.learning")),
         _named("miou", miou, (*keys, majority), half=True),
         _named("accuracy", accuracy, (*keys, majority), half=True),
         _named("nll", nll, keys),
-        _losses(sides, "train_loss", lambda e: e.train_loss),
-        _losses(sides, "val_loss", lambda e: e.val_loss),
+        _losses(candidates, "train_loss", lambda e: e.train_loss),
+        _losses(candidates, "val_loss", lambda e: e.val_loss),
     ]
 
 
@@ -154,8 +154,8 @@ def _named(key: str, drawn: object, keys: tuple[Key, ...], half: bool = False) -
     return one(key, drawn, text(f"quality.{key}"), text(f"quality.{key}_caption"), keys, half)
 
 
-def _losses(sides: Sequence[Side], key: str, value: Callable[[EpochRecord], float]) -> Figure:
+def _losses(candidates: Sequence[Candidate], key: str, value: Callable[[EpochRecord], float]) -> Figure:
     """One plot per architecture, each with its own axis."""
-    drawn = [(side, curves.curves([side], value)) for side in sides]
+    drawn = [(side, curves.curves([side], value)) for side in candidates]
     plots = tuple(plot(f"{key}-{side.index}", figure, side.title) for side, figure in drawn)
     return Figure(text(f"quality.{key}"), plots, text(f"quality.{key}_caption"))

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from segbench.core.records import ModelCard, Scalar
 from segbench.report.figures.theme import colour
 from segbench.report.numbers.checks import Check
-from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Cell, Checklist, Item, Prose, Section, Table
 from segbench.report.text.i18n import MISSING, scalar, text
 
 
-def section(ledgers: Ledgers, checks: Sequence[Check]) -> Section:
+def section(ledgers: Comparison, checks: Sequence[Check]) -> Section:
     """Whether it was fair, the hyperparameters of the promoted sides, the provenance of all."""
-    known = [side for side in ledgers.sides if side.models or side.study]
+    known = [side for side in ledgers.candidates if side.models or side.study]
     blocks: list[Block] = []
     if checks:
         items = tuple(Item(c.held, text(f"checks.{c.key}"), _found(c)) for c in checks)
@@ -27,24 +27,24 @@ def section(ledgers: Ledgers, checks: Sequence[Check]) -> Section:
     return Section("record", text("record.title"), text("record.short"), tuple(blocks))
 
 
-def _hyperparameters(sides: tuple[Side, ...]) -> Table:
-    params = [side.models[0].card.hyperparameters.params() for side in sides]
+def _hyperparameters(candidates: tuple[Candidate, ...]) -> Table:
+    params = [side.models[0].card.hyperparameters.params() for side in candidates]
     names = list(dict.fromkeys(name for one in params for name in one))
     rows = [(Cell(name), *(Cell(scalar(one[name]) if name in one else MISSING) for one in params)) for name in names]
     facts: list[tuple[str, Callable[[ModelCard], str]]] = [
         ("batch_size", lambda c: str(c.batch_size)),
         ("model", lambda c: _options(c.model)),
-        ("trial", lambda c: str(c.slot)),
+        ("trial", lambda c: str(c.trial)),
     ]
-    rows += [(Cell(text(f"record.{key}")), *(Cell(_cards(side, what)) for side in sides)) for key, what in facts]
-    head = (Cell(text("record.hyperparameter")), *_heads(sides))
+    rows += [(Cell(text(f"record.{key}")), *(Cell(_cards(side, what)) for side in candidates)) for key, what in facts]
+    head = (Cell(text("record.hyperparameter")), *_heads(candidates))
     return Table(
         "hyperparameters", text("record.hyperparameters"), head, tuple(rows), text("record.hyperparameters_caption")
     )
 
 
-def _provenance(sides: list[Side]) -> Table:
-    facts: list[tuple[str, Callable[[Side], str]]] = [
+def _provenance(candidates: list[Candidate]) -> Table:
+    facts: list[tuple[str, Callable[[Candidate], str]]] = [
         ("study", lambda s: s.study.name if s.study else MISSING),
         ("fingerprint", lambda s: s.study.fingerprint if s.study else _cards(s, lambda c: c.fingerprint)),
         (
@@ -66,8 +66,8 @@ def _provenance(sides: list[Side]) -> Table:
         ("runs", lambda s: _cards(s, lambda c: c.run_id)),
         ("created", lambda s: _cards(s, lambda c: c.created)),
     ]
-    rows = tuple((Cell(text(f"record.{key}")), *(Cell(what(side)) for side in sides)) for key, what in facts)
-    head = (Cell(text("record.fact")), *_heads(sides))
+    rows = tuple((Cell(text(f"record.{key}")), *(Cell(what(side)) for side in candidates)) for key, what in facts)
+    head = (Cell(text("record.fact")), *_heads(candidates))
     return Table("provenance", text("record.provenance"), head, rows, text("record.provenance_caption"))
 
 
@@ -79,11 +79,11 @@ def _found(check: Check) -> str:
     return check.found[0][1] if alike else "; ".join(each)
 
 
-def _heads(sides: tuple[Side, ...] | list[Side]) -> list[Cell]:
-    return [Cell(side.title, swatch=colour(side.index)) for side in sides]
+def _heads(candidates: tuple[Candidate, ...] | list[Candidate]) -> list[Cell]:
+    return [Cell(side.title, swatch=colour(side.index)) for side in candidates]
 
 
-def _cards(side: Side, what: Callable[[ModelCard], str]) -> str:
+def _cards(side: Candidate, what: Callable[[ModelCard], str]) -> str:
     """What the side's cards say, equal answers once."""
     return "; ".join(dict.fromkeys(what(model.card) for model in side.models)) or MISSING
 
@@ -92,7 +92,7 @@ def _images(card: ModelCard) -> str:
     return text("record.images_cell", train=card.train_images, val=card.val_images)
 
 
-def _trial_devices(side: Side) -> str:
+def _trial_devices(side: Candidate) -> str:
     trials = side.study.trials if side.study else ()
     return "; ".join(dict.fromkeys(t.device for t in trials if t.device)) or MISSING
 

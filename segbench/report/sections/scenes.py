@@ -8,13 +8,13 @@ from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.data import packing
 from segbench.report.figures import scenes
 from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
-from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
 from segbench.report.text.i18n import score, text
 
 
-def section(ledgers: Ledgers, rows: Sequence[Summary], val: packing.Split | None) -> Section:
+def section(ledgers: Comparison, rows: Sequence[Summary], val: packing.Split | None) -> Section:
     """Validation images, their truth, the masks, and where those are wrong."""
     found = scenes.scenes(ledgers, val)
     if found.missing:
@@ -28,14 +28,14 @@ def section(ledgers: Ledgers, rows: Sequence[Summary], val: packing.Split | None
     return Section("scenes", text("scenes.title"), text("scenes.short"), blocks)
 
 
-def _gallery(ledgers: Ledgers, rows: Sequence[Summary], found: scenes.Scenes) -> Gallery:
-    sides = [row.side for row in rows]
+def _gallery(ledgers: Comparison, rows: Sequence[Summary], found: scenes.Scenes) -> Gallery:
+    candidates = [row.side for row in rows]
     order = [row.side for row in ranked(rows) if row.side.name in found.shown[0].chosen.scores]
     right = f"mask-{order[0].index}"
     left = f"mask-{order[1].index}" if len(order) > 1 else "truth"
     shown, seen = [], set()
     for one in found.shown:
-        shown.append(_scene(sides, one, one.chosen.rule not in seen))
+        shown.append(_scene(candidates, one, one.chosen.rule not in seen))
         seen.add(one.chosen.rule)
     height, width = found.size
     size = rows[0].side.models[0].card.size
@@ -46,8 +46,8 @@ def _gallery(ledgers: Ledgers, rows: Sequence[Summary], found: scenes.Scenes) ->
     return Gallery(text("scenes.gallery"), tuple(shown), left, right, found.size, caption)
 
 
-def _scene(sides: Sequence[Side], one: scenes.Pictured, first: bool) -> Scene:
-    scored = [side for side in sides if side.name in one.chosen.scores]
+def _scene(candidates: Sequence[Candidate], one: scenes.Pictured, first: bool) -> Scene:
+    scored = [side for side in candidates if side.name in one.chosen.scores]
     layers = [
         Picture("image", one.image, text("scenes.image")),
         Picture("truth", one.truth, text("scenes.truth"), pixels=True),

@@ -10,18 +10,18 @@ from segbench.core.records import StudyRecord, TrialRecord
 from segbench.report.figures import search
 from segbench.report.figures.theme import GREY, colour
 from segbench.report.numbers import searches, tuning
-from segbench.report.numbers.comparison import Ledgers, Side
+from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Prose, Section, Table, plot
 from segbench.report.sections import sentences
 from segbench.report.text.i18n import decimals, duration, percent, points, scalar, score, signed, text
 
 _PROMOTED, _BASELINE = "◆", "○"
-Searched = Sequence[tuple[Side, StudyRecord]]
+Searched = Sequence[tuple[Candidate, StudyRecord]]
 
 
-def section(ledgers: Ledgers) -> Section:
+def section(ledgers: Comparison) -> Section:
     """Everything about the searches, side by side; architectures without a study are left out."""
-    found = [(side, side.study) for side in ledgers.sides if side.study]
+    found = [(side, side.study) for side in ledgers.candidates if side.study]
     blocks: list[Block] = [Prose((text("search.lead" if found else "search.none"),), tone="lead" if found else "note")]
     if found:
         tuned = tuning.tunings(ledgers)
@@ -85,8 +85,8 @@ def _bought(tuned: Sequence[tuning.Tuning]) -> Table:
             row("known", lambda one: one.baseline, score),
             row("gain_known", lambda one: one.best - one.baseline, _gain),
         ]
-    if any(one.hindsight.n for one in tuned):
-        rows.append((Cell(text("search.hindsight")), *(_ranks(one.hindsight) for one in tuned)))
+    if any(one.rescored.n for one in tuned):
+        rows.append((Cell(text("search.hindsight")), *(_ranks(one.rescored) for one in tuned)))
     rows.append((Cell(text("search.ranks")), *(_ranks(one.ranks) for one in tuned)))
     heads = [Cell(one.side.title, swatch=colour(one.side.index), number=True) for one in tuned]
     missing = text("search.chance_none") if any(math.isnan(one.chance) for one in tuned) else ""
@@ -187,7 +187,7 @@ def _importance(shown: Searched) -> list[Block]:
     return [*made, Prose(tuple(missing), tone="note")] if missing else made
 
 
-def _table(side: Side, study: StudyRecord) -> Table:
+def _table(side: Candidate, study: StudyRecord) -> Table:
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     scores = ("value", "official", *(("final",) if study.final_scores else ()), "last", "best_epoch")
     columns = [
@@ -197,10 +197,10 @@ def _table(side: Side, study: StudyRecord) -> Table:
         Cell(text("search.seconds"), number=True),
         Cell(text("search.state")),
     ]
-    promoted = {model.card.slot for model in side.models}
+    promoted = {model.card.trial for model in side.models}
     values = [t.value for t in study.trials if t.value is not None and not t.baseline]
     best = max(values, default=None)
-    rows = tuple(_row(t, names, t.slot in promoted, best, study.final_scores) for t in study.trials)
+    rows = tuple(_row(t, names, t.index in promoted, best, study.final_scores) for t in study.trials)
     title = text("search.table", title=side.title)
     return Table(f"trials-{side.name}", title, tuple(columns), rows, text("search.table_caption"), dense=True)
 
@@ -216,7 +216,7 @@ def _row(
         Cell(_title(trial) + mark),
         _scored(trial.value, highest),
         _scored(top.miou_official if top else None),
-        *([_scored(final.get(trial.slot))] if final else []),
+        *([_scored(final.get(trial.index))] if final else []),
         _scored(last),
         Cell(str(top.epoch) if top else "", number=True),
         *(_param(trial.params.get(name, "")) for name in names),
@@ -233,7 +233,7 @@ def _param(value: object) -> Cell:
     return Cell(scalar(value), number=True, values=(value,) if isinstance(value, float) else ())
 
 
-def _keys(side: Side, study: StudyRecord) -> tuple[Key, ...]:
+def _keys(side: Candidate, study: StudyRecord) -> tuple[Key, ...]:
     best, others = text("figures.best_trial"), text("figures.other_trials")
     return (Key(best, colour(side.index), "line"), Key(others, GREY, "line"), *_baseline_key(study))
 
@@ -243,7 +243,7 @@ def _baseline_key(study: StudyRecord) -> tuple[Key, ...]:
 
 
 def _title(trial: TrialRecord) -> str:
-    return text("search.baseline") if trial.baseline else str(trial.slot)
+    return text("search.baseline") if trial.baseline else str(trial.index)
 
 
 def _state(trial: TrialRecord) -> str:

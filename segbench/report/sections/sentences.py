@@ -8,15 +8,15 @@ from segbench.core.labels import CATEGORIES
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.checks import Check
-from segbench.report.numbers.comparison import Ledgers
-from segbench.report.numbers.tables import Duel, Summary, costs, front, ranked
+from segbench.report.numbers.comparison import Comparison
+from segbench.report.numbers.tables import PairwiseComparison, Summary, costs, front, ranked
 from segbench.report.numbers.tuning import Budgets, Tuning, shared_seconds
 from segbench.report.text.i18n import duration, listed, number, percent, points, score, text
 
 SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
 
-def verdict(rows: Sequence[Summary], duels: Sequence[Duel]) -> tuple[str, str]:
+def verdict(rows: Sequence[Summary], comparisons: Sequence[PairwiseComparison]) -> tuple[str, str]:
     """The headline, and what it rests on."""
     if not rows:
         return text("verdict.none"), text("verdict.none_detail")
@@ -25,19 +25,19 @@ def verdict(rows: Sequence[Summary], duels: Sequence[Duel]) -> tuple[str, str]:
         card = order[0].side.models[0].card
         headline = _say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)
         return headline, text("verdict.only_one_detail")
-    if duels:
-        return _decided(duels[0])
+    if comparisons:
+        return _decided(comparisons[0])
     first, second = order[:2]
     gap = points(first.miou.estimate - second.miou.estimate)
     values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
     return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
 
 
-def caveats(rows: Sequence[Summary], duels: Sequence[Duel], checks: Sequence[Check]) -> list[str]:
+def caveats(rows: Sequence[Summary], comparisons: Sequence[PairwiseComparison], checks: Sequence[Check]) -> list[str]:
     """What the verdict does not cover, what may explain it otherwise, and what contradicts it: gravest first."""
     found = []
-    if duels:
-        found += [*_opposite(duels[0]), *_others(duels[1:])]
+    if comparisons:
+        found += [*_opposite(comparisons[0]), *_others(comparisons[1:])]
     failed = [text(f"checks.{check.key}") for check in checks if not check.held]
     if failed:
         listing = ", ".join(one[:1].lower() + one[1:] for one in failed)
@@ -54,10 +54,10 @@ def caveats(rows: Sequence[Summary], duels: Sequence[Duel], checks: Sequence[Che
     return found
 
 
-def missing(ledgers: Ledgers) -> list[str]:
+def missing(ledgers: Comparison) -> list[str]:
     """What has not been run or is lost, each with the command that mends it."""
     found = []
-    for side in ledgers.sides:
+    for side in ledgers.candidates:
         values = {"title": side.title, "name": side.name, "asked": ledgers.asked}
         wanted = len(ledgers.protocol.final.seeds)
         if side.study is None:
@@ -77,7 +77,7 @@ def missing(ledgers: Ledgers) -> list[str]:
     return found + [text(f"problems.{one.key}", asked=ledgers.asked, **one.values) for one in ledgers.problems]
 
 
-def by_category(duel: Duel) -> str:
+def by_category(duel: PairwiseComparison) -> str:
     """On which categories the first is better, worse or not distinguishable, by their paired intervals."""
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
     for name, delta in zip(CATEGORIES, duel.iou, strict=True):
@@ -86,18 +86,18 @@ def by_category(duel: Duel) -> str:
     return _say("quality.by_category", first=duel.first, second=duel.second, parts="; ".join(parts))
 
 
-def conclusion(rows: Sequence[Summary], duels: Sequence[Duel]) -> list[str]:
+def conclusion(rows: Sequence[Summary], comparisons: Sequence[PairwiseComparison]) -> list[str]:
     """What the numbers amount to, one sentence each; the last says where it holds."""
     if not rows:
         return [text("conclusion.none")]
-    if not duels:
+    if not comparisons:
         best = ranked(rows)[0]
         return (
             [_say("conclusion.single", first=best, a=score(best.miou.estimate), majority=score(best.majority_miou))]
             if len(rows) == 1
             else [text("verdict.no_interval_detail")]
         )
-    duel = duels[0]
+    duel = comparisons[0]
     a, b = duel.first, duel.second
     card = a.side.models[0].card
     found = [_quality(duel), text("conclusion.categories", sentence=by_category(duel)), _calibration(a, b)]
@@ -141,17 +141,17 @@ def price(rows: Sequence[Summary]) -> list[str]:
     return found
 
 
-def decided(duel: Duel) -> bool:
+def decided(duel: PairwiseComparison) -> bool:
     """Whether the gap is more than the choice of images explains and, with one seed, than a seed may change."""
     return duel.miou.excludes_zero and (duel.seeds > 1 or duel.miou.estimate >= SEED_NOISE)
 
 
-def contradicted(duel: Duel) -> bool:
+def contradicted(duel: PairwiseComparison) -> bool:
     """Whether the official mIoU puts the other one first, and not by chance in the choice of images."""
     return duel.miou_official.high < 0
 
 
-def _decided(duel: Duel) -> tuple[str, str]:
+def _decided(duel: PairwiseComparison) -> tuple[str, str]:
     key = "clear" if decided(duel) else "close" if duel.miou.excludes_zero else "unclear"
     values = {
         "a": score(duel.first.miou.estimate),
@@ -167,7 +167,7 @@ def _decided(duel: Duel) -> tuple[str, str]:
     )
 
 
-def _opposite(duel: Duel) -> list[str]:
+def _opposite(duel: PairwiseComparison) -> list[str]:
     if not contradicted(duel):
         return []
     official = duel.miou_official
@@ -175,8 +175,8 @@ def _opposite(duel: Duel) -> list[str]:
     return [_say("verdict.opposite", first=duel.first, second=duel.second, **values)]
 
 
-def _others(duels: Sequence[Duel]) -> list[str]:
-    if not duels:
+def _others(comparisons: Sequence[PairwiseComparison]) -> list[str]:
+    if not comparisons:
         return []
     parts = [
         text(
@@ -186,12 +186,12 @@ def _others(duels: Sequence[Duel]) -> list[str]:
             low=points(duel.miou.low),
             high=points(duel.miou.high),
         )
-        for duel in duels
+        for duel in comparisons
     ]
     return [text("verdict.others", list=listed(parts))]
 
 
-def _quality(duel: Duel) -> str:
+def _quality(duel: PairwiseComparison) -> str:
     opposite = contradicted(duel)
     key = "quality_opposite" if opposite else "quality" if duel.miou.excludes_zero else "quality_tie"
     official = duel.miou_official.estimate
@@ -224,7 +224,7 @@ def _compared(key: str, ahead: Summary, behind: Summary, value: object, role: st
     return text(f"conclusion.{key}", a=number(a), b=number(b), ratio=ratio, **{role: ahead.side.title})
 
 
-def _advice(duel: Duel, fast: Summary, quick: Summary) -> str:
+def _advice(duel: PairwiseComparison, fast: Summary, quick: Summary) -> str:
     if contradicted(duel):
         return text("conclusion.opposite_choose", fast=fast.side.title)
     if not decided(duel):

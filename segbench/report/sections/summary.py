@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from segbench import stats
 from segbench.report.figures.theme import colour
 from segbench.report.numbers import searches
-from segbench.report.numbers.tables import Duel, Summary, ranked
+from segbench.report.numbers.tables import PairwiseComparison, Summary, ranked
 from segbench.report.page.blocks import Cell, Table
 from segbench.report.text.i18n import duration, number, points_range, score, score_range, signed, text
 from segbench.stats import Interval
@@ -16,10 +16,10 @@ from segbench.stats import Interval
 _HIGHER, _LOWER = 1, -1  # which is better
 
 
-def summary_table(rows: Sequence[Summary], duels: Sequence[Duel]) -> Table:
+def summary_table(rows: Sequence[Summary], comparisons: Sequence[PairwiseComparison]) -> Table:
     """With two architectures a last column sets the better one against the other: in points, or as a ratio."""
     pair = tuple(ranked(rows)) if len(rows) == 2 else None
-    duel = duels[0] if pair and duels else None
+    duel = comparisons[0] if pair and comparisons else None
     memory = "memory_gpu" if all(row.on_gpu for row in rows) else "memory_cpu"
     made = [
         _scores("miou", rows, lambda row: row.miou, duel.miou if duel else None),

@@ -1,4 +1,4 @@
-"""The ledger under many processes: every slot once, whoever dies, on SQLite and on PostgreSQL."""
+"""The ledger under many processes: every trial once, whoever dies, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sqlalchemy import text
 
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.ledger import database, liveness, queue, samplers, studies
-from segbench.ledger.database import Ledger
-from segbench.ledger.liveness import Owner
+from segbench.ledger.database import StudyStorage
+from segbench.ledger.liveness import WorkerId
 from tests import worker
 
-GONE = Owner(liveness.here(), 999999999, 0.0)
-ELSEWHERE = Owner("elsewhere", 1, 0.0)
+GONE = WorkerId(liveness.here(), 999999999, 0.0)
+ELSEWHERE = WorkerId("elsewhere", 1, 0.0)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -35,7 +35,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(tmp_path: Path) -> StudyStorage:
     return database.connect(tmp_path / "studies.db")
 
 
@@ -45,8 +45,8 @@ def start(where: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def states(study: optuna.Study) -> list[tuple[int, str]]:
-    """(slot, state) of every trial there ever was."""
-    return [(studies.slot_of(t), t.state.name) for t in study.get_trials()]
+    """(trial, state) of every trial there ever was."""
+    return [(studies.index_of(t), t.state.name) for t in study.get_trials()]
 
 
 def epoch(number: int) -> EpochRecord:
@@ -54,7 +54,7 @@ def epoch(number: int) -> EpochRecord:
     return EpochRecord(number, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, (0.5,) * 8, seconds, 1.0, 1.0)
 
 
-def dies(study: optuna.Study, epochs: int = 0, owner: Owner = GONE) -> optuna.Trial:
+def dies(study: optuna.Study, epochs: int = 0, owner: WorkerId = GONE) -> optuna.Trial:
     """What a process leaves that is killed after so many epochs."""
     trial = queue.claim(study, str(owner))
     assert trial is not None
@@ -63,21 +63,21 @@ def dies(study: optuna.Study, epochs: int = 0, owner: Owner = GONE) -> optuna.Tr
     return trial
 
 
-def test_every_slot_is_run_once_by_four_processes(where: str) -> None:
+def test_every_trial_is_run_once_by_four_processes(where: str) -> None:
     said, errors = (running := start(where, 4, 24)).communicate(timeout=600)
     assert (running.returncode, errors) == (0, "")
-    assert sorted(map(int, re.findall(r"^slot (\d+)$", said, re.MULTILINE))) == list(range(24))
+    assert sorted(map(int, re.findall(r"^trial (\d+)$", said, re.MULTILINE))) == list(range(24))
     study = optuna.load_study(study_name="tiny", storage=database.connect(where))
     assert sorted(states(study)) == [(index, "COMPLETE") for index in range(24)]
     space = {name: samplers.distribution(values) for name, values in worker.SPACE.items()}
-    assert all(t.params == samplers.draw(space, 0, studies.slot_of(t)) for t in study.get_trials())
+    assert all(t.params == samplers.draw(space, 0, studies.index_of(t)) for t in study.get_trials())
     assert len({t.user_attrs["owner"] for t in study.get_trials()}) == 4
 
 
-def test_the_slot_of_a_killed_process_is_finished_by_another(where: str) -> None:
+def test_the_trial_of_a_killed_process_is_finished_by_another(where: str) -> None:
     running = start(where, 1, 3, "sleeps")
     assert running.stdout is not None
-    assert running.stdout.readline() == "slot 0\n"
+    assert running.stdout.readline() == "trial 0\n"
     study = worker.study(database.connect(where), 3)
     assert states(study) == [(0, "RUNNING"), (1, "WAITING"), (2, "WAITING")]  # it lives: planning leaves it alone
     ((trial, *_),) = (study.get_trials(),)
@@ -92,11 +92,11 @@ def test_the_slot_of_a_killed_process_is_finished_by_another(where: str) -> None
     assert last.user_attrs["deaths"] == [0]
 
 
-def test_three_deaths_without_a_new_epoch_spend_the_slot(ledger: Ledger) -> None:
+def test_three_deaths_without_a_new_epoch_spend_the_trial(ledger: StudyStorage) -> None:
     study = worker.study(ledger, 1)
     for epochs in (3, 3, 4, 4, 4):
         dies(study, epochs)
-        (said,) = queue.mend(study)
+        (said,) = queue.requeue_dead(study)
         assert str(GONE) in said
         assert said.endswith("queued again") == (study.get_trials()[-1].state == TrialState.WAITING)
     studies.run(study, worker.objective)
@@ -105,13 +105,13 @@ def test_three_deaths_without_a_new_epoch_spend_the_slot(ledger: Ledger) -> None
     assert trial.state == "failed"
     assert trial.reason == "its process died 3 times in epoch 5 (killed, or the machine ran out of memory)"
     assert len(trial.epochs) == 4
-    assert queue.mend(study) == []
+    assert queue.requeue_dead(study) == []
     worker.study(ledger, 1)
     assert len(study.get_trials()) == 5  # planning again does not revive it
 
 
 @pytest.mark.parametrize("error", [studies.Stopped(), KeyboardInterrupt(), ValueError("a bug")])
-def test_what_stops_a_search_is_no_death(ledger: Ledger, error: BaseException) -> None:
+def test_what_stops_a_search_is_no_death(ledger: StudyStorage, error: BaseException) -> None:
     study = worker.study(ledger, 2)
 
     def objective(trial: optuna.Trial) -> float:
@@ -134,7 +134,7 @@ def test_other_hosts_are_believed_as_long_as_their_heart_beats(where: str, monke
     ledger = database.connect(where)
     study = worker.study(ledger, 1)
     trial = dies(study, owner=ELSEWHERE)
-    assert queue.mend(study) == []
+    assert queue.requeue_dead(study) == []
 
     def fall_silent() -> None:
         with ledger.engine.begin() as connection:
@@ -145,12 +145,12 @@ def test_other_hosts_are_believed_as_long_as_their_heart_beats(where: str, monke
     monkeypatch.setattr(ledger, "record_heartbeat", lambda trial_id: (record(trial_id), beat.set()))
     with liveness.heartbeat(ledger, trial._trial_id):
         assert beat.wait(60)
-    assert queue.mend(study) == []
+    assert queue.requeue_dead(study) == []
     fall_silent()
-    assert queue.mend(study) == [f"slot 0: {ELSEWHERE} is gone; queued again"]
+    assert queue.requeue_dead(study) == [f"trial 0: {ELSEWHERE} is gone; queued again"]
 
 
-def test_a_heart_outlives_database_errors(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heart_outlives_database_errors(ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, third = [], threading.Event()
 
     def sick(trial_id: int) -> None:
@@ -168,17 +168,17 @@ def test_a_heart_outlives_database_errors(ledger: Ledger, monkeypatch: pytest.Mo
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_a_claim_that_names_no_owner_is_mended_after_the_grace_period(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = worker.study(ledger, 1)
     study.ask()  # another program, or an Optuna worker
-    assert queue.mend(study) == []
+    assert queue.requeue_dead(study) == []
     monkeypatch.setattr(database, "GRACE_SECONDS", -1)
-    assert queue.mend(study) == ["slot 0: its process is gone; queued again"]
+    assert queue.requeue_dead(study) == ["trial 0: its process is gone; queued again"]
     assert states(study) == [(0, "FAIL"), (0, "WAITING")]
 
 
-def test_a_process_that_was_thought_dead_is_kept_out(ledger: Ledger) -> None:
+def test_a_process_that_was_thought_dead_is_kept_out(ledger: StudyStorage) -> None:
     study = worker.study(ledger, 2)
     fates: list[Callable[[optuna.Trial], None]] = [
         lambda trial: trial.set_user_attr("epochs", ["late"]),  # notices while it runs
@@ -188,7 +188,7 @@ def test_a_process_that_was_thought_dead_is_kept_out(ledger: Ledger) -> None:
     def objective(trial: optuna.Trial) -> float:
         if fates:
             queue.end(study, trial._trial_id)
-            queue.mend(study)
+            queue.requeue_dead(study)
             fates.pop()(trial)
         return 0.5
 
@@ -200,14 +200,14 @@ def test_a_process_that_was_thought_dead_is_kept_out(ledger: Ledger) -> None:
 
 def test_owners_are_told_apart() -> None:
     own = liveness.me()
-    assert Owner.parse(str(own)) == own
+    assert WorkerId.parse(str(own)) == own
     assert not own.gone
     assert own._replace(started=own.started - 60).gone  # a later process was given the same id
     assert own._replace(pid=999999999).gone
     assert not own._replace(pid=999999999, host="elsewhere").gone
-    assert Owner.parse("") is Owner.parse("host:1") is Owner.parse("host:a:b") is None
+    assert WorkerId.parse("") is WorkerId.parse("host:1") is WorkerId.parse("host:a:b") is None
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        other = Owner.of(child.pid)
+        other = WorkerId.of(child.pid)
         assert not other.gone
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, but not reaped
@@ -215,26 +215,26 @@ def test_owners_are_told_apart() -> None:
     assert other.gone
 
 
-def test_an_objective_that_is_no_number_spends_its_slot(ledger: Ledger) -> None:
+def test_an_objective_that_is_no_number_spends_its_trial(ledger: StudyStorage) -> None:
     study = worker.study(ledger, 1)
     studies.run(study, lambda trial: float("nan"))
     (trial,) = studies.record(ledger, "tiny").trials
     assert (trial.state, trial.reason) == ("failed", "its objective is nan")
 
 
-def test_trials_of_others_are_left_alone(ledger: Ledger) -> None:
+def test_trials_of_others_are_left_alone(ledger: StudyStorage) -> None:
     study = worker.study(ledger, 1)
     study.enqueue_trial({"x": 0.5})  # as optuna-dashboard would
     studies.run(study, worker.objective)
     assert states(study) == [(0, "COMPLETE"), (queue.UNPLANNED, "WAITING")]
 
 
-def test_a_smaller_budget_takes_a_stopped_slot_back(ledger: Ledger) -> None:
+def test_a_smaller_budget_takes_a_stopped_trial_back(ledger: StudyStorage) -> None:
     study = worker.study(ledger, 2)
     dies(study)
     dies(study, 1)
     worker.study(ledger, 1)
     studies.run(study, worker.objective)
-    assert [(t.slot, t.state) for t in studies.record(ledger, "tiny").trials] == [(0, "complete")]
+    assert [(t.index, t.state) for t in studies.record(ledger, "tiny").trials] == [(0, "complete")]
     studies.run(worker.study(ledger, 2), worker.objective)
-    assert [(t.slot, t.state) for t in studies.record(ledger, "tiny").trials] == [(0, "complete"), (1, "complete")]
+    assert [(t.index, t.state) for t in studies.record(ledger, "tiny").trials] == [(0, "complete"), (1, "complete")]

@@ -1,7 +1,7 @@
-"""A worker that only pretends to train: `python -m tests.team FOLDER WORKER [stubborn]`.
+"""A worker that only pretends to train: `python -m tests.launchers FOLDER WORKER [stubborn]`.
 
-It says which slot it holds by a file `SLOT-PID` in the folder and ends the slot once there is a file `go`; it stops
-when it is asked to, unless it is stubborn. `python -m tests.team FOLDER parent` starts two of them.
+It says which trial it holds by a file `SLOT-PID` in the folder and ends the trial once there is a file `go`; it stops
+when it is asked to, unless it is stubborn. `python -m tests.launchers FOLDER parent` starts two of them.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ def study(folder: Path) -> optuna.Study:
     return worker.study(database.connect(folder / "studies.db"), SLOTS)
 
 
-def team(folder: Path, *options: str) -> local_launcher.Local:
-    command = [sys.executable, "-m", "tests.team", str(folder), local_launcher.NUMBER, *options]
+def launcher(folder: Path, *options: str) -> local_launcher.Local:
+    command = [sys.executable, "-m", "tests.launchers", str(folder), local_launcher.NUMBER, *options]
     return local_launcher.Local(command, [{"OMP_NUM_THREADS": "1"}] * 2)
 
 
 def main(folder: Path, number: str, *options: str) -> int:
     if number == "parent":
-        workers.run(team(folder), [study(folder)])
+        workers.run(launcher(folder), [study(folder)])
         return 0
-    local_launcher.enlist()
+    local_launcher.become_worker()
     with interrupts.graceful(b""):
 
         def objective(trial: optuna.Trial) -> float:
-            (folder / f"{studies.slot_of(trial)}-{os.getpid()}").touch()
+            (folder / f"{studies.index_of(trial)}-{os.getpid()}").touch()
             while not (folder / "go").exists():
                 if interrupts.requested() and not options:
                     raise studies.Stopped

@@ -85,7 +85,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def searched(here: Path, kind: str = "none", epochs: int = 4) -> str:
-    """A study of six slots and the baseline; slot 2 diverges. Returns its name."""
+    """A study of six trials and the baseline; trial 2 diverges. Returns its name."""
     folder = write_protocol(here / "small")
     text = (folder / "protocol.toml").read_text().replace("trials = 2\nepochs = 2", f"trials = 6\nepochs = {epochs}")
     (folder / "protocol.toml").write_text(text.replace("val_images = 4", f'val_images = 4\npruner = "{kind}"', 1))
@@ -98,11 +98,11 @@ def searched(here: Path, kind: str = "none", epochs: int = 4) -> str:
 
 def objective(trial: optuna.Trial, space: Any, epochs: int) -> float:
     samplers.suggest(trial, space)
-    slot, records = studies.slot_of(trial), []
+    index, records = studies.index_of(trial), []
     for number in range(1, epochs + 1):
-        if slot == 2:
+        if index == 2:
             raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
-        miou = 0.9 - 0.1 * slot if slot >= 0 else 0.99
+        miou = 0.9 - 0.1 * index if index >= 0 else 0.99
         records.append(EpochRecord(number, 1, 1, 1, miou, miou, miou, (miou,) * 8, SECONDS, 1, 1))
         studies.report(trial, records)
         if number < epochs and trial.should_prune():
@@ -119,8 +119,8 @@ def test_command_on_a_study(here: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert (row["study"], row["trials"], row["left_out"], row["epochs"], row["orders"]) == (name, 5, 1, 4, 20)
         assert 0 <= row["saved"]["low"] <= row["saved"]["mean"] <= row["saved"]["high"] < 1
     median, halving, _ = rows
-    assert median["saved_in_slot_order"] == pytest.approx(4 / 20)  # slots 4 and 5 are below the median of 0, 1 and 3
-    assert halving["saved_in_slot_order"] == pytest.approx(9 / 20)  # slots 3, 4 and 5 are below slot 1
+    assert median["saved_in_trial_order"] == pytest.approx(4 / 20)  # trials 4 and 5 are below the median of 0, 1 and 3
+    assert halving["saved_in_trial_order"] == pytest.approx(9 / 20)  # trials 3, 4 and 5 are below trial 1
     printed = capsys.readouterr().out
     assert "median" in printed
     assert "pruners.json" in printed

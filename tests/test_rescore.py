@@ -30,12 +30,12 @@ def test_kept_trials_are_scored_on_the_final_images(
     assert study().final_scores == {}
     assert call(promote, *where) == 0
     found = study()
-    assert found.final_scores == pytest.approx({trial.slot: trial.value for trial in found.trials}, abs=1e-12)
+    assert found.final_scores == pytest.approx({trial.index: trial.value for trial in found.trials}, abs=1e-12)
     (side,) = tuning.tunings(comparison.read(folder, "small"))
-    assert side.hindsight.n == 3
+    assert side.rescored.n == 3
     # A few steps of training may leave all trials with one score, and then there is no ranking to agree with.
     ranked = len({trial.value for trial in found.trials}) > 1
-    assert side.hindsight.tau == pytest.approx(1.0 if ranked else math.nan, nan_ok=True)
+    assert side.rescored.tau == pytest.approx(1.0 if ranked else math.nan, nan_ok=True)
     assert call(report, "--protocol", folder) == 0
     html = (paths.reports() / "small.html").read_text()
     assert "Do selection and final images rank the trials alike?" in html
