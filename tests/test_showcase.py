@@ -24,12 +24,12 @@ import pytest
 import torch
 from PIL import Image
 
-from segbench import dashboard, promote, runs, search, study
+from segbench import dashboard, promote, search, study
 from segbench.core import paths
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.engine import inference, speed
 from segbench.experiment import objective
-from segbench.ledger import curves, database, models, notes, registry, showcase, studies, tracking
+from segbench.ledger import curves, database, models, notes, registry, runs, showcase, studies, tracking
 from segbench.runtime import compute
 from tests.conftest import PROTOCOL, write_protocol
 from tests.test_commands import call

@@ -16,7 +16,7 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m"
 
 NESTED = """
 import time
-from segbench import terminal
+from segbench.runtime import terminal
 terminal.say("a word")
 terminal.banner("a banner")
 with terminal.progress("outer", 2) as outer:
@@ -30,7 +30,7 @@ with terminal.progress("outer", 2) as outer:
 terminal.table("results", ["name", "mIoU"], [["one", "0.5"]])
 terminal.next_command("python -m segbench.report")
 """
-QUIET = "from segbench import terminal; terminal.configure(terminal.parser('').parse_args(['--quiet']))" + NESTED
+QUIET = "from segbench.runtime import terminal as t; t.configure(t.parser('').parse_args(['--quiet']))" + NESTED
 
 
 def piped(*command: str) -> str:
