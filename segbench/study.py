@@ -197,6 +197,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 def _exported(trial: TrialRecord) -> dict[str, Any]:
     content = to_json(trial)
     params, epochs = content.pop("params"), content.pop("epochs")
+    identity = {"study": content.pop("study"), "trial": content.pop("index")}
     best = max(trial.epochs, key=lambda e: e.miou, default=None)
     last = trial.epochs[-1] if trial.epochs else None
     scores = {
@@ -205,7 +206,7 @@ def _exported(trial: TrialRecord) -> dict[str, Any]:
         "best_miou_official": best and best.miou_official,
         "last_miou": last and last.miou,
     }
-    return {**content, **scores, **{f"params/{name}": value for name, value in params.items()}}
+    return {**identity, **content, **scores, **{f"params/{name}": value for name, value in params.items()}}
 
 
 def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:

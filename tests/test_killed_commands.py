@@ -119,7 +119,7 @@ def test_killed_commands_end_as_if_never_killed(
     assert call(promote, where) == 0
     assert trained == [3, 4]
     ((folder, card),) = models.promoted("small")
-    same = ["best", "last", "speed", "trial", "run_id", "seconds", "created"]  # the first two are compared below
+    same = ["best", "last", "speed", "attempt", "run_id", "seconds", "created"]  # the first two are compared below
     assert dataclasses.replace(card, **{n: getattr(whole_card, n) for n in same}) == whole_card
     assert outcomes([card.best, card.last]) == outcomes([whole_card.best, whole_card.last])
     for name in ("best", "last"):

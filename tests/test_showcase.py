@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from segbench import dashboard, promote, search, study
+from segbench import runs as runs_page
 from segbench.core import paths
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.engine import inference, speed
@@ -259,13 +260,13 @@ def test_nothing_to_look_at(
 ) -> None:
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "none"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    for command in (dashboard, runs):
+    for command in (dashboard, runs_page):
         assert call(command, "--port", 0) == 2
         assert "Search first: python -m segbench.search" in capsys.readouterr().err
     assert call(dashboard, "--port", 70000) == 2
     assert "expected 0 to 65535" in capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/")
-    assert call(runs) == 0
+    assert call(runs_page) == 0
     assert capsys.readouterr().out.strip().endswith("says: https://mlflow.example/")
 
 

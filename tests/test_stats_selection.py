@@ -10,7 +10,7 @@ from scipy import special, stats
 
 from segbench.core import metrics
 from segbench.stats import probability_best, rank_agreement, seed_summary
-from tests.test_statistics import random_confusions, right_pixels
+from tests.test_stats import random_confusions, right_pixels
 
 SCORES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=12)
 

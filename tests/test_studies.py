@@ -124,8 +124,8 @@ def test_what_stops_a_search_is_no_death(ledger: StudyStorage, error: BaseExcept
             studies.run(study, objective)
     for trial in studies.record(ledger, "tiny").trials:
         assert (trial.state, trial.run_id, len(trial.epochs)) == ("waiting", "abc", 1)
-        assert "deaths" not in study.get_trials()[trial.number].user_attrs
-        assert study.get_trials()[trial.number].intermediate_values == {1: 0.5}
+        assert "deaths" not in study.get_trials()[trial.attempt].user_attrs
+        assert study.get_trials()[trial.attempt].intermediate_values == {1: 0.5}
     studies.run(study, worker.objective)
     assert [t.state for t in studies.record(ledger, "tiny").trials] == ["complete", "complete"]
 

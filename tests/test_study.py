@@ -18,7 +18,7 @@ from segbench.ledger import database, queue, runs, studies, tracking
 from segbench.ledger.database import StudyStorage
 from segbench.runtime import terminal
 from tests import worker
-from tests.test_trials import ELSEWHERE, dies, epoch
+from tests.test_studies import ELSEWHERE, dies, epoch
 
 
 def call(*arguments: object) -> int:

@@ -24,7 +24,7 @@ from tests.faults.command import Instant, Settings
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["tests.faults.command"])
-_OF_THE_MACHINE = ("trial", "run_id", "seconds", "created", "speed", "best", "last", "cache")  # fields of a ModelCard
+_OF_THE_MACHINE = ("attempt", "run_id", "seconds", "created", "speed", "best", "last", "cache")  # fields of a ModelCard
 
 
 class Found(NamedTuple):
@@ -157,12 +157,12 @@ def _of_the_ledger(ledger: database.StudyStorage, name: str) -> list[str]:
     every = study.get_trials(deepcopy=False)
     ended = [queue.index_of(t) for t in every if t.state in queue.ENDED or "outcome" in t.user_attrs]
     lines = [f"{name}: trial {one} ended {ended.count(one)} times" for one in set(ended) if ended.count(one) > 1]
-    lines += [f"{name}: trial {t.number} is {t.state.name}" for t in every if not t.state.is_finished()]
+    lines += [f"{name}: attempt {t.number} is {t.state.name}" for t in every if not t.state.is_finished()]
     most: dict[int, int] = {}
     for trial in every:  # no attempt of a trial knows fewer epochs than the one before
         index, epochs = queue.index_of(trial), len(trial.user_attrs.get("epochs", []))
         if epochs < most.get(index, 0):
-            lines.append(f"{name}: trial {trial.number} of trial {trial} lost an epoch")
+            lines.append(f"{name}: attempt {trial.number} of trial {index} lost an epoch")
         most[index] = epochs
     return lines
 

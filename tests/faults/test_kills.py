@@ -16,7 +16,7 @@ IN_A_SEARCH = {
     "between two trials of the plan": Instant("optuna.study", "Study.add_trial", 2),
     "study's MLflow run made, not ended": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "study's MLflow run made, not known": Instant("mlflow", "MlflowClient.set_terminated", 1, after=True),
-    "claimed, no heartbeat": Instant("segbench.ledger.database", "Ledger.claim", 1, after=True),
+    "claimed, no heartbeat": Instant("segbench.ledger.database", "StudyStorage.claim", 1, after=True),
     "trial's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 3),
     "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),

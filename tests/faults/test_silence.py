@@ -76,7 +76,7 @@ def test_a_training_that_cannot_go_on_spends_its_trial_alone(
     name = studies.names(place.ledger)[0]
     failed, fine = studies.record(place.ledger, name).trials
     assert (failed.state, failed.index, len(failed.epochs)) == (state, 0, 1)
-    key = f"{name} {fine.trial}"
+    key = f"{name} {fine.index}"
     expected = searched._replace(
         trials={f"{name} 0": (state, None, dict(failed.params), searched.trials[f"{name} 0"][3][:1]),
                key: searched.trials[key]},
