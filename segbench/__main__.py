@@ -4,6 +4,7 @@
     python -m segbench.promote [ARCHITECTURE]   train each best trial fully
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
+    python -m segbench.serve                    the same over HTTP, many at once
 
     python -m segbench.dashboard                look at the searches in optuna-dashboard
     python -m segbench.runs                     look at the trainings in MLflow
@@ -22,7 +23,7 @@ import sys
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
-COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "serve", "dashboard", "runs", "study", "prepare", "streets")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if given[0] not in COMMANDS:
         raise UserError(f"no command '{given[0]}'; there are: {', '.join(COMMANDS)}")
-    name = "segbench.report.__main__" if given[0] == "report" else f"segbench.{given[0]}"
+    name = f"segbench.{given[0]}.__main__" if given[0] in ("report", "serve") else f"segbench.{given[0]}"
     return int(importlib.import_module(name).main(given[1:]))
 
 

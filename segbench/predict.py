@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
     arguments = options.parse(parser, argv)
-    chosen = _models(arguments.model)
+    chosen = models.chosen(arguments.model)
     stems = [path.stem for path in arguments.images]
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise UserError(f"two images are named '{twice}', so their masks would overwrite each other; run them apart")
@@ -61,24 +61,6 @@ def main(argv: list[str] | None = None) -> int:
     terminal.say(f"{len(chosen)} models x {len(arguments.images)} images: masks, overlays and label ids in {out}")
     terminal.next_command("python -m segbench.runs")
     return 0
-
-
-def _models(names: list[str] | None) -> list[Promoted]:
-    everything = models.promoted()
-    if names is None:
-        if not everything:
-            raise UserError(f"no promoted model in {paths.storage()}: run python -m segbench.promote first")
-        return everything
-    chosen: list[Promoted] = []
-    for name in names:
-        card = Path(name) / "card.json"
-        found = [Promoted(card.parent, models.read_card(card))] if card.is_file() else []
-        found = found or [one for one in everything if one.card.study == name]
-        if not found:
-            known = ", ".join(sorted({one.card.study for one in everything})) or "none"
-            raise UserError(f"no promoted model '{name}'; there are: {known}")
-        chosen += found
-    return chosen
 
 
 def _write(image: NDArray[np.uint8], categories: NDArray[np.uint8], out: Path, stem: str, one: Promoted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +28,25 @@ def read(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"no image {path}")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes); expected an image such as PNG or JPEG")
+    return decode(path, str(path))
+
+
+def decode(source: Path | BinaryIO, name: str) -> NDArray[np.uint8]:
+    """The same for an open file, too. `name`: what the errors call it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            with Image.open(path) as file:
+            with Image.open(source) as file:
                 width, height = file.size
                 if width * height > LARGEST_MEGAPIXELS * 1e6:
                     raise UserError(
-                        f"{path} has {height}x{width} pixels; at most {LARGEST_MEGAPIXELS} megapixels can be "
+                        f"{name} has {height}x{width} pixels; at most {LARGEST_MEGAPIXELS} megapixels can be "
                         "segmented. Scale it down first"
                     )
                 return _rgb(ImageOps.exif_transpose(file))
     except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = str(error).replace(str(path), "it").splitlines()[0]
-        raise UserError(f"{path} cannot be read as an image ({reason})") from error
+        reason = str(error).replace(name, "it").splitlines()[0]
+        raise UserError(f"{name} cannot be read as an image ({reason})") from error
 
 
 def mask(categories: NDArray[np.uint8]) -> Image.Image:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,34 @@ def promoted(protocol: str | None = None) -> list[Promoted]:
     folders = sorted((paths.storage() / "models").glob(study))
     found = [Promoted(path.parent, read_card(path)) for folder in folders for path in cards(folder)]
     return [one for one in found if protocol is None or one.card.protocol == protocol]
+
+
+def chosen(names: Sequence[str] | None) -> list[Promoted]:
+    """The promoted models that `--model` names, by study or folder; all of them where it names none.
+
+    Raises UserError where there is no such model, or none at all.
+    """
+    everything = promoted()
+    if names is None:
+        if not everything:
+            raise UserError(f"no promoted model in {paths.storage()}: run python -m segbench.promote first")
+        return everything
+    found: list[Promoted] = []
+    for name in names:
+        card = Path(name) / "card.json"
+        named = [Promoted(card.parent, read_card(card))] if card.is_file() else []
+        named = named or [one for one in everything if one.card.study == name]
+        if not named:
+            known = ", ".join(sorted({one.card.study for one in everything})) or "none"
+            raise UserError(f"no promoted model '{name}'; there are: {known}")
+        found += named
+    return found
+
+
+def unique_name(one: Promoted, among: Sequence[Promoted]) -> str:
+    """Its study, with its seed where several of `among` are of that study."""
+    several = sum(other.card.study == one.card.study for other in among) > 1
+    return f"{one.card.study}-seed{one.card.seed}" if several else one.card.study
 
 
 def cards(folder: Path) -> list[Path]:
