@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.core import paths, protocol
+from segbench.core import artefacts, paths, protocol
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES, LABELS
 from segbench.core.protocol import Protocol
@@ -151,7 +151,7 @@ def _model(promoted: models.Promoted, client: Any, problems: list[Problem]) -> M
     if not epochs:
         problems.append(Problem("epochs", who))
         epochs = tuple(dict.fromkeys((card.best, card.last)))
-    confusions, names = _confusions(promoted.folder / "confusions.npz")
+    confusions, names = _confusions(promoted.folder / artefacts.CONFUSIONS)
     if confusions is None:
         problems.append(Problem("confusions", who))
     return Model(promoted.folder, card, epochs, confusions, names)
@@ -161,9 +161,8 @@ def _trials(study: StudyRecord | None) -> dict[int, NDArray[np.int64]]:
     """The confusions the search kept of its trials; none where they are not all of the same images."""
     if study is None:
         return {}
-    folder = paths.storage() / "trials" / study.name
     indices = [trial.index for trial in study.trials if not trial.baseline]
-    read = {index: _confusions(folder / f"trial{index}" / "confusions.npz") for index in indices}
+    read = {index: _confusions(paths.trial_folder(study.name, index) / artefacts.CONFUSIONS) for index in indices}
     names = {names for confusions, names in read.values() if confusions is not None}
     return {index: one for index, (one, _) in read.items() if one is not None} if len(names) == 1 else {}
 
