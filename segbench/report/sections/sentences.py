@@ -58,7 +58,7 @@ def missing(comparison: Comparison) -> list[str]:
     """What has not been run or is lost, each with the command that mends it."""
     sentences = []
     for candidate in comparison.candidates:
-        values = {"title": candidate.title, "name": candidate.name, "asked": comparison.asked}
+        values = {"title": candidate.title, "name": candidate.name, "options": comparison.options}
         wanted = len(comparison.protocol.final.seeds)
         if candidate.study is None:
             if not candidate.models:
@@ -73,9 +73,9 @@ def missing(comparison: Comparison) -> list[str]:
             elif best and not candidate.models:
                 sentences.append(text("status.not_promoted", best=score(best.value), **values))
         if 0 < len(candidate.models) < wanted:
-            sentences.append(text("status.seeds_left", done=len(candidate.models), asked_seeds=wanted, **values))
+            sentences.append(text("status.seeds_left", done=len(candidate.models), planned=wanted, **values))
     return sentences + [
-        text(f"problems.{problem.key}", asked=comparison.asked, **problem.values) for problem in comparison.problems
+        text(f"problems.{problem.key}", options=comparison.options, **problem.values) for problem in comparison.problems
     ]
 
 
