@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, fingerprint
@@ -194,7 +194,7 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folde
         card = examine.examine(trained, images, data)
         numbers = {f"speed/{k}": float(v) for k, v in to_json(card.speed).items() if isinstance(v, (int, float))}
         runs.log_metrics(mlflow, run, {**numbers, "best/miou": card.best.miou, "best/epoch": card.best.epoch})
-        models.write_card(partial / "card.json", card)
+        models.write_card(partial / artefacts.CARD, card)
         registry.publish(mlflow, partial, card, kept.records)
     _put_in_place(partial, folder)
     resume.clear(folder)
@@ -264,10 +264,10 @@ def _train(
 
 def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset) -> bool:
     """Whether `folder` holds this very promotion. Another one is replaced once the new one is complete."""
-    if not (folder / "card.json").is_file():
+    if not (folder / artefacts.CARD).is_file():
         return False
     try:
-        card = models.read_card(folder / "card.json")
+        card = models.read_card(folder / artefacts.CARD)
     except UserError:
         return False  # damaged, or of another version: this promotion replaces it
     counts = (card.epochs, card.train_images, card.val_images)
@@ -293,7 +293,7 @@ def _table(protocol: Protocol) -> None:
         costs = [f"{card.speed.inference_images_per_second:.1f}", f"{card.best.seconds.total:.1f}"]
         rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs])
     terminal.table(f"promoted models of {protocol.name}", columns, rows, right=set(range(1, 8)))
-    terminal.say(f"weights, cards and masks: {paths.storage() / 'models'}; in MLflow: python -m segbench.runs")
+    terminal.say(f"weights, cards and masks: {paths.models()}; in MLflow: python -m segbench.runs")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segbench.core import names
 from segbench.core.errors import UserError
 from segbench.core.records import Scalar, to_json
 
@@ -192,19 +193,20 @@ class Architecture:
 def load(folder: Path) -> Protocol:
     """Reads `<folder>/protocol.toml`. Raises UserError naming file, table and key of whatever is wrong."""
     path = folder / "protocol.toml"
-    return typing.cast(Protocol, _table(Protocol, {"name": folder.resolve().name, **_toml(path)}, str(path), ""))
+    name = names.part(folder.resolve().name, "protocol")
+    return typing.cast(Protocol, _table(Protocol, _named(name, "folder", path), str(path), ""))
 
 
 def load_architecture(folder: Path, name: str) -> Architecture:
     """Reads `<folder>/<name>.toml`. Raises UserError as `load` does, and where the folder has no such file."""
-    path = folder / f"{name}.toml"
+    path = folder / f"{names.part(name, 'architecture')}.toml"
     if not path.is_file():
         known = ", ".join(architecture_names(folder)) or "none"
         raise UserError(f"no architecture '{name}' in {folder}: it holds {known}. Write {path} to add one")
-    content = _toml(path)
+    content = _named(name, "file", path)
     with located(f"{path}: [space]"):
         content["space"] = {key: _distribution(value) for key, value in content.get("space", {}).items()}
-    return typing.cast(Architecture, _table(Architecture, {"name": name, **content}, str(path), ""))
+    return typing.cast(Architecture, _table(Architecture, content, str(path), ""))
 
 
 def architecture_names(folder: Path) -> list[str]:
@@ -230,6 +232,14 @@ def located(where: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _named(name: str, holder: str, path: Path) -> dict[str, Any]:
+    """The content of a TOML file under the name that its `holder`, the file or its folder, gives it."""
+    content = _toml(path)
+    if "name" in content:
+        raise UserError(f"{path}: unknown key 'name'; the name is the {holder}'s, here '{name}': remove that line")
+    return {"name": name, **content}
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from segbench.core import metrics
+from segbench.core import artefacts, files, metrics
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
@@ -61,12 +61,13 @@ def examine(trained: Trained, images: Images, data: Dataset) -> ModelCard:
     """
     model, compute, folder = trained.state.model, trained.state.compute, trained.kept.folder
     try:
-        checkpoint.save(model, folder / "last.safetensors")
+        checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
         model.load_state_dict(trained.kept.best.weights)
-        checkpoint.save(model, folder / "best.safetensors")
-        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / "masks", images.names))
+        checkpoint.save(model, folder / artefacts.WEIGHTS)
+        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / artefacts.MASKS, images.names))
         confusions = result.confusions.astype(np.int32)
-        np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(images.names))
+        with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}); free some space and type the same command again: nothing is "

@@ -10,11 +10,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-from segbench.core import paths
+from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
 from segbench.core.records import ModelCard, from_json, to_json
 
@@ -26,20 +25,20 @@ class Promoted(NamedTuple):
     @property
     def weights(self) -> Path:
         """The epoch with the highest mIoU."""
-        return self.folder / "best.safetensors"
+        return self.folder / artefacts.WEIGHTS
 
 
 def promoted(protocol: str | None = None) -> list[Promoted]:
     """All promoted models, or one protocol's, in order of study and seed."""
     study = "*" if protocol is None else f"{protocol}-*"  # another protocol's broken card is not asked
-    folders = sorted((paths.storage() / "models").glob(study))
+    folders = sorted(paths.models().glob(study))
     found = [Promoted(path.parent, read_card(path)) for folder in folders for path in cards(folder)]
     return [one for one in found if protocol is None or one.card.protocol == protocol]
 
 
 def cards(folder: Path) -> list[Path]:
     """Those of a study's finished promotions, in order of seed; a killed one leaves a .partial or .old beside them."""
-    return sorted(path for path in folder.glob("seed*/card.json") if not path.parent.suffix)
+    return sorted(path for path in folder.glob(f"seed*/{artefacts.CARD}") if not path.parent.suffix)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -52,6 +51,5 @@ def read_card(path: Path) -> ModelCard:
 
 def write_card(path: Path, card: ModelCard) -> None:
     """Written whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(to_json(card), indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, path)
+    with files.replaced(path) as partial:
+        partial.write_text(json.dumps(to_json(card), indent=1, ensure_ascii=False), encoding="utf-8")

@@ -9,11 +9,10 @@ reports/index.html, which lists all reports made so far.
 
 from __future__ import annotations
 
-import os
 import webbrowser
 from pathlib import Path
 
-from segbench.core import paths, protocol
+from segbench.core import files, paths, protocol
 from segbench.core.errors import UserError
 from segbench.runtime import options, terminal
 
@@ -53,11 +52,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _write(path: Path, content: str) -> None:
     """Whole or not at all. Raises UserError where it cannot be written."""
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(content, encoding="utf-8")
-        os.replace(partial, path)
+        with files.replaced(path) as partial:
+            partial.write_text(content, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); give another file with --out") from error
 

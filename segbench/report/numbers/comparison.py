@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.core import paths, protocol
+from segbench.core import artefacts, paths, protocol
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES, LABELS
 from segbench.core.protocol import Protocol
@@ -117,7 +117,7 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
 def _cards(name: str, problems: list[Problem]) -> list[models.Promoted]:
     """The protocol's promoted models. A card that cannot be read costs its model, not the report."""
     found = []
-    for path in sorted((paths.storage() / "models").glob(f"{name}-*/seed*/card.json")):
+    for path in sorted(paths.models().glob(f"{name}-*/seed*/{artefacts.CARD}")):
         try:
             card = models.read_card(path)
         except UserError:
@@ -158,7 +158,7 @@ def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
     if not epochs:
         problems.append(Problem("epochs", who))
         epochs = tuple(dict.fromkeys((card.best, card.last)))
-    confusions, names = _confusions(one.folder / "confusions.npz")
+    confusions, names = _confusions(one.folder / artefacts.CONFUSIONS)
     if confusions is None:
         problems.append(Problem("confusions", who))
     return Model(one.folder, card, epochs, confusions, names)
@@ -168,9 +168,8 @@ def _trials(study: StudyRecord | None) -> dict[int, NDArray[np.int64]]:
     """The confusions the search kept of its trials; none where they are not all of the same images."""
     if study is None:
         return {}
-    folder = paths.storage() / "trials" / study.name
     indices = [trial.index for trial in study.trials if not trial.baseline]
-    read = {index: _confusions(folder / f"trial{index}" / "confusions.npz") for index in indices}
+    read = {index: _confusions(paths.trial_folder(study.name, index) / artefacts.CONFUSIONS) for index in indices}
     names = {names for confusions, names in read.values() if confusions is not None}
     return {index: one for index, (one, _) in read.items() if one is not None} if len(names) == 1 else {}
 

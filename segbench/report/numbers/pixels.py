@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench import stats
-from segbench.core import metrics, paths
+from segbench.core import artefacts, metrics, paths
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORY_OF_RAW
 from segbench.data import packing
@@ -66,7 +66,7 @@ def mask(side: Candidate, name: str) -> NDArray[np.uint8] | None:
     """(H, W) categories that the side's first seed predicted; None where the file is gone or damaged."""
     model = next(iter(side.scored or side.models))
     try:
-        with Image.open(model.folder / "masks" / f"{name}.png") as file:
+        with Image.open(model.folder / artefacts.MASKS / f"{name}.png") as file:
             return np.asarray(file) if file.mode == "P" else None
     except (OSError, ValueError, SyntaxError):
         return None
