@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from segbench import architectures
+from segbench.core import code as sources
 from segbench.core import metrics
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
@@ -61,6 +63,8 @@ def examine(trained: Trained, images: Images, data: Dataset) -> ModelCard:
     """
     model, compute, folder = trained.state.model, trained.state.compute, trained.kept.folder
     try:
+        if (code := trained.plan.architecture.code) is not None:
+            sources.keep(folder, code)
         checkpoint.save(model, folder / "last.safetensors")
         model.load_state_dict(trained.kept.best.weights)
         checkpoint.save(model, folder / "best.safetensors")
@@ -127,4 +131,5 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         run_id=trained.run,
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=architectures.origin(plan.architecture.name, plan.architecture.code),
     )
