@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from segbench import architectures
 from segbench.core import artefacts, files, metrics
+from segbench.core import code as sources
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
@@ -61,6 +63,8 @@ def examine(trained: Trained, images: Images, data: Dataset) -> ModelCard:
     """
     model, compute, folder = trained.state.model, trained.state.compute, trained.kept.folder
     try:
+        if (code := trained.plan.architecture.code) is not None:
+            sources.keep(folder, code)
         checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
         model.load_state_dict(trained.kept.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
@@ -128,4 +132,5 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         run_id=trained.run,
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=architectures.origin(plan.architecture.name, plan.architecture.code),
     )
