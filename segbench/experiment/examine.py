@@ -21,7 +21,6 @@ from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Hyperparameters, ModelCard, SpeedCard, StudyRecord, TrialRecord, WeightsOrigin
 from segbench.data import pictures
-from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation, inference, speed
 from segbench.engine.resume import TrainingSession
@@ -105,8 +104,8 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         model=plan.architecture.model,
         categories=CATEGORIES,
         size=data.size,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=trained.state.model.normalisation.mean,
+        std=trained.state.model.normalisation.std,
         hyperparameters=trained.hyperparameters,
         batch_size=plan.architecture.batch_size,
         protocol=plan.protocol.name,
