@@ -12,7 +12,7 @@ import pytest
 from segbench import report
 from segbench.core import metrics
 from segbench.core.labels import CATEGORIES
-from segbench.core.records import WeightsOrigin
+from segbench.core.records import Device, WeightsOrigin
 from segbench.report.figures import scenes
 from segbench.report.numbers import checks, comparison, pixels, searches, tables, tuning
 from segbench.report.sections import sentences
@@ -136,7 +136,7 @@ def test_fair_comparison_passes_its_checks(compared: comparison.Comparison) -> N
 @pytest.mark.parametrize(
     ("key", "fields"),
     [
-        ("device", {"device": "another"}),
+        ("device", {"device": Device("cpu", "", 2, 1, "bf16", False)}),
         ("data", {"data_fingerprint": "another"}),
         ("epochs", {"epochs": 5}),
         ("seeds", {"seed": 1}),
