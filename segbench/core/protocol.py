@@ -2,6 +2,7 @@
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what is the architecture's own: weights, batch size, space, known-good values
+studies/<name>/<architecture>.py      only where it is the user's own architecture: the code that builds it
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segbench.core import code as sources
+from segbench.core import names
 from segbench.core.errors import UserError
-from segbench.core.records import Scalar, to_json
+from segbench.core.records import Code, Scalar, to_json
 
 DRAWN = "These are drawn streets: no number here is a Cityscapes result."
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -159,7 +162,8 @@ Space = Mapping[str, Range | Choice]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole <architecture>.toml. `name` is its file's, and the file's in segbench/architectures/."""
+    """A whole <architecture>.toml. `name` is its file's, and that of the module that builds it: `code`'s, or one in
+    segbench/architectures/, or one that an installed package offers."""
 
     name: str
     title: str
@@ -168,6 +172,7 @@ class Architecture:
     space: Space
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
+    code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, where there is one
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")
@@ -192,19 +197,21 @@ class Architecture:
 def load(folder: Path) -> Protocol:
     """Reads `<folder>/protocol.toml`. Raises UserError naming file, table and key of whatever is wrong."""
     path = folder / "protocol.toml"
-    return typing.cast(Protocol, _table(Protocol, {"name": folder.resolve().name, **_toml(path)}, str(path), ""))
+    name = names.part(folder.resolve().name, "protocol")
+    return typing.cast(Protocol, _table(Protocol, _named(name, "folder", path), str(path), ""))
 
 
 def load_architecture(folder: Path, name: str) -> Architecture:
     """Reads `<folder>/<name>.toml`. Raises UserError as `load` does, and where the folder has no such file."""
-    path = folder / f"{name}.toml"
+    path = folder / f"{names.part(name, 'architecture')}.toml"
     if not path.is_file():
         known = ", ".join(architecture_names(folder)) or "none"
         raise UserError(f"no architecture '{name}' in {folder}: it holds {known}. Write {path} to add one")
-    content = _toml(path)
+    content = _named(name, "file", path)
     with located(f"{path}: [space]"):
         content["space"] = {key: _distribution(value) for key, value in content.get("space", {}).items()}
-    return typing.cast(Architecture, _table(Architecture, {"name": name, **content}, str(path), ""))
+    architecture = typing.cast(Architecture, _table(Architecture, content, str(path), ""))
+    return dataclasses.replace(architecture, code=sources.beside(path))
 
 
 def architecture_names(folder: Path) -> list[str]:
@@ -218,7 +225,9 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     Titles and the baseline do not enter, nor [final], nor the number of trials: a longer search contains the shorter.
     """
     search = {k: v for k, v in to_json(protocol.search).items() if k != "trials"}
-    own = {k: v for k, v in to_json(architecture).items() if k not in ("title", "baseline")}
+    own = {k: v for k, v in to_json(architecture).items() if k not in ("title", "baseline", "code")}
+    if architecture.code:
+        own["code"] = architecture.code.sha256
     content = json.dumps([to_json(protocol.data), to_json(protocol.augment), search, own], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
@@ -230,6 +239,14 @@ def located(where: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _named(name: str, holder: str, path: Path) -> dict[str, Any]:
+    """The content of a TOML file under the name that its `holder`, the file or its folder, gives it."""
+    content = _toml(path)
+    if "name" in content:
+        raise UserError(f"{path}: unknown key 'name'; the name is the {holder}'s, here '{name}': remove that line")
+    return {"name": name, **content}
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -263,7 +280,7 @@ def _table(kind: type, content: Any, path: str, table: str) -> Any:
     where = f"{path}: [{table}]" if table else path
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected a table, found {content!r}")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.metadata.get("toml", True)}
     hints = typing.get_type_hints(kind)
     for key in content:
         if key not in fields:

@@ -83,7 +83,7 @@ class Service:
             copies.append(await self._pool.run(lane.load, promoted))
             size = promoted.card.size
             largest.append(await lane.run(lane.warm_up, copies[-1], size, self.settings.largest_batch))
-        digest = await self._pool.run(networks.fingerprint, promoted, self._lanes[0].compute.precision)
+        digest = await self._pool.run(networks.fingerprint, promoted, self._lanes[0].compute.record.precision)
         return Network(name, promoted.card, digest, tuple(copies), max(largest))
 
     def check(self) -> None:
