@@ -18,6 +18,7 @@ from segbench.serve import answers, problems, uploads
 from segbench.serve.answers import Draw, Segmented
 from segbench.serve.guard import Access, Guard
 from segbench.serve.jobs import Jobs
+from segbench.serve.metrics import GONE
 from segbench.serve.networks import Network
 from segbench.serve.problems import Problem
 from segbench.serve.service import Service
@@ -34,7 +35,6 @@ _UPLOAD: dict[str, Any] = {
         },
     }
 }
-_GONE = 499  # nginx's: the client has left; it is only logged
 
 
 def create(service: Service, access: Access, admin: bool = False) -> FastAPI:
@@ -47,12 +47,11 @@ def create(service: Service, access: Access, admin: bool = False) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    jobs = Jobs()
     problems.install(app)
     app.include_router(_health(service))
     app.include_router(_models(service))
-    app.include_router(_segmentation(service, jobs))
-    app.include_router(_jobs(jobs))
+    app.include_router(_segmentation(service))
+    app.include_router(_jobs(service.jobs))
     if admin:
         app.include_router(_admin(service))
     app.add_middleware(Guard, access=access, metrics=service.metrics)
@@ -107,7 +106,7 @@ def _models(service: Service) -> APIRouter:
     return router
 
 
-def _segmentation(service: Service, jobs: Jobs) -> APIRouter:
+def _segmentation(service: Service) -> APIRouter:
     router = APIRouter(tags=["segmentation"])
 
     @router.post("/v1/segment", openapi_extra=_UPLOAD)
@@ -121,17 +120,17 @@ def _segmentation(service: Service, jobs: Jobs) -> APIRouter:
         def report(results: Sequence[Segmented], decode: float) -> bytes:
             return answers.report(results, read=read - started, decode=decode, total=time.perf_counter() - started)
 
-        content = await uploads.photograph(request, service.settings.upload_bytes)
+        content = await service.uploads.photograph(request)
         read = time.perf_counter()
-        return await _answer(service, jobs, request, content, chosen, answers.mask, report)
+        return await _answer(service, request, content, chosen, answers.mask, report)
 
     def picture(name: str, draw: Draw) -> None:
         @router.post(f"/v1/models/{{model}}/{name}", openapi_extra=_UPLOAD, name=name, response_class=_Png)
         async def one(request: Request, model: str) -> Response:
             service.check()
             network = _find(service, model)
-            content = await uploads.photograph(request, service.settings.upload_bytes)
-            return await _answer(service, jobs, request, content, [network], draw, _only_picture)
+            content = await service.uploads.photograph(request)
+            return await _answer(service, request, content, [network], draw, _only_picture)
 
         one.__doc__ = f"One model's {name.replace('-', ' ')} of the photograph, as PNG."
 
@@ -150,7 +149,6 @@ def _only_picture(results: Sequence[Segmented], decode: float) -> bytes:
 
 async def _answer(
     service: Service,
-    jobs: Jobs,
     request: Request,
     content: bytes,
     chosen: Sequence[Network],
@@ -170,15 +168,14 @@ async def _answer(
         return Response(body, headers={"etag": f'W/"{digest}"'}, media_type=kind)
 
     if "respond-async" in request.headers.get("prefer", ""):
-        jobs.check()
-        name = jobs.start(work())
+        service.jobs.check()
+        name = service.jobs.start(work())
         headers = {"location": f"/v1/jobs/{name}", "preference-applied": "respond-async", "retry-after": "1"}
         return JSONResponse({"job": name, "status": "running"}, 202, headers)
     try:
         return await uploads.unless_gone(request, work())
     except uploads.Gone:
-        service.metrics.cancelled.inc()
-        return Response(status_code=_GONE)
+        return Response(status_code=GONE)
 
 
 def _jobs(jobs: Jobs) -> APIRouter:

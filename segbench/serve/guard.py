@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segbench.serve import problems
-from segbench.serve.metrics import Metrics
+from segbench.serve.metrics import GONE, Metrics
 from segbench.serve.problems import Problem
 
 LOG = logging.getLogger("segbench.serve")
@@ -71,24 +71,25 @@ class Guard:
             if not status:
                 await problems.of(error).response()(scope, receive, answer)
         finally:
+            status = status or GONE
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", _OWN)
-            self._metrics.answered(route, status or 499, seconds)
+            self._metrics.answered(route, status, seconds)
             level = logging.DEBUG if route in _PROBES else logging.INFO
-            LOG.log(level, "%s %s %s %d %.0f ms", request_id, scope["method"], route, status or 499, seconds * 1000)
+            LOG.log(level, "%s %s %s %d %.0f ms", request_id, scope["method"], route, status, seconds * 1000)
 
     def _refusal(self, path: str, headers: Headers) -> Problem | None:
         host = _name(f"//{headers.get('host', '')}")
         if host not in self._access.hosts:
-            return Problem(403, "this server is not asked under that name; see --allow-host", close=True)
+            return Problem(403, "this server is not asked under that name; see --allow-host")
         origin = headers.get("origin")
         if origin is not None and _name(origin) not in self._access.hosts:
-            return Problem(403, "pages of another origin may not use this server", close=True)
+            return Problem(403, "pages of another origin may not use this server")
         if self._access.token and not path.startswith(_OPEN):
             given = headers.get("authorization", "").encode()
             if not hmac.compare_digest(given, f"Bearer {self._access.token}".encode()):
                 wanted = {"www-authenticate": "Bearer"}
-                return Problem(401, "send the token: Authorization: Bearer ...", wanted, close=True)
+                return Problem(401, "send the token: Authorization: Bearer ...", wanted)
         return None
 
 

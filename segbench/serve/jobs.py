@@ -13,6 +13,7 @@ from segbench.serve import problems
 from segbench.serve.problems import Problem
 
 SECONDS_KEPT = 600.0
+_LAST_SECONDS = 10  # that clients have to fetch answers from a server that stops
 _LARGEST_BYTES = 256_000_000  # of all kept answers
 
 
@@ -21,6 +22,7 @@ class Job(NamedTuple):
 
     name: str
     task: asyncio.Task[Response]
+    fetched: bool = False
 
 
 class Jobs:
@@ -45,18 +47,23 @@ class Jobs:
 
     def get(self, name: str) -> Response | None:
         """The answer, or None where it is still being made. Raises Problem 404 for an unknown job."""
-        task = self._find(name).task
-        return task.result() if task.done() else None
+        job = self._find(name)
+        if not job.task.done():
+            return None
+        self._jobs[name] = job._replace(fetched=True)
+        return job.task.result()
 
     def delete(self, name: str) -> None:
         """Forgets a job; one that still runs costs nothing more. Raises Problem 404 for an unknown job."""
         self._find(name).task.cancel()
         self._jobs.pop(name, None)
 
-    @property
-    def unfetched(self) -> int:
-        """How many answers wait."""
-        return len(self._jobs)
+    async def fetched(self) -> None:
+        """Returns once no answer waits for its client, or after a few seconds."""
+        for _ in range(10 * _LAST_SECONDS):
+            if all(job.fetched for job in self._jobs.values()):
+                return
+            await asyncio.sleep(0.1)
 
     def _find(self, name: str) -> Job:
         if name not in self._jobs:

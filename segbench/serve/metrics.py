@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from segbench.serve.scheduler import Scheduler
 
+GONE = 499  # as nginx has it: the client has left, and the status is only written down
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
@@ -32,16 +33,18 @@ class Metrics:
         self._decode = Histogram(
             "segbench_decode_seconds", "Time to decode a photograph", buckets=_SECONDS, registry=own
         )
-        self.shed = Counter("segbench_shed", "Requests refused because the server was full or stopping", registry=own)
-        self.cancelled = Counter("segbench_cancelled", "Requests whose client had left", registry=own)
-        self.expired = Counter("segbench_expired", "Requests that were not answered by their deadline", registry=own)
+        self._ends = {
+            503: Counter("segbench_shed", "Requests refused because the server was full or stopping", registry=own),
+            504: Counter("segbench_expired", "Requests that were not answered by their deadline", registry=own),
+            GONE: Counter("segbench_cancelled", "Requests whose client had left", registry=own),
+        }
 
     def watch(self, scheduler: Scheduler[Any, Any, Any]) -> None:
         """Shows what is in flight now."""
         gauges = {
             "segbench_requests_in_progress": ("Admitted requests", lambda: scheduler.requests),
             "segbench_queue_depth": ("Photographs that wait, counted for each model", lambda: scheduler.depth),
-            "segbench_megapixels_in_flight": ("Of the admitted requests", lambda: scheduler.megapixels),
+            "segbench_megapixels_in_flight": ("Of the admitted photographs and uploads", lambda: scheduler.megapixels),
         }
         for name, (text, value) in gauges.items():
             Gauge(name, text, registry=self._registry).set_function(value)
@@ -59,6 +62,8 @@ class Metrics:
         """A request has been answered. `route`: its path with the names of parameters in it, so of a bounded number."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+        if status in self._ends:
+            self._ends[status].inc()
 
     def text(self) -> bytes:
         """In Prometheus's text format."""

@@ -8,7 +8,8 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ Answer = TypeVar("Answer")
 _GAIN = 1.03  # how much more a larger batch must compute in the same time to be worth its wait
 
 
-class Network(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Network:
     """A promoted model, ready to compute on every lane."""
 
     name: str  # its study's, with the seed where several were promoted
@@ -35,12 +37,6 @@ class Network(NamedTuple):
     fingerprint: str  # of its card and weights: equal fingerprints give equal class maps on one kind of device
     copies: tuple[Segmenter, ...]  # one for each lane
     largest: int  # the batch that computes fastest
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
 
 class Lane:

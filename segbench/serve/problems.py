@@ -21,10 +21,10 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(Exception):
     """An answer that is an error. `close`: the rest of the request is not read."""
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, close: bool = False) -> None:
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.detail = status, detail
-        self.headers = {**(headers or {}), **({"connection": "close"} if close else {})}
+        self.headers = dict(headers or {})
 
     def response(self) -> Response:
         """As sent."""

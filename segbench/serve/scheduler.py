@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 
 class HasLargest(Hashable, Protocol):
-    """What the scheduler must know of a model."""
-
     @property
     def largest(self) -> int:
-        """Its largest batch."""
+        """The model's largest batch."""
 
 
 Model = TypeVar("Model", bound=HasLargest)
@@ -62,10 +63,13 @@ class Done(NamedTuple, Generic[Result]):
     forward_seconds: float  # of the whole batch
 
 
+@dataclass(frozen=True, eq=False)
 class _Entry(Generic[Model, Item, Result]):
-    def __init__(self, model: Model, item: Item, arrived: float) -> None:
-        self.model, self.item, self.arrived = model, item, arrived
-        self.future: asyncio.Future[Done[Result]] = asyncio.get_running_loop().create_future()
+    model: Model
+    item: Item
+    number: int  # in the order of arrival at all queues
+    arrived: float
+    future: asyncio.Future[Done[Result]]
 
 
 class Ticket(Generic[Model, Item, Result]):
@@ -78,9 +82,7 @@ class Ticket(Generic[Model, Item, Result]):
 
     def submit(self, items: Mapping[Model, Item]) -> dict[Model, asyncio.Future[Done[Result]]]:
         """Puts the photograph, as each model's item, into the queues of all of its models; once for each ticket."""
-        now = asyncio.get_running_loop().time()
-        self.entries = [_Entry(model, item, now) for model, item in items.items()]
-        self._scheduler._enqueue(self.entries)
+        self.entries = [self._scheduler._enqueue(model, item) for model, item in items.items()]
         return {entry.model: entry.future for entry in self.entries}
 
 
@@ -97,8 +99,8 @@ class Scheduler(Generic[Model, Item, Result]):
         self._lanes, self._on_batch = lanes, on_batch
         self._tickets: set[Ticket[Model, Item, Result]] = set()
         self._waiting: dict[Model, deque[_Entry[Model, Item, Result]]] = {}
-        self._last: dict[Model, tuple[float, int]] = {}  # seconds and size of each model's last batch
-        self._changed = asyncio.Event()
+        self._last: WeakKeyDictionary[Model, tuple[float, int]] = WeakKeyDictionary()  # seconds and size of a batch
+        self._numbers, self._changed = itertools.count(), asyncio.Event()
 
     @property
     def requests(self) -> int:
@@ -130,11 +132,9 @@ class Scheduler(Generic[Model, Item, Result]):
 
     def retry_after(self) -> int:
         """Whole seconds, by estimate, until what waits now is computed; at least 1."""
-        queued = 0.0
-        for model, queue in self._waiting.items():
-            seconds, size = self._last.get(model, (0.0, 1))
-            queued += len(queue) * seconds / size
-        return max(1, math.ceil(queued / max(1, len(self._lanes))))
+        last = {model: self._last.get(model, (0.0, 1)) for model in self._waiting}
+        queued = sum(len(self._waiting[model]) * seconds / size for model, (seconds, size) in last.items())
+        return max(1, math.ceil(queued / len(self._lanes)))
 
     @contextlib.asynccontextmanager
     async def admit(self, megapixels: float, deadline: float) -> AsyncIterator[Ticket[Model, Item, Result]]:
@@ -154,7 +154,7 @@ class Scheduler(Generic[Model, Item, Result]):
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Inside, the lanes compute. Afterwards, what still waits is cancelled."""
+        """Inside, the lanes compute. Afterwards, what is not computed is cancelled."""
         workers = [asyncio.create_task(self._work(lane)) for lane in self._lanes]
         try:
             yield
@@ -162,7 +162,7 @@ class Scheduler(Generic[Model, Item, Result]):
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            for entry in [entry for queue in self._waiting.values() for entry in queue]:
+            for entry in [entry for ticket in self._tickets for entry in ticket.entries or ()]:
                 entry.future.cancel()
 
     async def drain(self) -> None:
@@ -171,10 +171,12 @@ class Scheduler(Generic[Model, Item, Result]):
         while self._tickets:
             await self._change()
 
-    def _enqueue(self, entries: Sequence[_Entry[Model, Item, Result]]) -> None:
-        for entry in entries:
-            self._waiting.setdefault(entry.model, deque()).append(entry)
+    def _enqueue(self, model: Model, item: Item) -> _Entry[Model, Item, Result]:
+        loop = asyncio.get_running_loop()
+        entry = _Entry(model, item, next(self._numbers), loop.time(), loop.create_future())
+        self._waiting.setdefault(model, deque()).append(entry)
         self._changed.set()
+        return entry
 
     def _leave(self, ticket: Ticket[Model, Item, Result]) -> None:
         self._tickets.discard(ticket)
@@ -202,43 +204,36 @@ class Scheduler(Generic[Model, Item, Result]):
                 await self._change()
                 continue
             await self._linger(model)
-            if batch := self._take(model):
-                await self._compute(lane, model, batch)
-
-    def _take(self, model: Model) -> list[_Entry[Model, Item, Result]]:
-        batch = list(self._waiting.get(model, ()))[: model.largest]
-        for entry in batch:
-            self._drop(entry)
-        return batch
+            batch = list(self._waiting.get(model, ()))[: model.largest]
+            for entry in batch:
+                self._drop(entry)
+            if batch:
+                await self._compute(lane, batch)
 
     def _next(self) -> Model | None:
         """The model whose turn it is: that of the photograph that has waited longest."""
-        return min(self._waiting, key=lambda model: self._waiting[model][0].arrived, default=None)
+        return min(self._waiting, key=lambda model: self._waiting[model][0].number, default=None)
 
     async def _linger(self, model: Model) -> None:
         """Waits for photographs that are still being decoded, where a short wait can make the batch larger."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER * self._last.get(model, (0.0, 1))[0]):
-                while len(self._waiting.get(model, ())) < model.largest and self._is_preparing():
+                while any(ticket.entries is None for ticket in self._tickets):
+                    if len(self._waiting.get(model, ())) >= model.largest:
+                        return
                     await self._change()
 
-    def _is_preparing(self) -> bool:
-        return any(ticket.entries is None for ticket in self._tickets)
-
-    async def _compute(
-        self, lane: Lane[Model, Item, Result], model: Model, batch: Sequence[_Entry[Model, Item, Result]]
-    ) -> None:
+    async def _compute(self, lane: Lane[Model, Item, Result], batch: Sequence[_Entry[Model, Item, Result]]) -> None:
         """One forward pass; where it fails, one for each photograph, so that a bad one fails alone."""
-        started = asyncio.get_running_loop().time()
+        model, started = batch[0].model, asyncio.get_running_loop().time()
         try:
             results = await lane(model, [entry.item for entry in batch])
         except Exception as error:
             if len(batch) == 1:
                 _answer(batch[0], error)
-                return
-            for entry in batch:
+            for entry in batch if len(batch) > 1 else ():
                 if not entry.future.done():
-                    await self._compute(lane, model, [entry])
+                    await self._compute(lane, [entry])
             return
         seconds = asyncio.get_running_loop().time() - started
         self._last[model] = seconds, len(batch)

@@ -7,76 +7,21 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from segbench.serve.service import Service
 
-_HEADER_SECONDS = 10.0  # that a connection may take until its request's headers are complete
+_HEADER_SECONDS = 10.0  # that a request's headers may take, and the rest of an upload that is refused already
+_STALL_SECONDS = 30.0  # after which a client that has read nothing of its answer is cut off
+_CONNECTIONS = 512
+_STOP_SECONDS = 10  # that clients have to read their answers when the server stops
 _MESSAGE = b"\nsegbench: answering what was admitted, then stopping; press Ctrl-C again to stop at once\n"
-
-
-class Server(uvicorn.Server):
-    """`drain` is called at the first SIGINT or SIGTERM and returns when all is answered; the server listens until then.
-    The second signal ends the process at once."""
-
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(config)
-        self._drain = drain
-        self._stopping: asyncio.Task[None] | None = None
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Instead of uvicorn's own handlers, which stop listening at once."""
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        for number in numbers:
-            loop.add_signal_handler(number, self._stop, number)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-    def _stop(self, number: int) -> None:
-        if self._stopping:
-            os._exit(128 + number)  # a forward pass cannot be interrupted, and Python would wait for its thread
-        os.write(2, _MESSAGE)
-        self._stopping = asyncio.create_task(self._drained())
-
-    async def _drained(self) -> None:
-        await self._drain()
-        self.should_exit = True
-
-
-class Impatient(H11Protocol):
-    """Closes a connection that does not ask: uvicorn itself waits for headers without end."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """asyncio calls it."""
-        super().connection_made(transport)
-        self._asked = self.loop.call_later(_HEADER_SECONDS, transport.abort)
-
-    def handle_events(self) -> None:
-        """uvicorn calls it for what was received."""
-        super().handle_events()
-        if self.cycle is not None:
-            self._asked.cancel()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio calls it."""
-        self._asked.cancel()
-        super().connection_lost(exc)
-
-
-def _config(app: FastAPI) -> uvicorn.Config:
-    """One process, no colours, no log of its own, no outside software named in the answers."""
-    return uvicorn.Config(
-        app, http=Impatient, loop="asyncio", ws="none", log_config=None, access_log=False, server_header=False
-    )
 
 
 async def serve(app: FastAPI, service: Service, listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -84,15 +29,111 @@ async def serve(app: FastAPI, service: Service, listener: socket.socket, ready: 
 
     Raises UserError where a model cannot be loaded.
     """
-    server = Server(_config(app), service.scheduler.drain)
+    server = Server(app, service)
     async with service.running():
         loading = asyncio.create_task(service.load())
         serving = asyncio.create_task(server.serve([listener]))
         await asyncio.wait((loading, serving), return_when=asyncio.FIRST_COMPLETED)
-        if loading.done() and not loading.exception() and not serving.done():
+        failed = loading.done() and loading.exception() is not None
+        if failed:
+            server.should_exit = True
+        elif loading.done():
             ready()
-        server.should_exit |= loading.done() and loading.exception() is not None
         await serving
-        if loading.done():
-            loading.result()
         loading.cancel()
+        if failed:
+            loading.result()
+
+
+class Server(uvicorn.Server):
+    """At the first SIGINT or SIGTERM it answers what was admitted and refuses the rest; the second ends the process."""
+
+    def __init__(self, app: FastAPI, service: Service) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Impatient,
+            loop="asyncio",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        super().__init__(config)
+        self._service = service
+        self._stopping: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Instead of uvicorn's own handlers, which stop listening at once."""
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        loop = asyncio.get_running_loop()
+        for number in numbers:
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    async def stop(self) -> None:
+        """Answers what was admitted, then ends."""
+        await self._service.drain()
+        self.should_exit = True
+
+    def _signalled(self, number: int) -> None:
+        if self._stopping:
+            os._exit(128 + number)  # a forward pass cannot be interrupted, and Python would wait for its thread
+        os.write(2, _MESSAGE)
+        self._stopping = asyncio.create_task(self.stop())
+
+
+class Impatient(H11Protocol):
+    """A connection that is cut off when its client takes too long; uvicorn itself waits without end."""
+
+    _limit: asyncio.TimerHandle | None = None  # until when the request's headers must have come
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by asyncio."""
+        super().connection_made(transport)
+        if len(self.connections) > _CONNECTIONS:
+            transport.abort()
+        self._wait_for_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        super().data_received(data)
+        self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio."""
+        super().connection_lost(exc)
+        if self._limit:
+            self._limit.cancel()
+
+    def on_response_complete(self) -> None:
+        """Called by uvicorn when the whole answer is in the transport's hands."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:  # refused without being read: the rest is thrown away
+            self.loop.call_later(_HEADER_SECONDS, self._cut_if_sending, self.cycle)
+        self.loop.call_later(_STALL_SECONDS, self._cut_if_stalled, self.transport.get_write_buffer_size())
+
+    def _wait_for_headers(self) -> None:
+        """The first byte of a request's headers, or the connection itself, starts the clock; their end stops it."""
+        if self.conn.their_state is not h11.IDLE:
+            if self._limit:
+                self._limit.cancel()
+            self._limit = None
+        elif self._limit is None:
+            self._limit = self.loop.call_later(_HEADER_SECONDS, self.transport.abort)
+
+    def _cut_if_sending(self, cycle: object) -> None:
+        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
+            self.transport.abort()
+
+    def _cut_if_stalled(self, unread: int) -> None:
+        now = self.transport.get_write_buffer_size()
+        if now and now >= unread:
+            self.transport.abort()
+        elif now:
+            self.loop.call_later(_STALL_SECONDS, self._cut_if_stalled, now)

@@ -15,12 +15,15 @@ from segbench.ledger import models
 from segbench.ledger.models import Promoted
 from segbench.serve import answers, networks, photographs
 from segbench.serve.answers import Draw, Segmented
+from segbench.serve.jobs import Jobs
 from segbench.serve.metrics import Metrics
 from segbench.serve.networks import Lane, Network
 from segbench.serve.pool import Pool
 from segbench.serve.scheduler import Done, Limits, Refused, Scheduler
+from segbench.serve.uploads import Uploads
 
-_IN_FLIGHT = 2  # photographs of the largest size that may be held at once
+_IN_FLIGHT = 2  # photographs of the largest size that may be decoded at once
+_BYTES_PER_PIXEL = 3
 
 Answer = TypeVar("Answer")
 
@@ -45,9 +48,12 @@ class Service:
         self._chosen = chosen
         self._lanes = [Lane(number, device) for number, device in enumerate(settings.devices)]
         self._pool = Pool()
-        limits = Limits(settings.queue, _IN_FLIGHT * settings.megapixels)
+        self.uploads, self.jobs = Uploads(settings.upload_bytes), Jobs()
+        in_flight = _IN_FLIGHT * settings.megapixels + settings.upload_bytes / _BYTES_PER_PIXEL / 1e6
         self.scheduler: Scheduler[Network, NDArray[np.uint8], Tensor] = Scheduler(
-            self._lanes, limits, lambda network, size, seconds: self.metrics.batch(network.name, size, seconds)
+            self._lanes,
+            Limits(settings.queue, in_flight),
+            lambda network, size, seconds: self.metrics.batch(network.name, size, seconds),
         )
         self.metrics.watch(self.scheduler)
 
@@ -92,14 +98,21 @@ class Service:
             raise Refused("the models are still being loaded", 5)
         self.scheduler.check()
 
+    async def drain(self) -> None:
+        """Takes no more photographs, and returns once all that were admitted are answered; jobs may be fetched a
+        little longer."""
+        await self.scheduler.drain()
+        await self.jobs.fetched()
+
     async def in_pool(self, function: Callable[..., Answer], *arguments: object) -> Answer:
         """Calls what must not hold up the event loop."""
         return await self._pool.run(function, *arguments)
 
     async def measure(self, content: bytes) -> float:
-        """A photograph's megapixels, by its header. Raises UserError for what can never be served, and Refused where
-        it would not be admitted now."""
+        """What a photograph takes of the megapixels in flight: its own, by its header, and those that the upload's
+        bytes would be. Raises UserError for what can never be served, and Refused for what cannot be served now."""
         megapixels = await self._pool.run(photographs.megapixels, content, self.settings.megapixels)
+        megapixels += len(content) / _BYTES_PER_PIXEL / 1e6
         self.scheduler.check(megapixels)
         return megapixels
 
