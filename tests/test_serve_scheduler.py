@@ -123,12 +123,14 @@ class Replay:
         self.outcomes: Counter[tuple[int, str]] = Counter()
         self.gone: set[int] = set()
         self.submitted: dict[Model, list[int]] = {model: [] for model in models}
+        self.passes: list[tuple[Model, list[Item]]] = []  # in the order in which they began
         self.lanes = [Lane(self._watch) for _ in range(lanes)]
 
     def _watch(self, model: Model, items: Sequence[Item]) -> None:
         self._within_bounds()
         assert 1 <= len(items) <= model.largest
         assert not {item.request for item in items} & self.gone
+        self.passes.append((model, list(items)))
 
     def _within_bounds(self) -> None:
         assert self.scheduler.requests <= self.limits.requests
@@ -201,13 +203,11 @@ def test_any_arrivals(arrivals: list[Arrival], largest: tuple[int, int], lanes: 
         could_be = could_be - {"answered"} | {"bad"} if arrival.bad else could_be
         assert outcome in could_be, arrival
 
-    calls = sorted((call for lane in replay.lanes for call in lane.calls), key=lambda call: call.began)
-    passes = Counter(
-        (call.model, item.request) for call in calls for item in call.items if not any(i.bad for i in call.items)
-    )
-    assert set(passes.values()) <= {1}  # nothing that could be computed was computed twice
+    good = [(model, items) for model, items in replay.passes if not any(item.bad for item in items)]
+    times = Counter((model, item.request) for model, items in good for item in items)
+    assert set(times.values()) <= {1}  # nothing that could be computed was computed twice
     for model in models:
-        order = [item.request for call in calls if call.model == model for item in call.items]
+        order = [item.request for own, items in replay.passes if own is model for item in items]
         first = list(dict.fromkeys(order))
         place = {number: index for index, number in enumerate(replay.submitted[model])}
         assert [place[number] for number in first] == sorted(place[number] for number in first)

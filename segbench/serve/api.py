@@ -182,10 +182,15 @@ def _jobs(jobs: Jobs) -> APIRouter:
     router = APIRouter(tags=["jobs"])
 
     @router.get("/v1/jobs/{job}")
-    async def get(job: str) -> Response:
+    async def get(request: Request, job: str) -> Response:
         """The answer, as it would have been given at once; 202 while it is being made."""
         answer = jobs.get(job)
-        return answer or JSONResponse({"job": job, "status": "running"}, 202, {"retry-after": "1"})
+        if answer is None:
+            return JSONResponse({"job": job, "status": "running"}, 202, {"retry-after": "1"})
+        tag = answer.headers.get("etag")
+        if tag and tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers={"etag": tag})
+        return answer
 
     @router.delete("/v1/jobs/{job}", status_code=204)
     async def delete(job: str) -> None:

@@ -226,14 +226,15 @@ class Scheduler(Generic[Model, Item, Result]):
     async def _compute(self, lane: Lane[Model, Item, Result], batch: Sequence[_Entry[Model, Item, Result]]) -> None:
         """One forward pass; where it fails, one for each photograph, so that a bad one fails alone."""
         model, started = batch[0].model, asyncio.get_running_loop().time()
+        batch = [entry for entry in batch if not entry.future.done()]
         try:
             results = await lane(model, [entry.item for entry in batch])
         except Exception as error:
             if len(batch) == 1:
                 _answer(batch[0], error)
-            for entry in batch if len(batch) > 1 else ():
-                if not entry.future.done():
-                    await self._compute(lane, [entry])
+                return
+            for entry in batch:
+                await self._compute(lane, [entry])
             return
         seconds = asyncio.get_running_loop().time() - started
         self._last[model] = seconds, len(batch)

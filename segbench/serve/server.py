@@ -95,6 +95,9 @@ class Impatient(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
+        self.access_log = (
+            False  # it would hold what follows a `?`; uvicorn asks only whether the root logger has a handler
+        )
         super().connection_made(transport)
         if len(self.connections) > _CONNECTIONS:
             transport.abort()
