@@ -17,6 +17,7 @@ LARGEST_MEGAPIXELS = 64  # the class scores of a larger image would not fit besi
 _OVERLAY = 0.55  # how much of the mask shows
 _PANE = 256  # pixels, the height of a scene on a sheet
 _GAP = 6
+_ROWS = 256  # of an overlay that are made at once
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -58,8 +59,12 @@ def mask(categories: NDArray[np.uint8]) -> Image.Image:
 
 def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> Image.Image:
     """The mask laid over the image. image: (H, W, 3) RGB, categories: (H, W)."""
-    picture = Image.fromarray(image)
-    return Image.blend(picture, mask(categories).convert("RGB"), _OVERLAY)
+    made = Image.new("RGB", categories.shape[::-1])
+    for top in range(0, len(image), _ROWS):  # large photographs would be in memory several times
+        rows = slice(top, top + _ROWS)
+        colours = mask(categories[rows]).convert("RGB")
+        made.paste(Image.blend(Image.fromarray(image[rows]), colours, _OVERLAY), (0, top))
+    return made
 
 
 def label_ids(categories: NDArray[np.uint8]) -> Image.Image:

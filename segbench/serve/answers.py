@@ -80,7 +80,7 @@ def report(results: Sequence[Segmented], **seconds: float) -> bytes:
 
 def _of(result: Segmented) -> dict[str, Any]:
     card = result.network.card
-    counts = np.bincount(result.categories.ravel(), minlength=len(CATEGORIES))
+    counts = [np.count_nonzero(result.categories == category) for category in range(len(CATEGORIES))]
     return {
         "model": result.network.name,
         "study": card.study,
@@ -89,9 +89,7 @@ def _of(result: Segmented) -> dict[str, Any]:
         "title": card.title,
         "drawn": card.drawn,
         "mask": base64.b64encode(result.picture).decode(),
-        "shares": {
-            name: count / result.categories.size for name, count in zip(CATEGORIES, counts.tolist(), strict=True)
-        },
+        "shares": {name: count / result.categories.size for name, count in zip(CATEGORIES, counts, strict=True)},
         "batch": result.batch,
         "milliseconds": _milliseconds(
             queue=result.queue_seconds, forward=result.forward_seconds, encode=result.encode_seconds

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 import segbench
 from segbench.core.protocol import DRAWN
-from segbench.serve import answers, problems, uploads
+from segbench.serve import answers, problems, schema, uploads
 from segbench.serve.answers import Draw, Segmented
 from segbench.serve.guard import Access, Guard
 from segbench.serve.jobs import Jobs
@@ -62,20 +62,20 @@ def _health(service: Service) -> APIRouter:
     router = APIRouter(tags=["health"])
 
     @router.get("/v2/health/live", include_in_schema=False)
-    @router.get("/health/live")
+    @router.get("/health/live", responses=schema.responses())
     async def live() -> dict[str, Any]:
         """The process answers."""
         return {"live": True}
 
     @router.get("/v2/health/ready", include_in_schema=False)
-    @router.get("/health/ready")
+    @router.get("/health/ready", responses=schema.responses())
     async def ready() -> dict[str, Any]:
         """Photographs are taken: the models are warm, and the server is not stopping. Else 503."""
         if not service.networks or service.scheduler.draining:
             service.check()
         return {"ready": True}
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse, responses=schema.responses())
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(service.metrics.text(), media_type=service.metrics.CONTENT_TYPE)
@@ -86,7 +86,7 @@ def _health(service: Service) -> APIRouter:
 def _models(service: Service) -> APIRouter:
     router = APIRouter(tags=["models"])
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", responses=schema.responses((200, schema.Models)))
     async def models() -> dict[str, Any]:
         """Every model that is served."""
         return {"models": [_card(network) for network in service.networks.values()], "legend": answers.LEGEND}
@@ -109,7 +109,9 @@ def _models(service: Service) -> APIRouter:
 def _segmentation(service: Service) -> APIRouter:
     router = APIRouter(tags=["segmentation"])
 
-    @router.post("/v1/segment", openapi_extra=_UPLOAD)
+    @router.post(
+        "/v1/segment", openapi_extra=_UPLOAD, responses=schema.responses((200, schema.Report), (202, schema.Job))
+    )
     async def segment(request: Request, model: Annotated[list[str] | None, Query()] = None) -> Response:
         """Each model's mask of the photograph, its shares of the classes, and where the models agree."""
         started = time.perf_counter()
@@ -125,7 +127,13 @@ def _segmentation(service: Service) -> APIRouter:
         return await _answer(service, request, content, chosen, answers.mask, report)
 
     def picture(name: str, draw: Draw) -> None:
-        @router.post(f"/v1/models/{{model}}/{name}", openapi_extra=_UPLOAD, name=name, response_class=_Png)
+        @router.post(
+            f"/v1/models/{{model}}/{name}",
+            name=name,
+            openapi_extra=_UPLOAD,
+            response_class=Response,
+            responses=schema.responses((202, schema.Job), png=True),
+        )
         async def one(request: Request, model: str) -> Response:
             service.check()
             network = _find(service, model)
@@ -137,10 +145,6 @@ def _segmentation(service: Service) -> APIRouter:
     for name, draw in PICTURES.items():
         picture(name, draw)
     return router
-
-
-class _Png(Response):
-    media_type = "image/png"
 
 
 def _only_picture(results: Sequence[Segmented], decode: float) -> bytes:
@@ -181,7 +185,7 @@ async def _answer(
 def _jobs(jobs: Jobs) -> APIRouter:
     router = APIRouter(tags=["jobs"])
 
-    @router.get("/v1/jobs/{job}")
+    @router.get("/v1/jobs/{job}", responses=schema.responses((200, schema.Report), (202, schema.Job)))
     async def get(request: Request, job: str) -> Response:
         """The answer, as it would have been given at once; 202 while it is being made."""
         answer = jobs.get(job)
@@ -192,7 +196,7 @@ def _jobs(jobs: Jobs) -> APIRouter:
             return Response(status_code=304, headers={"etag": tag})
         return answer
 
-    @router.delete("/v1/jobs/{job}", status_code=204)
+    @router.delete("/v1/jobs/{job}", status_code=204, responses=schema.responses())
     async def delete(job: str) -> None:
         """Forgets the answer; one that is still being made costs nothing more."""
         jobs.delete(job)
@@ -203,11 +207,11 @@ def _jobs(jobs: Jobs) -> APIRouter:
 def _admin(service: Service) -> APIRouter:
     router = APIRouter(tags=["admin"])
 
-    @router.post("/v1/models/reload")
+    @router.post("/v1/models/reload", responses=schema.responses((200, schema.Models)))
     async def reload() -> dict[str, Any]:
         """Loads the promoted models anew; those in memory answer until the new ones are warm."""
         await service.load()
-        return {"models": [_card(network) for network in service.networks.values()]}
+        return {"models": [_card(network) for network in service.networks.values()], "legend": answers.LEGEND}
 
     return router
 
