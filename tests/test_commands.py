@@ -19,7 +19,7 @@ from segbench.core import labels, paths
 from segbench.core.records import StudyRecord
 from segbench.data import packing
 from segbench.engine import training
-from segbench.experiment import objective
+from segbench.experiment import training_run
 from segbench.ledger import database, liveness, models, runs, studies, tracking
 from segbench.runtime import terminal
 from tests.conftest import PROTOCOL, SIZE, write_protocol
@@ -99,7 +99,7 @@ def test_interrupted_search_ends_with_the_same_configurations(
 
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "other"))
     shutil.copytree(made_databases, tmp_path / "other")
-    epochs = objective.epochs
+    epochs = training_run._trained
     calls = 0
 
     def stop(*arguments: object) -> object:
@@ -111,7 +111,7 @@ def test_interrupted_search_ends_with_the_same_configurations(
             yield record
 
     with monkeypatch.context() as patch:
-        patch.setattr(objective, "epochs", stop)
+        patch.setattr(training_run, "_trained", stop)
         assert call(search, *where) == 130
     assert sorted(t.state for t in study().trials) == ["complete", "waiting", "waiting", "waiting"]
     assert call(search, *where, "--trials", "1") == 0  # one is finished, and so nothing runs

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from segbench.data.packing import Dataset
     from segbench.data.subsets import Subset
-    from segbench.experiment.objective import Images, Initial, Job
+    from segbench.experiment.objective import Initial, Job
+    from segbench.experiment.training_run import Images
     from segbench.experiment.workers import Launcher
     from segbench.runtime.compute import Compute
 
@@ -110,10 +111,10 @@ class _Search:
 
     @functools.cached_property
     def images(self) -> Images:
-        from segbench.experiment import objective
+        from segbench.experiment.training_run import Images
 
         batch_size, augment = self.architecture.batch_size, self.protocol.augment
-        return objective.Images.of(self.data, self.subset, batch_size, self.device, augment)
+        return Images.of(self.data, self.subset, batch_size, self.device, augment)
 
     @functools.cached_property
     def initial(self) -> Initial:
