@@ -139,11 +139,11 @@ def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
             batch = next(batches, None)
         if batch is None:
             return sum(process_group.gather(float(total))) / train.images
-        is_sharded = len(batch.images) < batch.global_batch_size
-        with watch.part("forward"), state.compute.autocast(), global_batch.sharded(is_sharded):
-            outputs = state.forward(batch.images)
-        with watch.part("loss"), global_batch.sharded(is_sharded):
-            loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
+        with global_batch.sharded(model, batch.is_sharded):
+            with watch.part("forward"), state.compute.autocast():
+                outputs = state.forward(batch.images)
+            with watch.part("loss"):
+                loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
         with watch.part("backward"):
             optimizer.zero_grad(set_to_none=True)
             own = loss * (batch.loss_weight * processes)  # the processes' gradients are averaged, not summed
