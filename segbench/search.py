@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from segbench.core import paths
+from segbench.core import paths, tables
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
@@ -101,7 +101,7 @@ def _require_device(arguments: argparse.Namespace, launcher: Launcher | None) ->
 
 def _overridden(protocol: Protocol, arguments: argparse.Namespace) -> Protocol:
     given = {name: getattr(arguments, name) for name in ("trials", "sampler", "pruner")}
-    with protocols.located("command line"):
+    with tables.located("command line"):
         search = dataclasses.replace(protocol.search, **{k: v for k, v in given.items() if v is not None})
     return dataclasses.replace(protocol, search=search)
 

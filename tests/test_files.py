@@ -25,9 +25,14 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
 def test_whatever_is_raised_meanwhile_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(error), files.replaced(path) as partial:
-        partial.write_text("half")
-        raise error
+
+    def stopped() -> None:
+        with files.replaced(path) as partial:
+            partial.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        stopped()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
