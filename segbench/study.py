@@ -14,15 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.core import paths, templates
+from segbench.core import files, paths, templates
 from segbench.core.errors import UserError
+from segbench.core.names import refusal
 from segbench.core.records import StudyRecord, TrialRecord, to_json
 from segbench.runtime import options, terminal
 
@@ -194,15 +194,14 @@ def _export(storage: StudyStorage, names: list[str], to: Path, epochs: bool) -> 
     kept = [trial for name in names for trial in studies.record(storage, name).trials]
     rows = [row for trial in kept for row in _epoch_rows(trial)] if epochs else [_exported(trial) for trial in kept]
     frame = pd.DataFrame(rows)
-    partial = to.with_name(f"{to.name}.partial")
     try:
-        if to.suffix == ".csv":
-            frame.to_csv(partial, index=False)
-        elif to.suffix == ".parquet":
-            frame.to_parquet(partial, index=False)
-        else:
-            partial.write_text(json.dumps([_plain(row) for row in rows], indent=2))  # pandas would round
-        os.replace(partial, to)
+        with files.replaced(to) as partial:
+            if to.suffix == ".csv":
+                frame.to_csv(partial, index=False)
+            elif to.suffix == ".parquet":
+                frame.to_parquet(partial, index=False)
+            else:
+                partial.write_text(json.dumps([_plain(row) for row in rows], indent=2))  # pandas would round
     except OSError as error:
         raise UserError(f"cannot write {to} ({error.strerror}); give another file with --to") from error
     terminal.say(f"{to}: {len(frame)} rows")
@@ -251,7 +250,7 @@ def _delete(storage: StudyStorage, name: str, sure: bool) -> None:
         owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
         raise UserError(f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone "
                         "after 3 minutes)")  # fmt: skip
-    own = (paths.models_folder(name), paths.trials_folder(name)) if Path(name).name == name else ()
+    own = () if refusal(name) else (paths.models_folder(name), paths.trials_folder(name))
     folders = [folder for folder in own if folder.is_dir()]
     _ask(name, len(study.get_trials(deepcopy=False)), folders, sure)
     deleted = 0

@@ -48,13 +48,13 @@ def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(30):
         optimizer.zero_grad()
-        sum(model.losses(model(normalise(images)), labels).values()).backward()
+        sum(model.losses(model(normalise(images, model.normalisation)), labels).values()).backward()
         optimizer.step()
     for bf16, share in ((False, 0.9999), (True, 0.995)):
         compute = Compute(torch.device("cpu"), bf16, "")
         with torch.inference_mode():
             model.eval()
-            before = resize(scores(model, normalise(images), compute), (64, 128)).argmax(1)
+            before = resize(scores(model, normalise(images, model.normalisation), compute), (64, 128)).argmax(1)
         after = predict(ready(copy.deepcopy(model), compute), images, compute)
         assert (before == after).float().mean() >= share
 

@@ -107,7 +107,7 @@ def test_the_shares_of_a_batch(group: pytest.MonkeyPatch) -> None:
 
 
 def test_search_is_one_process(group: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="search is one process, but 3 were started by torchrun or accelerate; say --w"):
+    with pytest.raises(UserError, match="search is one process, but 3 were started by torchrun or accelerate; use --w"):
         search.main(["deeplab", "--protocol", "demo"])
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Scalar = bool | int | float | str
+PRECISIONS = ("auto", "bf16", "fp32")  # that may be asked for; "auto" becomes one of the others
 Record = typing.TypeVar("Record")
 
 

@@ -15,7 +15,7 @@ from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import code as sources
 from segbench.core.records import Code, ModelCard
-from segbench.data.batches import normalise
+from segbench.data.batches import Normalisation, normalise
 from segbench.engine import checkpoint
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
@@ -29,6 +29,7 @@ def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
     code = _code(card.code, weights.parent)
     model, _ = architectures.create(card.architecture, len(card.categories), "random", options, 0, code)
     checkpoint.load(model, weights)
+    model.normalisation = Normalisation(card.mean, card.std)
     return ready(model, compute)
 
 
@@ -53,7 +54,7 @@ def ready(model: Segmenter, compute: Compute) -> Segmenter:
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
     """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 categories 0..7 on the compute device."""
     with torch.inference_mode():
-        own = scores(model, normalise(images.to(compute.device)), compute)
+        own = scores(model, normalise(images.to(compute.device), model.normalisation), compute)
         return resize(own, images.shape[1:3]).argmax(1).to(torch.uint8)
 
 
@@ -65,8 +66,8 @@ def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], c
     height, width = size
     seen = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as packed.py resizes
     with torch.inference_mode():
-        images = normalise(torch.from_numpy(np.array(seen))[None].to(compute.device))
-        full = resize(scores(model, images, compute), image.shape[:2])
+        images = torch.from_numpy(np.array(seen))[None].to(compute.device)
+        full = resize(scores(model, normalise(images, model.normalisation), compute), image.shape[:2])
         return full.argmax(1)[0].to(torch.uint8).cpu().numpy()
 
 

@@ -133,7 +133,7 @@ def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
     """One pass over the training images. Returns the mean loss per image; the host asks for it only at the end."""
     model, optimizer, processes = state.model.train(), state.optimizer, process_group.size()
     total = torch.zeros((), device=state.compute.device)
-    batches = train.shuffled(seed, state.epoch)
+    batches = train.shuffled(seed, state.epoch, model.normalisation)
     while True:
         with watch.part("data"):
             batch = next(batches, None)

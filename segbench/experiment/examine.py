@@ -14,14 +14,13 @@ import numpy as np
 from torch import Tensor
 
 from segbench import architectures
+from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
-from segbench.core import metrics
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Hyperparameters, ModelCard, SpeedCard, StudyRecord, TrialRecord, WeightsOrigin
 from segbench.data import pictures
-from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation, inference, speed
 from segbench.engine.resume import TrainingSession
@@ -65,12 +64,13 @@ def examine(trained: Trained, images: Images, data: Dataset) -> ModelCard:
     try:
         if (code := trained.plan.architecture.code) is not None:
             sources.keep(folder, code)
-        checkpoint.save(model, folder / "last.safetensors")
+        checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
         model.load_state_dict(trained.kept.best.weights)
-        checkpoint.save(model, folder / "best.safetensors")
-        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / "masks", images.names))
+        checkpoint.save(model, folder / artefacts.WEIGHTS)
+        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / artefacts.MASKS, images.names))
         confusions = result.confusions.astype(np.int32)
-        np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(images.names))
+        with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}); free some space and type the same command again: nothing is "
@@ -104,8 +104,8 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         model=plan.architecture.model,
         categories=CATEGORIES,
         size=data.size,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=trained.state.model.normalisation.mean,
+        std=trained.state.model.normalisation.std,
         hyperparameters=trained.hyperparameters,
         batch_size=plan.architecture.batch_size,
         protocol=plan.protocol.name,

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.core import paths
+from segbench.core import artefacts, files, paths
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Augment, Choice, Search
 from segbench.core.records import EpochRecord, Hyperparameters, Scalar, WeightsOrigin
@@ -205,9 +205,9 @@ def _train(trial: optuna.Trial, job: Job, state: State, kept: TrainingSession, r
 def _keep_confusions(kept: TrainingSession, images: Images) -> None:
     """The best epoch's, image by image: from them the report computes how sure the choice of the trial is."""
     best = kept.best
-    path = kept.folder / "confusions.npz"
-    with _forgiving(path):
-        np.savez_compressed(path, confusions=best.confusions, names=np.array(images.names), epoch=best.record.epoch)
+    path = kept.folder / artefacts.CONFUSIONS
+    with _forgiving(path), files.replaced(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, confusions=best.confusions, names=np.array(images.names), epoch=best.record.epoch)
 
 
 def _show(trial: optuna.Trial, job: Job, state: State, kept: TrainingSession) -> None:
@@ -225,10 +225,11 @@ def _keep_weights(trial: optuna.Trial, job: Job, state: State, kept: TrainingSes
     """Of a study's finished trials only the best keeps its weights, unless all were asked for; of equals the first
     trial, as in `trials.best`."""
     study = str(trial.study.user_attrs.get("fingerprint"))
-    path, best = kept.folder / "best.safetensors", kept.best
+    path, best = kept.folder / artefacts.WEIGHTS, kept.best
     own = (best.record.miou, -studies.index_of(trial))
     with FileLock(kept.folder.parent / "best.lock"):
-        others = [] if job.keep_weights else sorted(set(kept.folder.parent.glob("trial*/best.safetensors")) - {path})
+        kept_weights = set(kept.folder.parent.glob(f"trial*/{artefacts.WEIGHTS}"))
+        others = [] if job.keep_weights else sorted(kept_weights - {path})
         for other in others:
             about = checkpoint.metadata(other)
             if about.get("study") == study and (float(about["miou"]), -int(about["trial"])) > own:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
 from segbench.core.records import Code, EpochRecord, ModelCard
 from segbench.ledger import curves
@@ -41,12 +41,12 @@ def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequen
 
     mlpackage = folder / "mlflow"
     try:
-        curves.draw(records).save(folder / "learning-curve.png")
+        curves.draw(records).save(folder / artefacts.LEARNING_CURVE)
         _save(mlpackage, folder, card.code)
-        mlflow.log_artifact(card.run_id, str(folder / "learning-curve.png"))
-        mlflow.log_artifact(card.run_id, str(folder / "card.json"))
-        for mask in sorted((folder / "masks").rglob("*.png"))[:_MASKS]:
-            mlflow.log_artifact(card.run_id, str(mask), "masks")
+        mlflow.log_artifact(card.run_id, str(folder / artefacts.LEARNING_CURVE))
+        mlflow.log_artifact(card.run_id, str(folder / artefacts.CARD))
+        for mask in sorted((folder / artefacts.MASKS).rglob("*.png"))[:_MASKS]:
+            mlflow.log_artifact(card.run_id, str(mask), artefacts.MASKS)
         mlflow.log_artifacts(card.run_id, str(mlpackage), "model")
         mlflow.set_tag(card.run_id, "mlflow.note.content", _note(card))
         with FileLock(paths.models_folder(card.study) / "registry.lock"):
@@ -83,7 +83,7 @@ def _save(mlpackage: Path, folder: Path, code: Code | None) -> None:
 
     byte = np.dtype(np.uint8)
     photographs, maps = TensorSpec(byte, (-1, -1, -1, 3)), TensorSpec(byte, (-1, -1, -1))
-    artifacts = {"card": str(folder / "card.json"), "weights": str(folder / "best.safetensors")}
+    artifacts = {"card": str(folder / artefacts.CARD), "weights": str(folder / artefacts.WEIGHTS)}
     requirements = [f"{package}=={version(package).partition('+')[0]}" for package in _NEEDED]
     if code and code.kind == "file":
         artifacts["code"] = str(folder / code.name)

@@ -3,8 +3,8 @@
     python -m segbench.report
     python -m segbench.report --protocol demo --lang fr --open
 
-It reads the ledgers only (studies, runs, promoted models) and writes one HTML file that opens without a network, and
-reports/index.html, which lists all reports made so far.
+It reads studies, MLflow runs and promoted models and changes none of them. It writes one HTML file that opens without
+a network, and reports/index.html, which lists all reports made so far.
 """
 
 from __future__ import annotations

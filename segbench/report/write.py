@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from segbench.core import paths
+from segbench.core import files, paths
 from segbench.core.errors import UserError
 
 
@@ -14,7 +13,7 @@ def write(protocol: str | Path, *, study_db: str | None = None, out: Path | None
 
     `study_db`: as --study-db; `out`: the file, default reports/<protocol>.html (.fr.html in French), in which case
     reports/index.html lists it; `lang`: one of i18n.LANGUAGES. Files are written whole or not at all.
-    Raises UserError where there is nothing to report, for broken ledgers, and where the file cannot be written.
+    Raises UserError where there is nothing to report, for broken databases, and where the file cannot be written.
     """
     from segbench.report import assemble
     from segbench.report.numbers import comparison
@@ -38,13 +37,9 @@ def write(protocol: str | Path, *, study_db: str | None = None, out: Path | None
 
 def _write(path: Path, html: str) -> None:
     """Whole or not at all. Raises UserError where it cannot be written."""
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(html.encode("utf-8", "replace"))  # a path may hold bytes that are no UTF-8
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with files.replaced(path) as partial:
+            partial.write_bytes(html.encode("utf-8", "replace"))  # a path it names may hold bytes that are no UTF-8
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); give another file with --out") from error

@@ -49,7 +49,7 @@ class Compute(NamedTuple):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # macOS counts bytes
 
 
-def choose(device: str = "auto", compiled: bool = False) -> Compute:
+def choose(device: str = "auto", precision: str = "auto", compiled: bool = False) -> Compute:
     """The device that `--device` names ("auto": CUDA, else Apple's GPU, else the CPU), and bf16 where it really has it.
 
     On CUDA it also sets how the whole process computes: cuDNN tries its algorithms on the first batch of each shape,
@@ -82,5 +82,7 @@ def choose(device: str = "auto", compiled: bool = False) -> Compute:
         description = f"cpu ({torch.get_num_threads()} threads)"
     else:
         bf16, description = False, place.type
+    if precision != "auto":
+        bf16 = precision == "bf16"
     description = f"{description}, {'bf16' if bf16 else 'fp32'}{', compiled' if compiled else ''}"
     return Compute(place, bf16, description, compiled)

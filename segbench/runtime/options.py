@@ -6,11 +6,24 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from segbench.core import paths, protocol
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
+from segbench.core.records import PRECISIONS
 from segbench.runtime import terminal
+
+
+class Shared(TypedDict):
+    """What `parser`'s options say beside the architectures: the fields of `experiment.settings.Settings`."""
+
+    protocol: str
+    data: Path | None
+    study_db: str | None
+    device: str
+    precision: str
+    compiled: bool
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -21,6 +34,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add_data(made)
     add_study_db(made)
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
+    made.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of forward passes; default: auto, which is bf16 where the device computes in it natively, else fp32",
+    )
     made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
     return made
 
@@ -72,6 +91,18 @@ def chosen(folder: Path, names: Sequence[str]) -> tuple[Protocol, list[Architect
         if code:
             terminal.say(f"{folder / code.name} is run: code of your own (sha256 {code.sha256[:12]})")
     return wanted, architectures
+
+
+def shared(arguments: argparse.Namespace) -> Shared:
+    """The options of `parser`, typed."""
+    return {
+        "protocol": arguments.protocol or paths.default_protocol(arguments.data),
+        "data": Path(arguments.data) if arguments.data else None,
+        "study_db": arguments.study_db,
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "compiled": arguments.compile,
+    }
 
 
 def folder_of(arguments: argparse.Namespace) -> Path:

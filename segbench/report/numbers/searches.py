@@ -83,8 +83,8 @@ def top_epoch(trial: TrialRecord) -> EpochRecord | None:
 
 def valued(study: StudyRecord) -> list[TrialRecord]:
     """Trials with a value, worst first, so that the best are drawn over the others."""
-    found = [t for t in study.trials if t.value is not None]
-    return sorted(found, key=lambda t: (t.value or 0.0, -t.index))
+    trials = [t for t in study.trials if t.value is not None]
+    return sorted(trials, key=lambda t: (t.value or 0.0, -t.index))
 
 
 def searched(study: StudyRecord) -> dict[str, Mapping[str, Any]]:
@@ -98,7 +98,7 @@ def axes(study: StudyRecord, shown: list[TrialRecord]) -> list[Axis]:
     return [_axis(name, values, shown) for name, values in searched(study).items()]
 
 
-def importance(side: Candidate) -> Importance:
+def importance(candidate: Candidate) -> Importance:
     """How much each searched hyperparameter decides whether a trial is among the best quarter.
 
     S. Watanabe, A. Bansal, F. Hutter: PED-ANOVA, IJCAI 2023, as Optuna computes it.
@@ -107,8 +107,8 @@ def importance(side: Candidate) -> Importance:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState
 
-    varying = list(searched(side.study)) if side.study else []
-    complete = [t for t in side.frozen if t.state == TrialState.COMPLETE and studies.index_of(t) >= 0]
+    varying = list(searched(candidate.study)) if candidate.study else []
+    complete = [t for t in candidate.frozen if t.state == TrialState.COMPLETE and studies.index_of(t) >= 0]
     if len(varying) < 2:
         return Importance((), len(complete), "fixed")
     if len(complete) < TRIALS_FOR_IMPORTANCE:
@@ -119,7 +119,7 @@ def importance(side: Candidate) -> Importance:
         warnings.simplefilter("ignore")
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_TOP)
         shares = get_param_importances(copy, evaluator=evaluator, params=varying)
-    ordered = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
+    ordered = sorted(shares.items(), key=lambda both: (-both[1], both[0]))
     return Importance(tuple((k, float(v)) for k, v in ordered), len(complete), "")
 
 

@@ -19,31 +19,37 @@ _PROMOTED, _BASELINE = "◆", "○"
 Searched = Sequence[tuple[Candidate, StudyRecord]]
 
 
-def section(ledgers: Comparison) -> Section:
+def section(comparison: Comparison) -> Section:
     """Everything about the searches, side by side; architectures without a study are left out."""
-    found = [(side, side.study) for side in ledgers.candidates if side.study]
-    blocks: list[Block] = [Prose((text("search.lead" if found else "search.none"),), tone="lead" if found else "note")]
-    if found:
-        tuned = tuning.tunings(ledgers)
+    searched = [(candidate, candidate.study) for candidate in comparison.candidates if candidate.study]
+    blocks: list[Block] = [
+        Prose((text("search.lead" if searched else "search.none"),), tone="lead" if searched else "note")
+    ]
+    if searched:
+        tuned = tuning.tunings(comparison)
         blocks += _expected(tuned)
         if tuned:
             blocks.append(_bought(tuned))
-        shown = [(side, study) for side, study in found if any(t.epochs for t in study.trials)]
+        shown = [(candidate, study) for candidate, study in searched if any(t.epochs for t in study.trials)]
         if shown:
             blocks += [_history(shown), _learning(shown), *_parallel(shown), *_importance(shown)]
-        for side, study in found:
-            blocks += [Heading(side.title, colour(side.index)), Prose(_facts(study)), _table(side, study)]
+        for candidate, study in searched:
+            blocks += [
+                Heading(candidate.title, colour(candidate.index)),
+                Prose(_facts(study)),
+                _table(candidate, study),
+            ]
     return Section("search", text("search.title"), text("search.short"), tuple(blocks))
 
 
 def _expected(tuned: Sequence[tuning.Tuning]) -> list[Block]:
-    found = tuning.budgets(tuned)
-    if found is None:
+    budgets = tuning.budgets(tuned)
+    if budgets is None:
         key = "expected_few" if tuning.comparable(tuned) else "unequal"
         return [Prose((text(f"search.{key}"),), tone="note")]
-    lows = [v for one in tuned for v in one.by_trials]
-    axis = (max(min(lows) - 0.01, 0.0), max(one.best for one in tuned) * 1.05)
-    keys = tuple(Key(one.side.title, colour(one.side.index), "line") for one in tuned)
+    lows = [v for own in tuned for v in own.by_trials]
+    axis = (max(min(lows) - 0.01, 0.0), max(own.best for own in tuned) * 1.05)
+    keys = tuple(Key(own.candidate.title, colour(own.candidate.index), "line") for own in tuned)
     plots = (
         plot(
             "expected-trials",
@@ -53,14 +59,14 @@ def _expected(tuned: Sequence[tuning.Tuning]) -> list[Block]:
         ),
         plot(
             "expected-time",
-            search.expected_by_time(tuned, found, axis),
+            search.expected_by_time(tuned, budgets, axis),
             text("search.expected_hours"),
             keys=keys,
         ),
     )
     title = text("search.expected")
     return [
-        Prose((sentences.budget(tuned, found),), tone="lead"),
+        Prose((sentences.budget(tuned, budgets),), tone="lead"),
         Figure(title, plots, text("search.expected_caption")),
     ]
 
@@ -71,40 +77,42 @@ def _bought(tuned: Sequence[tuning.Tuning]) -> Table:
         return (Cell(text(f"search.{key}")), *cells)
 
     rows = [
-        row("best_trial", lambda one: one.best, score),
-        row("median_trial", lambda one: one.median, score),
-        row("gain", lambda one: one.best - one.median, _gain),
+        row("best_trial", lambda own: own.best, score),
+        row("median_trial", lambda own: own.median, score),
+        row("gain", lambda own: own.best - own.median, _gain),
         row(
-            "next_trial", lambda one: one.by_trials[-1] - one.by_trials[-2] if len(one.values) > 1 else math.nan, _gain
+            "next_trial", lambda own: own.by_trials[-1] - own.by_trials[-2] if len(own.values) > 1 else math.nan, _gain
         ),
     ]
-    if not all(math.isnan(one.chance) for one in tuned):
-        rows.append(row("chance", lambda one: one.chance, percent))
-    if any(not math.isnan(one.baseline) for one in tuned):
+    if not all(math.isnan(own.chance) for own in tuned):
+        rows.append(row("chance", lambda own: own.chance, percent))
+    if any(not math.isnan(own.baseline) for own in tuned):
         rows[3:3] = [
-            row("known", lambda one: one.baseline, score),
-            row("gain_known", lambda one: one.best - one.baseline, _gain),
+            row("known", lambda own: own.baseline, score),
+            row("gain_known", lambda own: own.best - own.baseline, _gain),
         ]
-    if any(one.rescored.n for one in tuned):
-        rows.append((Cell(text("search.hindsight")), *(_ranks(one.rescored) for one in tuned)))
-    rows.append((Cell(text("search.ranks")), *(_ranks(one.ranks) for one in tuned)))
-    heads = [Cell(one.side.title, swatch=colour(one.side.index), number=True) for one in tuned]
-    missing = text("search.chance_none") if any(math.isnan(one.chance) for one in tuned) else ""
+    if any(own.rescored.n for own in tuned):
+        rows.append((Cell(text("search.hindsight")), *(_ranks(own.rescored) for own in tuned)))
+    rows.append((Cell(text("search.ranks")), *(_ranks(own.ranks) for own in tuned)))
+    heads = [Cell(own.candidate.title, swatch=colour(own.candidate.index), number=True) for own in tuned]
+    missing = text("search.chance_none") if any(math.isnan(own.chance) for own in tuned) else ""
     caption = text("search.bought_caption", missing=" " + missing if missing else "")
     head = (Cell(text("search.measure")), *heads)
     return Table("tuning", text("search.bought"), head, tuple(rows), caption)
 
 
 def _gain(value: float) -> str:
-    return points(value) if math.isnan(value) else f"{signed(value)} {text('words.points')}"
+    return points(value) if math.isnan(value) else f"{signed(value)} {text('common.points')}"
 
 
-def _ranks(found: stats.Agreement) -> Cell:
+def _ranks(agreement: stats.Agreement) -> Cell:
     ends = (
-        "" if math.isnan(found.low) else text("words.range", low=decimals(found.low, 2), high=decimals(found.high, 2))
+        ""
+        if math.isnan(agreement.low)
+        else text("common.range", low=decimals(agreement.low, 2), high=decimals(agreement.high, 2))
     )
-    values = (found.tau, found.low, found.high)
-    return Cell(decimals(found.tau, 2), f"({ends})" if ends else "", number=True, values=values)
+    values = (agreement.tau, agreement.low, agreement.high)
+    return Cell(decimals(agreement.tau, 2), f"({ends})" if ends else "", number=True, values=values)
 
 
 def _facts(study: StudyRecord) -> tuple[str, ...]:
@@ -132,12 +140,12 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
 def _history(shown: Searched) -> Figure:
     axis = search.span([study for _, study in shown], epochs=False)
     plots, without = [], []
-    for side, study in shown:
-        drawn = search.history(study, side.index, axis)
-        tint = colour(side.index)
+    for candidate, study in shown:
+        drawn = search.history(study, candidate.index, axis)
+        tint = colour(candidate.index)
         own = (Key(text("figures.trial"), tint), Key(text("figures.best_so_far"), tint, "line"))
-        plots.append(plot(f"history-{side.index}", drawn, side.title, keys=(*own, *_baseline_key(study))))
-        gone = [f"{side.title} {_title(t)} ({_state(t)})" for t in study.trials if t.value is None]
+        plots.append(plot(f"history-{candidate.index}", drawn, candidate.title, keys=(*own, *_baseline_key(study))))
+        gone = [f"{candidate.title} {_title(t)} ({_state(t)})" for t in study.trials if t.value is None]
         without += gone
     said = text("search.without", list=", ".join(without)) if without else ""
     caption = text("search.history_caption", without=" " + said if said else "")
@@ -148,24 +156,24 @@ def _learning(shown: Searched) -> Figure:
     axis = search.span([study for _, study in shown])
     plots = [
         plot(
-            f"learning-{side.index}",
-            search.learning(study, side.index, axis),
-            side.title,
-            keys=_keys(side, study),
+            f"learning-{candidate.index}",
+            search.learning(study, candidate.index, axis),
+            candidate.title,
+            keys=_keys(candidate, study),
         )
-        for side, study in shown
+        for candidate, study in shown
     ]
     return Figure(text("search.learning"), tuple(plots), text("search.learning_caption"))
 
 
 def _parallel(shown: Searched) -> list[Block]:
     plots, few = [], []
-    for side, study in shown:
+    for candidate, study in shown:
         if len(searches.valued(study)) < 2:
-            few.append(text("search.parallel_few", title=side.title))
+            few.append(text("search.parallel_few", title=candidate.title))
             continue
-        drawn = search.parallel(study, side.index)
-        plots.append(plot(f"parallel-{side.index}", drawn, side.title, keys=_keys(side, study)))
+        drawn = search.parallel(study, candidate.index)
+        plots.append(plot(f"parallel-{candidate.index}", drawn, candidate.title, keys=_keys(candidate, study)))
     made: list[Block] = []
     if plots:
         made.append(Figure(text("search.parallel"), tuple(plots), text("search.parallel_caption")))
@@ -174,20 +182,24 @@ def _parallel(shown: Searched) -> list[Block]:
 
 def _importance(shown: Searched) -> list[Block]:
     plots, missing = [], []
-    for side, _ in shown:
-        found = searches.importance(side)
-        if found.missing:
-            values = {"trials": found.trials, "needed": searches.TRIALS_FOR_IMPORTANCE, "title": side.title}
-            missing.append(text(f"search.importance_{found.missing}", **values))
+    for candidate, _ in shown:
+        importance = searches.importance(candidate)
+        if importance.missing:
+            values = {"trials": importance.trials, "needed": searches.TRIALS_FOR_IMPORTANCE, "title": candidate.title}
+            missing.append(text(f"search.importance_{importance.missing}", **values))
             continue
-        plots.append(plot(f"importance-{side.index}", search.importance(found.shares, side.index), side.title))
+        plots.append(
+            plot(
+                f"importance-{candidate.index}", search.importance(importance.shares, candidate.index), candidate.title
+            )
+        )
     made: list[Block] = []
     if plots:
         made.append(Figure(text("search.importance"), tuple(plots), text("search.importance_caption")))
     return [*made, Prose(tuple(missing), tone="note")] if missing else made
 
 
-def _table(side: Candidate, study: StudyRecord) -> Table:
+def _table(candidate: Candidate, study: StudyRecord) -> Table:
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     scores = ("value", "official", *(("final",) if study.final_scores else ()), "last", "best_epoch")
     columns = [
@@ -197,12 +209,12 @@ def _table(side: Candidate, study: StudyRecord) -> Table:
         Cell(text("search.seconds"), number=True),
         Cell(text("search.state")),
     ]
-    promoted = {model.card.trial for model in side.models}
+    promoted = {model.card.trial for model in candidate.models}
     values = [t.value for t in study.trials if t.value is not None and not t.baseline]
     best = max(values, default=None)
     rows = tuple(_row(t, names, t.index in promoted, best, study.final_scores) for t in study.trials)
-    title = text("search.table", title=side.title)
-    return Table(f"trials-{side.name}", title, tuple(columns), rows, text("search.table_caption"), dense=True)
+    title = text("search.table", title=candidate.title)
+    return Table(f"trials-{candidate.name}", title, tuple(columns), rows, text("search.table_caption"), dense=True)
 
 
 def _row(
@@ -233,9 +245,9 @@ def _param(value: object) -> Cell:
     return Cell(scalar(value), number=True, values=(value,) if isinstance(value, float) else ())
 
 
-def _keys(side: Candidate, study: StudyRecord) -> tuple[Key, ...]:
+def _keys(candidate: Candidate, study: StudyRecord) -> tuple[Key, ...]:
     best, others = text("figures.best_trial"), text("figures.other_trials")
-    return (Key(best, colour(side.index), "line"), Key(others, GREY, "line"), *_baseline_key(study))
+    return (Key(best, colour(candidate.index), "line"), Key(others, GREY, "line"), *_baseline_key(study))
 
 
 def _baseline_key(study: StudyRecord) -> tuple[Key, ...]:
