@@ -198,8 +198,9 @@ def scores_alike_in_inference(subject: Subject) -> None:
     _require_close(before, after, "for_inference must not change the scores; look at norms that were folded or dropped")
     compute = Compute(torch.device("cpu"), True, "")
     with torch.inference_mode():
-        expected = inference.scores(model, normalise(pixels), compute)
-        found = inference.scores(inference.ready(copy.deepcopy(model), compute), normalise(pixels), compute)
+        seen = normalise(pixels, model.normalisation)
+        expected = inference.scores(model, seen, compute)
+        found = inference.scores(inference.ready(copy.deepcopy(model), compute), seen, compute)
     off = (expected - found).abs().mean().item() / expected.abs().mean().clamp(min=1e-6).item()
     _require(
         off < 0.05, f"its weights must bear being rounded to bfloat16 for inference; the scores differ by {off:.0%}"
@@ -251,7 +252,7 @@ def _batch(model: Segmenter, size: tuple[int, int] = SIZES[0]) -> tuple[Tensor, 
     """The same two images each time, (2, 3, H, W) normalised, and labels, (2, H, W) int64."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8, generator=generator)
-    return normalise(pixels), torch.randint(0, CLASSES, (2, *size), generator=generator)
+    return normalise(pixels, model.normalisation), torch.randint(0, CLASSES, (2, *size), generator=generator)
 
 
 def _step(model: Segmenter, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
