@@ -20,6 +20,7 @@ class WeightsOrigin:
     kind: str  # "random" | "pretrained" | "file" | "folder"
     name: str  # "seed 0", a weights' name, or a file's or folder's name
     sha256: str  # of the whole initial state: equal digests mean equal starting points
+    licence: str = ""  # of published weights, in words
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,8 @@ def _decode(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
-        return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in dataclasses.fields(hint)})
+        written = [f for f in dataclasses.fields(hint) if f.name in data or f.default is dataclasses.MISSING]
+        return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in written})
     if origin is tuple and arguments[-1] is Ellipsis:
         return tuple(_decode(arguments[0], item) for item in data)
     if origin is tuple:
