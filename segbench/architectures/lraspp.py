@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -65,5 +66,8 @@ def _tiny(classes: int) -> Any:
         (40, 3, 120, 48, False, "HS", 2, 1),
         (48, 5, 192, 64, True, "HS", 2, 2),  # of stride and dilation above 1 torchvision takes the dilation
     ]
-    network = MobileNetV3([InvertedResidualConfig(*block, width_mult=1) for block in blocks], last_channel=64)
+    # torchvision's momentum of 0.01 needs hundreds of steps to leave the initial statistics; small studies have dozens.
+    norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.1)
+    made = [InvertedResidualConfig(*block, width_mult=1) for block in blocks]
+    network = MobileNetV3(made, last_channel=64, norm_layer=norm)
     return lraspp._lraspp_mobilenetv3(network, classes)
