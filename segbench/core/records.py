@@ -21,6 +21,7 @@ class WeightsOrigin:
     kind: str  # "random" | "pretrained" | "file" | "folder"
     name: str  # "seed 0", a weights' name, or a file's or folder's name
     sha256: str  # of the whole initial state: equal digests mean equal starting points
+    licence: str = ""  # of published weights, in words
 
 
 @dataclass(frozen=True)
