@@ -38,7 +38,7 @@ def _table(protocol: str) -> None:
         costs = [f"{card.speed.inference_images_per_second:.1f}", f"{card.best.seconds.total:.1f}"]
         rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs])
     terminal.table(f"promoted models of {protocol}", columns, rows, right=set(range(1, 8)))
-    terminal.say(f"weights, cards and masks: {paths.storage() / 'models'}; in MLflow: python -m segbench.runs")
+    terminal.say(f"weights, cards and masks: {paths.models()}; in MLflow: python -m segbench.runs")
 
 
 if __name__ == "__main__":

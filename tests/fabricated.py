@@ -84,21 +84,21 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
     wrong = generator.random(truth.shape) < ERRORS[own.name]
     predicted = np.where(wrong, generator.integers(0, 8, truth.shape), truth).astype(np.uint8)
     cells = data.val.labels.astype(np.int64) * 8 + predicted
-    counted = np.stack([np.bincount(one.ravel(), minlength=256 * 8).reshape(256, 8) for one in cells])
+    counted = np.stack([np.bincount(image.ravel(), minlength=256 * 8).reshape(256, 8) for image in cells])
     confusions = metrics.rows(counted)
     for name, categories in zip(data.val.names, predicted, strict=True):
         path = folder / "masks" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         mask(categories).save(path)
     np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(data.val.names))
-    found = metrics.scores(confusions.sum(0))
-    records = [epoch(n, found.miou * n / 4) for n in (1, 2, 3, 4)]
+    scores = metrics.scores(confusions.sum(0))
+    records = [epoch(n, scores.miou * n / 4) for n in (1, 2, 3, 4)]
     client = tracking.client()
     parent = runs.study_run(client, asked.name, record.name, {})
     best = studies.best(record)
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
-    for one in records:
-        runs.log_epoch(client, run, one)
+    for record_ in records:
+        runs.log_epoch(client, run, record_)
     histogram = [np.bincount(split.labels.ravel(), minlength=256) for split in (data.train, data.val)]
     speed = SpeedCard(DEVICE, 4, data.size, 100 + 300 * ERRORS[own.name], 1e4, 5e3, 120.0, 9.5, 741_080, 0.8)
     card = ModelCard(
@@ -183,7 +183,7 @@ def fabricated(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -
 
 
 @pytest.fixture(scope="session")
-def whole(fabricated: Path) -> comparison.Comparison:
+def compared(fabricated: Path) -> comparison.Comparison:
     """What the report reads of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(fabricated / "storage"))

@@ -21,6 +21,18 @@ class WeightsOrigin:
     kind: str  # "random" | "pretrained" | "file" | "folder"
     name: str  # "seed 0", a weights' name, or a file's or folder's name
     sha256: str  # of the whole initial state: equal digests mean equal starting points
+    licence: str = ""  # of published weights, in words
+
+
+@dataclass(frozen=True)
+class Code:
+    """What builds an architecture that is not segbench's own."""
+
+    kind: str  # "file": <architecture>.py beside its TOML | "package": installed, with an entry point
+    name: str  # "my_net.py", or "my-package==1.2"
+    sha256: str  # of the file's bytes; "" for a package
+    # What the digest is of. It stays in memory: code that a database or a card holds must never be run.
+    text: str = field(default="", repr=False, compare=False, metadata={"stored": False})
 
 
 @dataclass(frozen=True)
@@ -202,12 +214,13 @@ class ModelCard:
     run_id: str  # MLflow
     seconds: float  # wall-clock of the whole promotion
     created: str  # UTC, ISO 8601
+    code: Code | None = None  # of an architecture that is not segbench's own; a file's copy lies beside the card
 
 
 def to_json(record: Any) -> Any:
     """A record as plain dicts, lists and scalars."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
+        return {f.name: to_json(getattr(record, f.name)) for f in _stored(record)}
     if isinstance(record, Mapping):
         return {str(key): to_json(value) for key, value in record.items()}
     if isinstance(record, (tuple, list)):
@@ -220,11 +233,18 @@ def from_json(kind: type[Record], data: Any) -> Record:
     return typing.cast(Record, _decode(kind, data))
 
 
+def _stored(record: Any) -> list[dataclasses.Field[Any]]:
+    """The fields that travel as JSON."""
+    return [f for f in dataclasses.fields(record) if f.metadata.get("stored", True)]
+
+
 def _decode(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
-        return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in dataclasses.fields(hint)})
+        # A field with a default may be newer than what was written.
+        written = [f for f in _stored(hint) if f.name in data or f.default is dataclasses.MISSING]
+        return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in written})
     if origin is tuple and arguments[-1] is Ellipsis:
         return tuple(_decode(arguments[0], item) for item in data)
     if origin is tuple:

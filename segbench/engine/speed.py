@@ -28,11 +28,11 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
     raw = torch.randint(0, 256, (batch_size, *size, 3), dtype=torch.uint8, generator=generator).to(device)
     compute.forget_peak()
     with torch.inference_mode():
-        images = normalise(raw)
+        images = normalise(raw, model.normalisation)
         own = scores(model, images, compute)
         parts: dict[str, Callable[[], object]] = {
             "forward": lambda: scores(model, images, compute),
-            "preprocess": lambda: normalise(raw),
+            "preprocess": lambda: normalise(raw, model.normalisation),
             "postprocess": lambda: resize(own, size).argmax(1).to(torch.uint8),
             "inference": lambda: predict(model, raw, compute),
         }

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from segbench.core import metrics
+from segbench import architectures
+from segbench.core import artefacts, files, metrics
+from segbench.core import code as sources
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import ModelCard, SpeedCard, StudyRecord, TrialRecord
 from segbench.data import pictures
-from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation, inference, speed
 from segbench.experiment.training_run import TrainingRun
@@ -54,12 +55,15 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
     state, session, images = trained.run.state, trained.run.session, trained.run.task.images
     model, compute, folder = state.model, state.compute, session.folder
     try:
-        checkpoint.save(model, folder / "last.safetensors")
+        if (code := trained.plan.architecture.code) is not None:
+            sources.keep(folder, code)
+        checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
         model.load_state_dict(session.best.weights)
-        checkpoint.save(model, folder / "best.safetensors")
-        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / "masks", images.names))
+        checkpoint.save(model, folder / artefacts.WEIGHTS)
+        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / artefacts.MASKS, images.names))
         confusions = result.confusions.astype(np.int32)
-        np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(images.names))
+        with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}); free some space and rerun: nothing is trained twice"
@@ -93,8 +97,8 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         model=plan.architecture.model,
         categories=CATEGORIES,
         size=data.size,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=run.state.model.normalisation.mean,
+        std=run.state.model.normalisation.std,
         hyperparameters=run.task.hyperparameters,
         batch_size=plan.architecture.batch_size,
         protocol=plan.protocol.name,
@@ -120,4 +124,5 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         run_id=run.id,
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=architectures.origin(plan.architecture.name, plan.architecture.code),
     )

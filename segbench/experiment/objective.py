@@ -18,7 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from segbench.architectures.segmenter import Segmenter
-from segbench.core import paths
+from segbench.core import artefacts, files, paths
 from segbench.core.protocol import Architecture, Choice, Search
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
 from segbench.engine import checkpoint, inference, resume, training
@@ -148,10 +148,10 @@ def _train(trial: optuna.Trial, run: TrainingRun, show: Show) -> None:
 def _keep_confusions(run: TrainingRun) -> None:
     """The best epoch's, image by image: from them the report computes how sure the choice of the trial is."""
     best = run.session.best
-    path = run.session.folder / "confusions.npz"
-    with _warning_where_unwritable(path):
+    path = run.session.folder / artefacts.CONFUSIONS
+    with _warning_where_unwritable(path), files.replaced(path) as partial, open(partial, "wb") as file:
         names = np.array(run.task.images.names)
-        np.savez_compressed(path, confusions=best.confusions, names=names, epoch=best.record.epoch)
+        np.savez_compressed(file, confusions=best.confusions, names=names, epoch=best.record.epoch)
 
 
 def _show(trial: optuna.Trial, run: TrainingRun) -> None:
@@ -170,10 +170,10 @@ def _keep_weights(trial: optuna.Trial, run: TrainingRun, of_every_trial: bool) -
     """Of a study's finished trials only the best keeps its weights, unless all were asked for; of equals the first
     trial, as in `studies.best`."""
     folder, best = run.session.folder, run.session.best
-    path = folder / "best.safetensors"
+    path = folder / artefacts.WEIGHTS
     rank = (best.record.miou, -studies.index_of(trial))
     with FileLock(folder.parent / "best.lock"):
-        others = [] if of_every_trial else sorted(set(folder.parent.glob("trial*/best.safetensors")) - {path})
+        others = [] if of_every_trial else sorted(set(folder.parent.glob(f"trial*/{artefacts.WEIGHTS}")) - {path})
         for other in others:
             about = checkpoint.metadata(other)
             same_study = about.get("study") == run.task.fingerprint

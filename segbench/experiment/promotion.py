@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, fingerprint
@@ -48,7 +48,7 @@ def run(protocol: Protocol, architectures: Sequence[Architecture], settings: Set
         plans = _promote_all(protocol, architectures, device_name, settings)
         folders = [paths.model_folder(each.study.name, seed) for each in plans for seed in protocol.final.seeds]
         return process_group.on_main(
-            lambda: [Promoted(folder, models.read_card(folder / "card.json")) for folder in folders]
+            lambda: [Promoted(folder, models.read_card(folder / artefacts.CARD)) for folder in folders]
         )
 
 
@@ -204,7 +204,7 @@ def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, 
         card = examine.examine(examine.Trained(plan, run, started - earlier), data)
         numbers = {f"speed/{k}": float(v) for k, v in to_json(card.speed).items() if isinstance(v, (int, float))}
         runs.log_metrics(run.mlflow, run.id, {**numbers, "best/miou": card.best.miou, "best/epoch": card.best.epoch})
-        models.write_card(folder / "card.json", card)
+        models.write_card(folder / artefacts.CARD, card)
         registry.publish(run.mlflow, folder, card, run.session.records)
 
 
@@ -243,10 +243,10 @@ def _train(plan: Plan, run: TrainingRun) -> None:
 def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset, precision: str) -> bool:
     """Whether `folder` holds this very promotion, in this `precision` unless that is "auto". Another one is replaced
     once the new one is complete."""
-    if not (folder / "card.json").is_file():
+    if not (folder / artefacts.CARD).is_file():
         return False
     try:
-        card = models.read_card(folder / "card.json")
+        card = models.read_card(folder / artefacts.CARD)
     except UserError:
         return False  # damaged, or of another version: this promotion replaces it
     counts = (card.epochs, card.train_images, card.val_images)

@@ -59,7 +59,8 @@ class Images:
 def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: int) -> tuple[Segmenter, WeightsOrigin]:
     """An untrained model of this architecture with these hyperparameters. Raises UserError where it cannot be had."""
     options = {**architecture.model, **hyperparameters.model}
-    return architectures.create(architecture.name, len(CATEGORIES), architecture.weights, options, seed)
+    weights, code = architecture.weights, architecture.code
+    return architectures.create(architecture.name, len(CATEGORIES), weights, options, seed, code)
 
 
 @dataclass(frozen=True)

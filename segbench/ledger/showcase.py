@@ -23,7 +23,7 @@ from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from PIL import Image
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.protocol import DRAWN
 from segbench.core.records import Device, EpochRecord, from_json
@@ -68,7 +68,7 @@ def show(trial: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) ->
     Raises OSError where the pictures cannot be written.
     """
     _attach(trial, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
-    _attach(trial, "learning-curve.png", "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
+    _attach(trial, artefacts.LEARNING_CURVE, "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
     notes.write_note(trial.study, _trial_note(trial, records), trial)
     with database.storage_of(trial.study).locked():
         _describe(trial.study)

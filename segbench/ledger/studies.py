@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from segbench.core.errors import UserError
+from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol, fingerprint
 from segbench.core.records import Device, EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
 from segbench.ledger import database, liveness, queue, samplers
@@ -70,8 +71,8 @@ def open_study(
 
 
 def study_name(protocol: Protocol, architecture: Architecture) -> str:
-    """`<protocol>-<architecture>`."""
-    return f"{protocol.name}-{architecture.name}"
+    """`<protocol>-<architecture>`. Raises UserError where that is too long."""
+    return part(f"{protocol.name}-{architecture.name}", "study")
 
 
 def run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool = True) -> None:

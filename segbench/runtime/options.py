@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -76,11 +77,20 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Nam
 
 def read(arguments: argparse.Namespace) -> tuple[Protocol, list[Architecture]]:
     """The protocol and the architectures meant. Raises UserError for whatever is wrong with their files."""
-    folder = folder_of(arguments)
-    names = list(dict.fromkeys(arguments.architecture)) or protocol.architecture_names(folder)
+    return chosen(folder_of(arguments), arguments.architecture)
+
+
+def chosen(folder: Path, names: Sequence[str]) -> tuple[Protocol, list[Architecture]]:
+    """The protocol in `folder`, and those of its architectures that are to be built; no `names`: all of them. Says of
+    which the user's own code is run. Raises UserError for whatever is wrong with their files."""
+    names = list(dict.fromkeys(names)) or protocol.architecture_names(folder)
     if not names:
         raise UserError(f"{folder} names no architecture: put a deeplab.toml beside its protocol.toml")
-    return protocol.load(folder), [protocol.load_architecture(folder, name) for name in names]
+    wanted, architectures = protocol.load(folder), [protocol.load_architecture(folder, name) for name in names]
+    for code in (architecture.code for architecture in architectures):
+        if code:
+            terminal.say(f"{folder / code.name} is run: code of your own (sha256 {code.sha256[:12]})")
+    return wanted, architectures
 
 
 def shared(arguments: argparse.Namespace) -> Shared:
