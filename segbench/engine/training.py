@@ -17,6 +17,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
+from segbench.core.protocol import OPTIMIZERS
 from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters
 from segbench.data.batches import Batches
 from segbench.engine.evaluation import Evaluation, evaluate_together
@@ -63,7 +64,7 @@ class State:
 
 
 def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) -> State:
-    """Moves the model to the device and gives it an optimizer."""
+    """Moves the model to the device and gives it an optimizer. Raises UserError for an unknown one."""
     compute.forget_peak()
     model.to(compute.device)
     if compute.record.compiled:
@@ -158,8 +159,11 @@ def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
     lr, weight_decay = chosen.lr, chosen.weight_decay
     if chosen.optimizer == "sgd":
         return SGD(parameters, lr, momentum=_MOMENTUM, weight_decay=weight_decay, fused=True)
-    kind = AdamW if chosen.optimizer == "adamw" else Adam
-    return kind(parameters, lr, weight_decay=weight_decay, fused=True)
+    if chosen.optimizer == "adam":
+        return Adam(parameters, lr, weight_decay=weight_decay, fused=True)
+    if chosen.optimizer == "adamw":
+        return AdamW(parameters, lr, weight_decay=weight_decay, fused=True)
+    raise UserError(f"no optimizer '{chosen.optimizer}'; it must be one of {', '.join(OPTIMIZERS)}")
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
