@@ -20,6 +20,7 @@ from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, fingerprint
 from segbench.core.records import Hyperparameters, StudyRecord, to_json
+from segbench.experiment import searching
 from segbench.experiment.settings import Settings
 from segbench.ledger import models
 from segbench.ledger.models import Promoted
@@ -96,19 +97,19 @@ def _plans(protocol: Protocol, architectures: Sequence[Architecture], settings: 
     for architecture in architectures:
         command = f"python -m segbench.search{settings.repeat(architecture.name)}"
         record = studies.record(storage, studies.study_name(protocol, architecture), command)
+        if not searching.can_be_promoted(record):
+            raise UserError(searching.nothing_to_promote(record, settings))
         plans.append(_plan(record, protocol, architecture, command))
     return plans
 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
-    """Raises UserError where no trial is finished, or where the TOML has changed since the search. `command`: the one
-    that searches."""
+    """Raises UserError where the TOML has changed since the search. `command`: the one that searches."""
     from segbench.experiment.examine import Plan
     from segbench.ledger import studies
 
     best = studies.best(study)
-    if best is None:
-        raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
+    assert best
     # The search may have been told otherwise on its command line; the study remembers.
     asked = {name: study.protocol["search"][name] for name in ("trials", "sampler", "pruner")}
     protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **asked))

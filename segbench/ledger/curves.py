@@ -42,7 +42,7 @@ def png(records: Sequence[EpochRecord]) -> bytes:
         axes.grid(color="#e1e1e1")
         axes.legend(fontsize=8, frameon=False)
     written = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(written, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(written, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return written.getvalue()
 
 
