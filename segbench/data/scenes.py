@@ -26,7 +26,7 @@ class Scene(NamedTuple):
 
 
 class Problem(NamedTuple):
-    file: str  # relative to the dataset's root; bytes that are not UTF-8 are replaced
+    file: str  # relative to the dataset's root, with ? for what cannot be printed
     what: str
     scene: str
 
@@ -46,7 +46,7 @@ def find(root: Path, split: str) -> tuple[list[Scene], list[Problem]]:
             f"gtFine/{split}/<city>/<name>{_LABELS}. Draw a set to try: python -m segbench.streets --out streets"
         )
     told = {problem.scene for problem in problems}
-    for name in images.keys() ^ labels.keys() - told:
+    for name in (images.keys() ^ labels.keys()) - told:
         if name in images:
             what = f"image without labels: expected gtFine/{split}/{name}{_LABELS}"
             problems.append(_problem(root, images[name], what, name))
@@ -84,4 +84,5 @@ def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[st
 
 
 def _problem(root: Path, path: Path, what: str, scene: str) -> Problem:
-    return Problem(os.fsencode(path.relative_to(root)).decode("utf-8", "replace"), what, scene)
+    shown = "".join(c if c.isprintable() else "?" for c in str(path.relative_to(root)))
+    return Problem(shown, what, scene)
