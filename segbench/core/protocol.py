@@ -2,6 +2,7 @@
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what is the architecture's own: weights, batch size, space, known-good values
+studies/<name>/<architecture>.py      only where it is the user's own architecture: the code that builds it
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segbench.core import code as sources
 from segbench.core import names, tables
 from segbench.core.errors import UserError
-from segbench.core.records import Scalar
+from segbench.core.records import Code, Scalar
 from segbench.core.tables import is_number, is_scalar, require, require_one_of, shown
 
 DRAWN = "These are drawn streets: no number here is a Cityscapes result."
@@ -179,7 +181,8 @@ Space = Mapping[str, Range | Choice]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole <architecture>.toml. `name` is its file's, and the file's in segbench/architectures/."""
+    """A whole <architecture>.toml. `name` is its file's, and that of the module that builds it: `code`'s, or one in
+    segbench/architectures/, or one that an installed package offers."""
 
     name: str
     title: str
@@ -188,6 +191,7 @@ class Architecture:
     space: Space
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
+    code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, where there is one
 
     def __post_init__(self) -> None:
         require(bool(self.title.strip()), "title is empty")
@@ -242,7 +246,8 @@ def load_architecture(folder: Path, name: str) -> Architecture:
         content["space"] = {
             key: _distribution(value, f"{path}: [space] {key}") for key, value in content["space"].items()
         }
-    return typing.cast(Architecture, tables.record(Architecture, content, str(path)))
+    architecture = typing.cast(Architecture, tables.record(Architecture, content, str(path)))
+    return dataclasses.replace(architecture, code=sources.beside(path))
 
 
 def architecture_names(folder: Path) -> list[str]:
@@ -259,7 +264,9 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
-    own = {k: v for k, v in _entering(architecture).items() if k not in ("title", "baseline")}
+    own = {k: v for k, v in _entering(architecture).items() if k not in ("title", "baseline", "code")}
+    if architecture.code:
+        own["code"] = architecture.code.sha256
     content = [_entering(protocol.data), _entering(protocol.augment), search, own, *([later] if later else [])]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
