@@ -252,7 +252,7 @@ def load_architecture(folder: Path, name: str) -> Architecture:
 
 def architecture_names(folder: Path) -> list[str]:
     """The architectures a protocol folder compares, by name."""
-    return sorted(toml.stem for toml in folder.glob("*.toml") if toml.name != "protocol.toml")
+    return sorted(toml.stem for toml in folder.glob("[!.]*.toml") if toml.name != "protocol.toml")
 
 
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:

@@ -114,6 +114,7 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         data_fingerprint=data.fingerprint,
         cache=data.folder.name,
         weights=trained.origin,
+        sha256=files.sha256(trained.kept.folder / artefacts.WEIGHTS),
         study=plan.study.name,
         trial=plan.trial.index,
         attempt=plan.trial.attempt,
