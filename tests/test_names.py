@@ -76,3 +76,11 @@ def test_a_name_is_no_key(protocol: Path, file: str) -> None:
 def test_the_longest_path_is_no_traceback() -> None:
     with pytest.raises(UserError, match="no protocol"):
         paths.protocol_folder("x" * 5000)
+
+
+def test_the_longest_folders_are_no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="cannot make"):
+        paths.writable(Path("x" * 5000), "--out")
+    monkeypatch.setenv("CITYSCAPES_DATASET", "x" * 5000)
+    with pytest.raises(UserError, match="is not a directory"):
+        paths.dataset(None)

@@ -1,4 +1,4 @@
-"""What is asked: a folder of TOML files, read strictly, and its fingerprint.
+"""Protocols: what is compared and on which budget, as a folder of TOML files, read strictly; and its fingerprint.
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what is the architecture's own: weights, batch size, space, known-good values

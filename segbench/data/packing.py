@@ -81,11 +81,11 @@ class _Line(NamedTuple):
 
 
 def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = lambda text="": None) -> Dataset:
-    """Verifies and packs the dataset at `root` unless that is done, and opens it. `size` is (height, width).
+    """Verifies and packs the dataset at `root` where that is not done, and opens it. `size` is (height, width).
 
-    Also what is packed is verified, against the digest of each scene, and packed again where it is damaged. `advance`
-    is called once per scene. Interrupted packing goes on where it stopped. Raises UserError for missing folders,
-    DamagedScenes naming every unusable file (then nothing is marked as finished), and OSError, such as of a full disk.
+    Packed scenes are checked against their digests at every start, and packed again where they are damaged. `advance`
+    is called once per scene. Interrupted packing continues where it stopped. Raises UserError for missing folders,
+    DamagedScenes naming every unusable file (then nothing is marked as finished), and OSError, such as for a full disk.
     """
     found = {split: scenes.find(root, split) for split in scenes.SPLITS}
     problems = [problem for _, unusable in found.values() for problem in unusable]
@@ -147,10 +147,7 @@ def _pack(
 ) -> list[Problem]:
     """Packs what is not packed yet, marks the split finished where it is `complete` and nothing is wrong, and returns
     what is wrong."""
-    for path in (folder, folder / _JOURNAL, folder / _MANIFEST):
-        if os.path.lexists(path) and not (path.is_dir() if path == folder else path.is_file()):
-            remove(path)
-    folder.mkdir(exist_ok=True)
+    _make_folder(folder)
     stamps = [_stamp(scene) for scene in pairs]
     arrays, lines = _kept(folder, pairs, stamps, size)
     todo = [index for index, line in enumerate(lines) if line is None]
@@ -179,13 +176,23 @@ def _pack(
     return sorted(problems)
 
 
+def _make_folder(folder: Path) -> None:
+    """Also where something else is in its place, or a folder or a pipe in the place of a file."""
+    if not folder.is_dir():
+        remove(folder)
+    folder.mkdir(exist_ok=True)
+    for name in (_JOURNAL, _MANIFEST):
+        if not (folder / name).is_file():
+            remove(folder / name)
+
+
 def _kept(
     folder: Path, pairs: list[Scene], stamps: list[list[int]], size: tuple[int, int]
 ) -> tuple[Arrays, list[_Line | None]]:
     """The split's arrays, one row per scene, and the lines of those scenes that are in them already.
 
-    The pixels themselves are asked: the journal may be newer than they are (after a power cut), or they are damaged.
-    Where scenes came or went the arrays are made anew, and the rows that are known go with them.
+    The pixels decide, not the journal: after a power cut it may be newer than they are. Where scenes were added or
+    removed, new arrays are made, and the known rows are copied.
     """
     try:
         old = Arrays(folder)
