@@ -41,6 +41,20 @@ def test_a_name_is_one_part_of_a_path_or_refused_in_one_line(name: str) -> None:
     assert len(part.encode()) <= names.LONGEST
 
 
+@given(st.text())
+@example("a\nb")
+@example("a\0b")
+@example("\udcff")
+@example("..")
+@example("x" * 5000)
+def test_any_text_is_a_protocol_or_refused_in_one_line(text: str) -> None:
+    try:
+        said = str(paths.protocol_folder(text))
+    except UserError as error:
+        said = str(error)
+    assert len(said.encode().splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", ["cityscapes", "my.protocol-2_b", "été", "路", "2"])
 def test_good_names(name: str) -> None:
     assert names.part(name, "protocol") == name

@@ -99,7 +99,8 @@ def protocol_folder(name_or_path: str) -> Path:
             f"{path} holds no protocol.toml. Copy a protocol: python -m segbench.study new NAME --from demo"
         )
     known = ", ".join(protocol_names())
-    raise UserError(f"no protocol '{name_or_path}': studies/ holds {known}; or give a folder with a protocol.toml")
+    shown = repr(name_or_path[:200])  # on one line, whatever it holds
+    raise UserError(f"no protocol {shown}: studies/ holds {known}; or give a folder with a protocol.toml")
 
 
 def default_protocol(data: str | None) -> str:
