@@ -118,6 +118,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
         data_fingerprint=data.fingerprint,
         cache=data.folder.name,
         weights=WeightsOrigin("random", "seed 0", "e8" * 32),
+        sha256="5a" * 32,
         study=record.name,
         trial=best.index,
         attempt=best.attempt,

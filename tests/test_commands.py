@@ -274,7 +274,7 @@ def test_wrong_words(
     cases = {
         ("search", "unet", *where): "no architecture 'unet'",
         ("search", "deeplab", "--protocol", "nowhere"): "no protocol 'nowhere'",
-        ("search", "deeplab", "--protocol", protocol, "--data", tmp_path / "nothing"): "which is no folder",
+        ("search", "deeplab", "--protocol", protocol, "--data", tmp_path / "nothing"): "nothing is not a directory",
         ("search", "deeplab", "--protocol", protocol): "needs a dataset",
         ("search", "deeplab", "--protocol", "demo", "--data", drawn): "draws its own streets",
         ("search", "deeplab", *where, "--trials", "0"): "trials must be at least 1",

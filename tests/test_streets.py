@@ -1,8 +1,15 @@
 """The synthetic streets: same arguments, same scene; every category; and not to be solved by colour alone."""
 
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,7 +97,7 @@ def test_write_lays_out_cityscapes_folders(tmp_path: Path) -> None:
                 assert picture.size == marked.size == (64, 32)
     assert len(cities["train"]) >= 6
     assert not cities["train"] & cities["val"]
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert len(list(tmp_path.rglob("*.*"))) == 36
 
 
 def test_command_makes_a_whole_folder_and_says_what_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,3 +132,44 @@ def test_command_leaves_nothing_behind_when_stopped(tmp_path: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         command.main(["--out", str(tmp_path / "out"), "--train", "2", "--val", "1", "--size", "32x64"])
     assert not list(tmp_path.iterdir())
+
+
+def test_killed_drawing_leaves_no_process_behind(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from segbench.data import streets\n"
+        "os.cpu_count = lambda: 2\n"
+        "if __name__ == '__main__': streets.write(Path(sys.argv[1]), 2000, 2, 32, 64, 0)"
+    )
+    script = tmp_path / "draw.py"
+    script.write_text(code)
+    root = str(Path(streets.__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "out")], env={**os.environ, "PYTHONPATH": root}
+    )
+    try:
+        wait_until(lambda: any((tmp_path / "out").rglob("*.png")))
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 2
+    finally:
+        process.kill()
+        process.wait()
+    try:
+        wait_until(lambda: not any(map(is_alive, children)))
+    finally:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -198,6 +198,7 @@ class ModelCard:
     data_fingerprint: str
     cache: str  # the packed dataset's folder under storage/cache
     weights: WeightsOrigin
+    sha256: str  # of the bytes of best.safetensors beside the card
     study: str
     trial: int  # its index in the study
     attempt: int  # its number in Optuna

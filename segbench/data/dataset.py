@@ -21,8 +21,8 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
     `data` is what --data gave. Raises UserError where there is no dataset or some of its files are unusable; those are
     listed on the terminal, all of them.
     """
-    root = _root(protocol, data)
     try:
+        root = _root(protocol, data)
         with terminal.progress("packing", packing.count(root)) as advance:
             return packing.prepare(root, protocol.data.size, paths.cache(), advance)
     except packing.DamagedScenes as damaged:
@@ -33,9 +33,14 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
             print(f"… and {hidden} more")
         number = len(damaged.problems)
         raise UserError(
-            f"{number} file{'s' * (number > 1)} in {root} cannot be used (listed above); mend or remove them and run "
-            "the same command again: what is packed already is kept"
+            f"{number} file{'s' * (number > 1)} in {root} cannot be used (listed above); fix or remove them and rerun: "
+            "what is packed already is kept"
         ) from damaged
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or paths.cache()}: {error.strerror or error}; packing reads the dataset and writes to "
+            f"{paths.cache()}. Fix that (is a disk full?) and rerun: what is packed already is kept"
+        ) from error
 
 
 def _root(protocol: Protocol, data: str | None) -> Path:

@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -65,7 +66,8 @@ def write(
 ) -> None:
     """Writes `train` + `val` scenes under `folder` as Cityscapes lays them out, the two splits from different cities.
 
-    Calls `progress` after each scene. Uses every core from 64 scenes on.
+    Interrupted, it leaves half a dataset: the caller draws into a folder that it renames at the end. Calls `progress`
+    after each scene. Uses every core from 64 scenes on.
     """
     jobs = [*_jobs(folder, "train", train, seed, height, width), *_jobs(folder, "val", val, seed, height, width)]
     for parent in {path.parent for job in jobs for path in (job.image, job.labels)}:
@@ -79,7 +81,7 @@ def write(
         return
     # Drawing holds the interpreter's lock, so processes, not threads; spawned: safe beside a parent's own threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_belong_to_the_parent) as pool:
         try:
             for _ in pool.map(_write_scene, jobs, chunksize=4):
                 if progress is not None:
@@ -114,10 +116,17 @@ def _jobs(folder: Path, split: str, count: int, seed: int, height: int, width: i
 def _write_scene(job: _Job) -> None:
     image, labels = draw(job.seed, job.city, job.height, job.width)
     for path, pixels in ((job.image, image), (job.labels, labels)):
-        unfinished = path.with_suffix(".tmp")
-        Image.fromarray(pixels).save(unfinished, format="PNG", compress_level=1)
-        os.replace(unfinished, path)
+        Image.fromarray(pixels).save(path, compress_level=1)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _belong_to_the_parent() -> None:
+    """Leaves Ctrl-C to the parent, and ends when the parent does, even where it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -108,6 +108,7 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         data_fingerprint=data.fingerprint,
         cache=data.folder.name,
         weights=run.origin,
+        sha256=files.sha256(run.session.folder / artefacts.WEIGHTS),
         study=plan.study.name,
         trial=plan.trial.index,
         attempt=plan.trial.attempt,
