@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segbench.core.records import ModelCard
+from segbench.core.records import Device, ModelCard, TrialRecord
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate, Comparison
@@ -43,6 +43,8 @@ def checks(comparison: Comparison) -> list[Check]:
             ),
             _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.found_none")),
         ]
+    if any(trial.device for candidate in searched for trial in _trials(candidate)):
+        made.append(_search_device(searched))
     promoted = list(comparison.promoted)
     if len(promoted) > 1:
         made += [
@@ -51,7 +53,8 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
             _alike("epochs", promoted, _cards(lambda c: text("checks.found_epochs", epochs=c.epochs))),
             _alike("seeds", promoted, _cards(lambda c: text("checks.found_seed", seed=c.seed))),
-            _alike("device", promoted, _cards(lambda c: c.device.description)),
+            _alike("device", promoted, _cards(lambda c: _machine(c.device))),
+            _alike("precision", promoted, _cards(lambda c: c.device.precision)),
             _alike("weights", promoted, _cards(lambda c: c.weights.kind)),
             _alike("versions", promoted, _cards(lambda c: _versions(c.versions))),
         ]
@@ -75,6 +78,25 @@ def _budget(candidate: Candidate) -> str:
     assert candidate.study
     used = searches.budget(candidate.study)
     return text("checks.found_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
+
+
+def _search_device(candidates: Sequence[Candidate]) -> Check:
+    """Whether every trial of every search ran on one kind of device and in one precision."""
+    recorded = []
+    for candidate in candidates:
+        devices = dict.fromkeys(trial.device.description for trial in _trials(candidate) if trial.device)
+        recorded.append((candidate.title, "; ".join(devices) or MISSING))
+    everywhere = {trial.device for candidate in candidates for trial in _trials(candidate) if trial.device}
+    return Check("search_device", len(everywhere) == 1, tuple(recorded))
+
+
+def _trials(candidate: Candidate) -> Sequence[TrialRecord]:
+    return candidate.study.trials if candidate.study else ()
+
+
+def _machine(device: Device) -> str:
+    """Its description without the precision, which is a check of its own."""
+    return device.description.replace(f", {device.precision}", "")
 
 
 def _cards(what: Any) -> Any:

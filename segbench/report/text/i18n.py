@@ -82,6 +82,7 @@ def number(value: float, digits: int = 3) -> str:
     """A measured quantity with about three figures: 568, 11.1, 0.66, 41,300,000."""
     if not math.isfinite(value):
         return MISSING
+    value = float(f"{value:.{digits - 1}e}")  # first, so that 0.9996 is written like 1
     if value == 0 or abs(value) >= 10 ** (digits - 1):
         return _digits(f"{value:,.0f}")
     return _digits(f"{value:.{digits - 1 - math.floor(math.log10(abs(value)))}f}")
