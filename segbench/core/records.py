@@ -21,6 +21,7 @@ class WeightsOrigin:
     kind: str  # "random" | "pretrained" | "file" | "folder"
     name: str  # "seed 0", a weights' name, or a file's or folder's name
     sha256: str  # of the whole initial state: equal digests mean equal starting points
+    licence: str = ""  # of published weights, in words
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,8 @@ def _decode(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
-        written = [
-            f for f in _stored(hint) if f.name in data or f.default is dataclasses.MISSING
-        ]  # newer ones have one
+        # A field with a default may be newer than what was written.
+        written = [f for f in _stored(hint) if f.name in data or f.default is dataclasses.MISSING]
         return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in written})
     if origin is tuple and arguments[-1] is Ellipsis:
         return tuple(_decode(arguments[0], item) for item in data)
