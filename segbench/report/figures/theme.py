@@ -48,6 +48,12 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def whole_step(count: int, most: int) -> int:
+    """The distance between ticks of an axis that counts 0 … `count`: 1, 2, 5, 10, 20 …, for `most` ticks or fewer."""
+    steps = (factor * 10**power for power in range(12) for factor in (1, 2, 5))
+    return next(step for step in steps if step * most >= count)
+
+
 def figure(traces: list[Any], height: int, **layout: Any) -> go.Figure:
     """A figure that neither zooms nor pans: a page is scrolled with the finger that would do it."""
     made = go.Figure(traces)
