@@ -2,8 +2,11 @@
 
 import csv
 import io
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from segbench.report.figures import theme
 from segbench.report.numbers import comparison, searches, tuning
 from segbench.report.page import download, render
 from segbench.report.page.blocks import Figure, Page, Table
-from tests.fabricated import epoch
+from tests.fabricated import PROTOCOL, epoch, fabricate
 
 pytest_plugins = ["tests.fabricated"]
 SECONDS, MEGABYTES = 15, 8
@@ -101,9 +104,13 @@ def test_ticks_are_whole_and_few(count: int, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_trials_each(compared: comparison.Comparison) -> None:
-    large = enlarged(compared, 1000, 10)
-    started = time.process_time()
-    html = render.render(assemble.page(large), "fab")
-    assert time.process_time() - started < SECONDS
-    assert len(html.encode()) < MEGABYTES * 1e6
+def test_a_thousand_trials_each(made_databases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole command, on databases that the search itself has filled."""
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.setenv("SEGBENCH_REPORTS", str(tmp_path / "reports"))
+    fabricate(tmp_path, made_databases, PROTOCOL.replace("trials = 12, epochs = 3", "trials = 1000, epochs = 10"))
+    command = [sys.executable, "-m", "segbench.report", "--protocol", str(tmp_path / "fab")]
+    started = time.monotonic()
+    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
+    assert time.monotonic() - started < SECONDS
+    assert (tmp_path / "reports/fab.html").stat().st_size < MEGABYTES * 1e6

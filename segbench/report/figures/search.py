@@ -210,13 +210,13 @@ def _rule(made: go.Figure, axes: Sequence[searches.Axis]) -> None:
         _write(made, axis.low, x, 0.0, anchor, yanchor="top", yshift=-3)
         below = -22 if x % 2 == 0 else -38  # in two rows, or long names would run into each other
         _write(made, f"<b>{safe(axis.name)}</b>", x, 0.0, anchor, yanchor="top", yshift=below, font={"size": 12})
-        for y, words in axis.ticks:
-            _write(made, safe(words), x, y, "left", xshift=6, name="over-lines")
+        for y, label in axis.ticks:
+            _write(made, safe(label), x, y, "left", xshift=6, name="over-lines")
     made.update_xaxes(visible=False, range=[-0.08, last + 0.08])
     made.update_yaxes(visible=False, range=[-0.02, 1.06])
 
 
-def _write(made: go.Figure, words: str, x: int, y: float, anchor: str, **style: Any) -> None:
+def _write(made: go.Figure, label: str, x: int, y: float, anchor: str, **style: Any) -> None:
     made.add_annotation(
-        **{"text": words, "x": x, "y": y, "xanchor": anchor, "showarrow": False, "font": {"size": 11}, **style}
+        **{"text": label, "x": x, "y": y, "xanchor": anchor, "showarrow": False, "font": {"size": 11}, **style}
     )

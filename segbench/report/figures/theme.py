@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from segbench.report.text.i18n import separators
 
-# One per architecture, in the protocol's order; told apart by colour-blind readers and visible on white and near-black.
+# One per architecture, in the protocol's order; distinguishable for colour-blind readers, visible on white and near-black.
 COLOURS = ("#2b83ba", "#d95f02", "#1b9e77", "#7570b3", "#cc5490", "#8c7a2b")
 DASHES = ("solid", "solid", "dash", "dash", "dot", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")

@@ -33,15 +33,15 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike(
                 "search_images",
                 searched,
-                lambda s: f"{s.study.subset}, {text('checks.found_seed', seed=_asked(s)['seed'])}",
+                lambda s: f"{s.study.subset}, {text('checks.recorded_seed', seed=_asked(s)['seed'])}",
             ),
             _alike("search_budget", searched, _budget),
             _alike(
                 "search_how",
                 searched,
-                lambda s: text("checks.found_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
+                lambda s: text("checks.recorded_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
             ),
-            _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.found_none")),
+            _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.recorded_none")),
         ]
     if any(trial.device for candidate in searched for trial in _trials(candidate)):
         made.append(_search_device(searched))
@@ -51,8 +51,8 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike("data", promoted, _cards(lambda c: c.data_fingerprint)),
             _alike("images", promoted, lambda s: f"{_cards(_images)(s)}{_names(s)}"),
             _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
-            _alike("epochs", promoted, _cards(lambda c: text("checks.found_epochs", epochs=c.epochs))),
-            _alike("seeds", promoted, _cards(lambda c: text("checks.found_seed", seed=c.seed))),
+            _alike("epochs", promoted, _cards(lambda c: text("checks.recorded_epochs", epochs=c.epochs))),
+            _alike("seeds", promoted, _cards(lambda c: text("checks.recorded_seed", seed=c.seed))),
             _alike("device", promoted, _cards(lambda c: _machine(c.device))),
             _alike("precision", promoted, _cards(lambda c: c.device.precision)),
             _alike("weights", promoted, _cards(lambda c: c.weights.kind)),
@@ -77,7 +77,7 @@ def _asked(candidate: Candidate) -> Mapping[str, Any]:
 def _budget(candidate: Candidate) -> str:
     assert candidate.study
     used = searches.budget(candidate.study)
-    return text("checks.found_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
+    return text("checks.recorded_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
 
 
 def _search_device(candidates: Sequence[Candidate]) -> Check:
@@ -111,7 +111,7 @@ def _images(card: ModelCard) -> str:
 def _names(candidate: Candidate) -> str:
     """Tells sets of validation images apart that are of one size."""
     lists = dict.fromkeys(hashlib.sha256("\n".join(m.names).encode()).hexdigest()[:6] for m in candidate.scored)
-    return f" ({text('checks.found_list', list=', '.join(lists))})" if lists else ""
+    return f" ({text('checks.recorded_list', list=', '.join(lists))})" if lists else ""
 
 
 def _versions(versions: Mapping[str, str]) -> str:
@@ -127,7 +127,7 @@ def _best(candidates: Sequence[Candidate]) -> Check:
         same = candidate.study and all(m.card.fingerprint == candidate.study.fingerprint for m in candidate.models)
         held &= bool(same and best and all(m.card.trial == best.index for m in candidate.models))
         recorded.append(
-            (candidate.title, text("checks.found_best", trials=promoted, best=best.index if best else MISSING))
+            (candidate.title, text("checks.recorded_best", trials=promoted, best=best.index if best else MISSING))
         )
     return Check("best", held, tuple(recorded))
 

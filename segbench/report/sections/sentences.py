@@ -45,7 +45,7 @@ def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks
 
 
 def missing(comparison: Comparison) -> list[str]:
-    """What has not been run or is lost, each with the command that mends it."""
+    """What has not been run or is lost, each with the command that fixes it."""
     sentences = []
     for candidate in comparison.candidates:
         values = {"title": candidate.title, "name": candidate.name, "options": comparison.options}
