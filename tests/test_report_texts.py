@@ -82,6 +82,7 @@ def test_french_writes_numbers_the_french_way() -> None:
         assert i18n.number(41_300_000) == "41\u202f300\u202f000"
         assert i18n.signed(-0.0123) == "−1,2"
         assert i18n.duration(8.14) == "8,1\u00a0s"
+        assert i18n.clauses(["a", "b"]) == "a\u202f; b"
         assert i18n.text("page.footer", newest="", protocol="p").count("«\u00a0p\u00a0»") == 1
     assert i18n.score(0.4534) == "0.453"
     assert [i18n.number(v) for v in (0.9996, 1.0, 99.96, 568.2)] == ["1.00", "1.00", "100", "568"]

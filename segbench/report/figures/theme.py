@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from segbench.report.text.i18n import separators
 
-# One per architecture, in the protocol's order; distinguishable for colour-blind readers, visible on white and near-black.
+# One per architecture, in the protocol's order. Colour-blind readers can distinguish them, on white and near-black.
 COLOURS = ("#2b83ba", "#d95f02", "#1b9e77", "#7570b3", "#cc5490", "#8c7a2b")
 DASHES = ("solid", "solid", "dash", "dash", "dot", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
@@ -50,8 +50,12 @@ def finite(value: float) -> float | None:
 
 def whole_step(count: int, most: int) -> int:
     """The distance between ticks of an axis that counts 0 … `count`: 1, 2, 5, 10, 20 …, for `most` ticks or fewer."""
-    steps = (factor * 10**power for power in range(12) for factor in (1, 2, 5))
-    return next(step for step in steps if step * most >= count)
+    power = 1
+    while True:
+        for step in (power, 2 * power, 5 * power):
+            if step * most >= count:
+                return step
+        power *= 10
 
 
 def figure(traces: list[Any], height: int, **layout: Any) -> go.Figure:

@@ -10,7 +10,7 @@ from segbench.core.records import Device, ModelCard, TrialRecord
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.report.text.i18n import MISSING, decimals, text
+from segbench.report.text.i18n import MISSING, clauses, decimals, text
 
 _AGREEMENT = 1e-3  # between the score while training and the score of the saved weights, examined once more
 
@@ -85,7 +85,7 @@ def _search_device(candidates: Sequence[Candidate]) -> Check:
     recorded = []
     for candidate in candidates:
         devices = dict.fromkeys(trial.device.description for trial in _trials(candidate) if trial.device)
-        recorded.append((candidate.title, "; ".join(devices) or MISSING))
+        recorded.append((candidate.title, clauses(devices) or MISSING))
     everywhere = {trial.device for candidate in candidates for trial in _trials(candidate) if trial.device}
     return Check("search_device", len(everywhere) == 1, tuple(recorded))
 
@@ -101,7 +101,7 @@ def _machine(device: Device) -> str:
 
 def _cards(what: Any) -> Any:
     """What all cards of a candidate say; all different answers where they disagree."""
-    return lambda candidate: "; ".join(dict.fromkeys(str(what(model.card)) for model in candidate.models))
+    return lambda candidate: clauses(dict.fromkeys(str(what(model.card)) for model in candidate.models))
 
 
 def _images(card: ModelCard) -> str:

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -122,6 +122,11 @@ def decimals(value: float, places: int) -> str:
 def listed(parts: list[str]) -> str:
     """a, b and c."""
     return f"{', '.join(parts[:-1])} {text('common.and')} {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def clauses(parts: Iterable[str]) -> str:
+    """a; b. French sets a space before the semicolon, too."""
+    return ("\u202f; " if language() == "fr" else "; ").join(parts)
 
 
 def separators() -> str:
