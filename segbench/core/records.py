@@ -77,7 +77,8 @@ class Device:
         """For people: "2 × cpu (AMD EPYC, 2 threads), bf16"."""
         name = self.name or self.kind
         if self.kind == "cpu":
-            name = f"cpu ({', '.join(filter(None, [self.name, f'{self.threads} threads']))})"
+            threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+            name = f"cpu ({', '.join(filter(None, [self.name, threads]))})"
         group = f"{self.processes} × " if self.processes > 1 else ""
         return f"{group}{name}, {self.precision}{', compiled' if self.compiled else ''}"
 
