@@ -13,8 +13,9 @@ import re
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from segbench.core.errors import UserError
 from segbench.runtime import process_group
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_PLAIN_LINES = 5.0
 _quiet = False
+_silent = False  # as a library, unless it is asked to be verbose: not even results and warnings are printed
 _display: Progress | None = None  # the one live display, which progress inside of progress shares
 _last_line = 0.0  # time.monotonic() of the last plain line, of any level
 
@@ -98,6 +100,18 @@ def set_quiet() -> None:
     _quiet = True
 
 
+@contextlib.contextmanager
+def as_library(verbose: bool) -> Iterator[None]:
+    """Inside, nothing is printed unless `verbose`; warnings are Python's own then. A notebook shows progress anyway."""
+    global _quiet, _silent
+    before = _quiet, _silent
+    _quiet = _silent = not verbose
+    try:
+        yield
+    finally:
+        _quiet, _silent = before
+
+
 def say(text: str = "") -> None:
     """A line about what happens; left out with --quiet."""
     if not _quiet:
@@ -106,11 +120,16 @@ def say(text: str = "") -> None:
 
 def banner(text: str) -> None:
     """A warning a reader must not miss; shown with --quiet too."""
+    if _silent:
+        return
     console().print(f"[bold black on yellow] {text} [/]", highlight=False)
 
 
 def warn(text: str) -> None:
     """A line about what went wrong without ending the work; shown with --quiet too."""
+    if _silent:
+        warnings.warn(text, stacklevel=2)
+        return
     _complain(f"warning: {' '.join(text.split())}")
 
 
@@ -121,6 +140,8 @@ def next_command(command: str) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: set[int] | None = None) -> None:
     """A table as wide as the terminal. `right` lists the columns to align to the right: those of numbers."""
+    if _silent:
+        return
     from rich import box
     from rich.table import Table
 
@@ -146,12 +167,19 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
     What takes less than a second says nothing there. Progress inside of progress is a further bar below, while it
     lasts.
     """
-    if _quiet:
+    if _in_notebook():
+        yield from _live(label, total, done)
+    elif _quiet:
         yield lambda text="": None
     elif sys.stdout.isatty():
         yield from _live(label, total, done)
     else:
         yield from _plain(label, total, done)
+
+
+def _in_notebook() -> bool:
+    ipython: Any = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _complain(text: str) -> None:
@@ -223,6 +251,8 @@ def _bars() -> Progress:
         TimeRemainingColumn,
     )
 
+    if _in_notebook():
+        from segbench.runtime.notebook import Bars as Progress
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=24),
