@@ -214,7 +214,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _exported(trial: TrialRecord) -> dict[str, Any]:
     content = to_json(trial)
-    params, epochs = content.pop("params"), content.pop("epochs")
+    params, epochs, device = content.pop("params"), content.pop("epochs"), content.pop("device") or {}
     identity = {"study": content.pop("study"), "trial": content.pop("index")}
     best = max(trial.epochs, key=lambda e: e.miou, default=None)
     last = trial.epochs[-1] if trial.epochs else None
@@ -224,7 +224,8 @@ def _exported(trial: TrialRecord) -> dict[str, Any]:
         "best_miou_official": best and best.miou_official,
         "last_miou": last and last.miou,
     }
-    return {**identity, **content, **scores, **{f"params/{name}": value for name, value in params.items()}}
+    parts = {f"{part}/{k}": v for part, values in (("device", device), ("params", params)) for k, v in values.items()}
+    return {**identity, **content, **scores, **parts}
 
 
 def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from segbench.core.errors import UserError
 from segbench.core.records import Scalar
 from segbench.data.batches import normalise
 from segbench.engine import checkpoint, inference
-from segbench.runtime.compute import Compute
+from segbench.runtime.compute import choose
 
 CLASSES = 8
 SIZES = ((32, 64), (96, 96), (72, 100))  # (height, width); the last is a multiple of no network's stride
@@ -117,7 +117,7 @@ def runs_under_autocast(subject: Subject) -> None:
     """`forward` computes in bfloat16 where the device does; losses and scores are float32 all the same."""
     model = subject.model().train()
     images, labels = _batch(model)
-    compute = Compute(torch.device("cpu"), True, "")
+    compute = choose("cpu", "bf16")
     with _of("bfloat16 autocast"):
         with compute.autocast():
             outputs = model(images)
@@ -196,7 +196,7 @@ def scores_alike_in_inference(subject: Subject) -> None:
     before = _scores(model.eval(), images)
     after = _scores(copy.deepcopy(model).for_inference(), images)
     _require_close(before, after, "for_inference must not change the scores; look at norms that were folded or dropped")
-    compute = Compute(torch.device("cpu"), True, "")
+    compute = choose("cpu", "bf16")
     with torch.inference_mode():
         seen = normalise(pixels, model.normalisation)
         expected = inference.scores(model, seen, compute)

@@ -20,7 +20,7 @@ from segbench.data import streets
 from segbench.data.batches import normalise
 from segbench.engine import checkpoint
 from segbench.engine.inference import predict, ready, resize, scores
-from segbench.runtime.compute import Compute
+from segbench.runtime.compute import choose
 
 TINY = {"size": "tiny"}
 
@@ -50,8 +50,8 @@ def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
         optimizer.zero_grad()
         sum(model.losses(model(normalise(images, model.normalisation)), labels).values()).backward()
         optimizer.step()
-    for bf16, share in ((False, 0.9999), (True, 0.995)):
-        compute = Compute(torch.device("cpu"), bf16, "")
+    for precision, share in (("fp32", 0.9999), ("bf16", 0.995)):
+        compute = choose("cpu", precision)
         with torch.inference_mode():
             model.eval()
             before = resize(scores(model, normalise(images, model.normalisation), compute), (64, 128)).argmax(1)

@@ -1,5 +1,6 @@
 """The report's numbers and sentences, on fabricated databases."""
 
+import ast
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from segbench import report
 from segbench.core import metrics
 from segbench.core.labels import CATEGORIES
-from segbench.core.records import WeightsOrigin
+from segbench.core.records import Device, WeightsOrigin
 from segbench.report.figures import scenes
 from segbench.report.numbers import checks, comparison, pixels, searches, tables, tuning
 from segbench.report.sections import sentences
@@ -21,6 +22,8 @@ from segbench.stats import Interval
 from tests.fabricated import read
 
 pytest_plugins = ["tests.fabricated"]
+
+STATES = ("waiting", "running", "complete", "pruned", "diverged", "out of memory", "failed")
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +136,7 @@ def test_fair_comparison_passes_its_checks(compared: comparison.Comparison) -> N
 @pytest.mark.parametrize(
     ("key", "fields"),
     [
-        ("device", {"device": "another"}),
+        ("device", {"device": Device("cpu", "", 2, 1, "bf16", False)}),
         ("data", {"data_fingerprint": "another"}),
         ("epochs", {"epochs": 5}),
         ("seeds", {"seed": 1}),
@@ -253,32 +256,65 @@ def test_scenes_are_chosen_by_rule() -> None:
     assert {scene.rule for scene in many} == {"gap", "worst", "best", "median"}
 
 
-def test_languages_have_the_same_texts() -> None:
-    def flat(table: dict[str, Any], path: str = "") -> dict[str, set[str]]:
-        texts: dict[str, set[str]] = {}
-        for key, value in table.items():
-            if isinstance(value, dict):
-                texts |= flat(value, f"{path}{key}.")
-            else:
-                assert value.strip(), f"{path}{key}"
-                texts[path + key] = set(re.findall(r"(?<!\{)\{(\w+)\}", value))
-        return texts
+def flat(table: dict[str, Any], path: str = "") -> dict[str, str]:
+    """Dotted key to text."""
+    texts: dict[str, str] = {}
+    for key, value in table.items():
+        texts |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
+    return texts
 
+
+def test_every_text_is_translated() -> None:
     english, french = (flat(i18n.table(language)) for language in i18n.LANGUAGES)
-    assert english == french
-    untold = {"page.kicker", "words.points", "parts.", "figures.", "cost.", "record.", "index.", "search."}
-    same = [k for k in english if _text(k, "en") == _text(k, "fr") and len(_text(k, "en")) > 24]
-    assert [k for k in same if not any(k.startswith(u) for u in untold)] == []
-    used = "\n".join(path.read_text() for path in Path(report.__file__).parent.rglob("*.[ph]*"))
-    sections = {key.split(".")[0] for key in english}
-    assert all(f'"{name}.' in used or f"'{name}." in used or f'"{name}"' in used for name in sections)
+    assert list(english) == list(french)
+    for key, content in english.items():
+        assert content.strip(), key
+        assert french[key].strip(), key
+        assert placeholders(content) == placeholders(french[key]), key
+        words = re.findall(r"[^\W\d_]{2,}", re.sub(r"\{\w+\}", "", content))
+        assert english[key] != french[key] or len(words) < 2, key  # "pixels" alone is both
 
 
-def _text(key: str, language: str) -> str:
-    entry: Any = i18n.table(language)
-    for part in key.split("."):
-        entry = entry[part]
-    return str(entry)
+def placeholders(content: str) -> set[str]:
+    return set(re.findall(r"(?<!\{)\{(\w+)\}", content))
+
+
+def test_every_text_is_used_and_every_key_used_is_there() -> None:
+    """A key stands in the code as it is, or is put together: then its changing part stands there as a string."""
+    keys = {key for key in flat(i18n.table("en")) if not key.startswith("glossary.")}  # glossary() takes all of these
+    folder = Path(report.__file__).parent
+    trees = [ast.parse(path.read_text()) for path in folder.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    templates = "".join(path.read_text() for path in folder.rglob("*.html"))
+    asked = {key for node in nodes if is_text_call(node) for key in constants(node.args[0])}
+    asked |= set(re.findall(r"text\('(\w+\.\w+)'", templates))
+    assert asked - keys == set()
+    composed = [composed_key(node) for node in nodes if isinstance(node, ast.JoinedStr)]
+    parts = {text for node in nodes for text in constants(node)} | set(CATEGORIES) | set(STATES)
+    unused = set()
+    for key in keys - asked - parts:
+        changing = {match[1] for pattern in composed if pattern and (match := pattern.fullmatch(key))}
+        if not changing & parts:
+            unused.add(key)
+    assert unused == {f"language.{language}" for language in i18n.LANGUAGES}  # index.html puts these together
+
+
+def is_text_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("text", "_say")
+
+
+def constants(node: ast.AST) -> set[str]:
+    """The strings of an expression, those inside of f-strings left out."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return {node.value}
+    inside = [] if isinstance(node, ast.JoinedStr) else [getattr(node, "body", None), getattr(node, "orelse", None)]
+    return {text for part in inside if isinstance(part, ast.AST) for text in constants(part)}
+
+
+def composed_key(node: ast.JoinedStr) -> re.Pattern[str] | None:
+    """What an f-string such as f"quality.{key}_caption" may become."""
+    parts = [re.escape(v.value) if isinstance(v, ast.Constant) else "(.+)" for v in node.values]
+    return re.compile("".join(parts)) if parts.count("(.+)") == 1 and re.match(r"[a-z_]+\\\.", parts[0]) else None
 
 
 def test_french_writes_numbers_the_french_way() -> None:

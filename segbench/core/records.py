@@ -21,6 +21,7 @@ class WeightsOrigin:
     kind: str  # "random" | "pretrained" | "file" | "folder"
     name: str  # "seed 0", a weights' name, or a file's or folder's name
     sha256: str  # of the whole initial state: equal digests mean equal starting points
+    licence: str = ""  # of published weights, in words
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,32 @@ class Hyperparameters:
     def params(self) -> dict[str, Scalar]:
         """The flat mapping again."""
         return {"lr": self.lr, "weight_decay": self.weight_decay, "optimizer": self.optimizer, **self.model}
+
+
+@dataclass(frozen=True)
+class Device:
+    """What computed something, and how."""
+
+    kind: str  # "cpu" | "cuda" | "mps"
+    name: str  # of the chip, such as "NVIDIA H100 80GB HBM3"; "" where the system does not tell
+    threads: int  # on a CPU, of each process; 0 elsewhere
+    processes: int  # that worked together, each on such a device
+    precision: str  # of forward passes: "bf16" | "fp32"
+    compiled: bool  # whether training's forward passes went through torch.compile
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it has memory of its own, which `EpochRecord.peak_memory_gb` then counts."""
+        return self.kind == "cuda"
+
+    @property
+    def description(self) -> str:
+        """For people: "2 × cpu (AMD EPYC, 2 threads), bf16"."""
+        name = self.name or self.kind
+        if self.kind == "cpu":
+            name = f"cpu ({', '.join(filter(None, [self.name, f'{self.threads} threads']))})"
+        group = f"{self.processes} × " if self.processes > 1 else ""
+        return f"{group}{name}, {self.precision}{', compiled' if self.compiled else ''}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +136,7 @@ class TrialRecord:
     reason: str  # why it did not complete, else ""
     seconds: float  # wall-clock, with the epochs that were kept from before a kill; 0 where it has not ended
     startup_seconds: float  # of these: before the first epoch, since the last start (model, checkpoint, MLflow run)
-    device: str  # such as "cpu (2 threads), bf16"
+    device: Device | None  # None where it has not begun
     run_id: str  # its MLflow run, "" where none was made
     owner: str  # the process that runs or ran it, host:pid:start, "" where none did
 
@@ -139,8 +166,7 @@ class StudyRecord:
 class SpeedCard:
     """Speed of one model apart from data loading. Images per second at `batch_size`, latency at batch 1."""
 
-    device: str
-    precision: str
+    device: Device
     batch_size: int
     size: tuple[int, int]  # (height, width)
     forward_images_per_second: float
@@ -183,7 +209,7 @@ class ModelCard:
     last: EpochRecord
     majority_miou: float  # what predicting the most frequent training category everywhere scores
     speed: SpeedCard
-    device: str
+    device: Device
     versions: Mapping[str, str]
     run_id: str  # MLflow
     seconds: float  # wall-clock of the whole promotion

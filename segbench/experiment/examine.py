@@ -26,7 +26,6 @@ from segbench.engine import checkpoint, evaluation, inference, speed
 from segbench.engine.resume import TrainingSession
 from segbench.engine.training import State
 from segbench.experiment.objective import Images
-from segbench.runtime import process_group
 
 _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
 
@@ -126,7 +125,7 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         last=records[-1],
         majority_miou=metrics.majority_miou(train, val),
         speed=measured,
-        device=process_group.times(trained.state.compute.description),
+        device=trained.state.compute.record,
         versions={name: version(name) for name in _VERSIONS},
         run_id=trained.run,
         seconds=time.perf_counter() - trained.started,

@@ -22,7 +22,7 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, paths
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Augment, Choice, Search
-from segbench.core.records import EpochRecord, Hyperparameters, Scalar, WeightsOrigin
+from segbench.core.records import EpochRecord, Hyperparameters, Scalar, WeightsOrigin, to_json
 from segbench.data import subsets
 from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
@@ -124,7 +124,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     kept.restore(state)
     run = _run(trial, job, kept, params)
     trial.set_user_attr("run_id", run)
-    trial.set_user_attr("device", job.compute.description)
+    trial.set_user_attr("device", to_json(job.compute.record))
     studies.remember_weights(trial, origin)
     handed_over = (UpdateFinishedTrialError,)  # this process was thought dead, and another goes on with its trial
     with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,), killed=(studies.Stopped,), handed_over=handed_over):
@@ -163,8 +163,8 @@ def _kept(trial: optuna.Trial, job: Job, params: dict[str, Scalar], origin: Weig
         job.search.seed,
         job.search.epochs,
         origin.sha256,
-        job.compute.device.type,
-        job.compute.precision,
+        job.compute.record.kind,
+        job.compute.record.precision,
     )
     return TrainingSession(paths.trial_folder(trial.study.study_name, studies.index_of(trial)), identity)
 

@@ -206,7 +206,7 @@ def _identity(plan: Plan, data: Dataset, images: Images, origin: WeightsOrigin, 
     from segbench.engine import resume
 
     final = (plan.protocol.final.epochs, images.train.images, images.val.images, seed)
-    where = (device.device.type, device.precision)
+    where = (device.record.kind, device.record.precision)
     return resume.identity(plan.study.fingerprint, data.fingerprint, plan.trial.params, final, origin.sha256, where)
 
 

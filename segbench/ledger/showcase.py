@@ -26,7 +26,7 @@ from PIL import Image
 from segbench.core import artefacts, paths
 from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.protocol import DRAWN
-from segbench.core.records import EpochRecord
+from segbench.core.records import Device, EpochRecord, from_json
 from segbench.data import pictures
 from segbench.ledger import curves, database, notes, queue
 
@@ -148,7 +148,7 @@ def _trial_note(trial: optuna.Trial, records: Sequence[EpochRecord]) -> str:
         "pixel accuracy": f"{best.pixel_accuracy:.4f}",
         **{name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in trial.params.items()},
         "initial weights": f"{weights.get('name', '')} (SHA-256 {weights.get('sha256', '')[:12]})",
-        "device": str(known.get("device", "")),
+        "device": from_json(Device, known["device"]).description,
         "seconds": f"{sum(record.seconds.total for record in records):.1f} ({last.images_per_second:.1f} images/s)",
         "MLflow run": f"`{run}`",
     }

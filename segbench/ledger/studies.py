@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segbench.core.errors import UserError
 from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol, fingerprint
-from segbench.core.records import EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
+from segbench.core.records import Device, EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
 from segbench.ledger import database, liveness, queue, samplers
 from segbench.ledger.database import StorageUnavailable, StudyStorage
 from segbench.ledger.queue import BASELINE as BASELINE
@@ -199,7 +199,7 @@ def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
         reason=attributes.get("reason", ""),
         seconds=trial.duration.total_seconds() + attributes.get("earlier_seconds", 0.0) if trial.duration else 0.0,
         startup_seconds=attributes.get("startup_seconds", 0.0),
-        device=attributes.get("device", ""),
+        device=from_json(Device, attributes["device"]) if "device" in attributes else None,
         run_id=attributes.get("run_id", ""),
         owner=attributes.get("owner", ""),
     )

@@ -16,6 +16,7 @@ from segbench.report.numbers.tuning import Budgets, Tuning
 from segbench.report.text.i18n import duration, percent, scalar, score, text
 
 HISTORY, PARALLEL = 280, 340
+_MANY = 60  # marks in a row; more would cover one another
 _MARGIN = {"l": 52, "r": 12, "t": 12, "b": 44}
 
 
@@ -37,7 +38,7 @@ def history(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fig
             x=[s.trial.index for s in done],
             y=[s.trial.value for s in done],
             mode="markers",
-            marker={"symbol": symbol(index), "size": 10, "color": colour(index)},
+            marker={"symbol": symbol(index), "size": 10 if len(done) <= _MANY else 5, "color": colour(index)},
             name=text("figures.trial"),
             text=[described(s.trial) for s in done],
             hovertemplate="%{y:.4f}<br>%{text}",
@@ -79,7 +80,7 @@ def expected_by_trials(tuned: Sequence[Tuning], axis: tuple[float, float]) -> go
         go.Scatter(
             x=list(range(1, len(tuning.by_trials) + 1)),
             y=list(tuning.by_trials),
-            mode="lines+markers",
+            mode="lines+markers" if len(tuning.by_trials) <= _MANY else "lines",
             line=line(tuning.candidate.index),
             marker={"symbol": symbol(tuning.candidate.index), "size": 7, "color": colour(tuning.candidate.index)},
             name=safe(tuning.candidate.title),

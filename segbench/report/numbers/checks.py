@@ -51,7 +51,7 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
             _alike("epochs", promoted, _cards(lambda c: text("checks.found_epochs", epochs=c.epochs))),
             _alike("seeds", promoted, _cards(lambda c: text("checks.found_seed", seed=c.seed))),
-            _alike("device", promoted, _cards(lambda c: c.device)),
+            _alike("device", promoted, _cards(lambda c: c.device.description)),
             _alike("weights", promoted, _cards(lambda c: c.weights.kind)),
             _alike("versions", promoted, _cards(lambda c: _versions(c.versions))),
         ]

@@ -190,7 +190,7 @@ def _summary(candidate: Candidate) -> Summary:
         inference_memory_gb=max(speed.peak_memory_gb for speed in speeds),
         seconds=sum(card.seconds for card in cards),
         search_seconds=sum(trial.seconds for trial in candidate.study.trials) if candidate.study else 0.0,
-        on_gpu=not cards[0].device.startswith("cpu"),
+        on_gpu=all(card.device.is_gpu for card in cards),
     )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench import stats
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.records import StudyRecord
 from segbench.ledger import studies
 from segbench.report.numbers import searches
-from segbench.report.numbers.comparison import Candidate, Comparison
+from segbench.report.numbers.comparison import Candidate, Comparison, contenders
 
 _GRID = 241  # budgets between nothing and the longer search
 NAN = float("nan")
@@ -29,7 +29,8 @@ class Tuning(NamedTuple):
     best: float
     baseline: float  # the known-good values
     by_trials: tuple[float, ...]  # expected best after 1, 2, … trials
-    chance: float  # that the best trial is the best, 0..1
+    complete: int  # trials
+    chance: float  # that the best trial is the best of the contenders, 0..1
     ranks: stats.Agreement  # of mIoU and official mIoU over the trials
     rescored: stats.Agreement  # of mIoU on the selection and on the final images, over those that kept weights
 
@@ -89,7 +90,7 @@ def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
     if not known or best is None:
         return None
     baseline = next((t.value for t in study.trials if t.baseline and t.value is not None), NAN)
-    official = [top.miou_official if (top := searches.top_epoch(t)) else None for t in ended]
+    official = [best_epoch.miou_official if (best_epoch := searches.best_epoch(t)) else None for t in ended]
     return Tuning(
         candidate=candidate,
         values=tuple(values),
@@ -98,15 +99,16 @@ def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
         best=max(known),
         baseline=float(baseline),
         by_trials=tuple(stats.expected_best_curve([0.0 if math.isnan(v) else v for v in values]).tolist()),
-        chance=_chance(candidate, ended, best.index),
+        complete=sum(t.state == "complete" for t in ended),
+        chance=_chance(candidate, study, best.index),
         ranks=stats.rank_agreement([t.value for t in ended], official),
         rescored=stats.rank_agreement([t.value for t in ended], [study.final_scores.get(t.index) for t in ended]),
     )
 
 
-def _chance(candidate: Candidate, ended: Sequence[TrialRecord], best: int) -> float:
-    """From the confusions the search kept of its trials; NaN where one with a value has none."""
-    indices = [t.index for t in ended if t.value is not None and t.state == "complete"]
-    if best not in indices or not set(indices) <= set(candidate.trials):
+def _chance(candidate: Candidate, study: StudyRecord, best: int) -> float:
+    """Among the contenders, from the confusions the search kept of them; NaN where one of them has none."""
+    indices = contenders(study)
+    if best not in indices or not set(indices) <= set(candidate.trial_confusions):
         return NAN
-    return float(stats.probability_best([candidate.trials[index] for index in indices])[indices.index(best)])
+    return float(stats.probability_best([candidate.trial_confusions[i] for i in indices])[indices.index(best)])

@@ -64,6 +64,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
     dense: bool = False
+    csv_rows: tuple[tuple[Cell, ...], ...] = ()  # what the CSV holds, where that is more than the page shows
     kind: str = "table"
 
 

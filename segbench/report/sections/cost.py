@@ -18,7 +18,7 @@ def section(rows: Sequence[Summary]) -> Section:
     """Of the promoted architectures."""
     blocks: list[Block] = [Prose((text("quality.nothing"),), tone="note")]
     if rows:
-        devices = ", ".join(dict.fromkeys(m.card.device for row in rows for m in row.candidate.models))
+        devices = ", ".join(dict.fromkeys(m.card.device.description for row in rows for m in row.candidate.models))
         lead = [Prose(tuple(sentences.price(rows)), tone="lead")] if len(rows) > 1 else []
         blocks = [*lead, _pareto(rows, devices), _speed(rows, devices), _epoch(rows)]
     return Section("cost", text("cost.title"), text("cost.short"), tuple(blocks))

@@ -116,7 +116,7 @@ def _share(value: float) -> str:
 
 def _borders(comparison: Comparison, measured: pixels.Borders | None, keys: tuple[Key, ...]) -> Block:
     if measured is None:
-        return Prose((text("quality.boundary_none", asked=comparison.asked),), tone="note")
+        return Prose((text("quality.boundary_none", protocol_option=comparison.protocol_option),), tone="note")
     titles = {candidate.name: candidate.title for candidate in comparison.promoted}
     each = [
         text("quality.boundary_each", error=percent(error), title=titles[name])

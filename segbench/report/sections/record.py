@@ -63,7 +63,7 @@ def _provenance(candidates: list[Candidate]) -> Table:
         ),
         ("sha", lambda s: _cards(s, lambda c: c.weights.sha256[:16] + "…")),
         ("seeds", lambda s: ", ".join(str(m.card.seed) for m in s.models) or MISSING),
-        ("device", lambda s: _cards(s, lambda c: c.device) if s.models else _trial_devices(s)),
+        ("device", lambda s: _cards(s, lambda c: c.device.description) if s.models else _trial_devices(s)),
         ("versions", lambda s: _cards(s, lambda c: ", ".join(f"{k} {v}" for k, v in c.versions.items()))),
         ("study_run", lambda s: (s.study.run_id if s.study else "") or MISSING),
         ("runs", lambda s: _cards(s, lambda c: c.run_id)),
@@ -99,7 +99,7 @@ def _images(card: ModelCard) -> str:
 
 def _trial_devices(candidate: Candidate) -> str:
     trials = candidate.study.trials if candidate.study else ()
-    return "; ".join(dict.fromkeys(t.device for t in trials if t.device)) or MISSING
+    return "; ".join(dict.fromkeys(t.device.description for t in trials if t.device)) or MISSING
 
 
 def _options(options: Mapping[str, Scalar]) -> str:

@@ -18,7 +18,7 @@ def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split 
     """Validation images, their truth, the masks, and where those are wrong."""
     chosen = scenes.scenes(comparison, val)
     if chosen.missing:
-        reason = text(f"scenes.{chosen.missing}", asked=comparison.asked)
+        reason = text(f"scenes.{chosen.missing}", protocol_option=comparison.protocol_option)
         blocks: tuple[Block, ...] = (Prose((reason,), tone="note"),)
     else:
         legend = Legend(

@@ -2,117 +2,52 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
-from segbench import stats
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.records import StudyRecord
 from segbench.report.figures import search
 from segbench.report.figures.theme import GREY, colour
-from segbench.report.numbers import searches, tuning
+from segbench.report.numbers import searches
+from segbench.report.numbers import tuning as tunings
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Prose, Section, Table, plot
-from segbench.report.sections import sentences
-from segbench.report.text.i18n import decimals, duration, percent, points, scalar, score, signed, text
+from segbench.report.page.blocks import Block, Figure, Heading, Key, Prose, Section, plot
+from segbench.report.sections import trials, tuning
+from segbench.report.text.i18n import duration, text
 
-_PROMOTED, _BASELINE = "◆", "○"
+_NAMED = 12  # so many trials without a value are named; of more, it is said how many there are
 Searched = Sequence[tuple[Candidate, StudyRecord]]
 
 
 def section(comparison: Comparison) -> Section:
     """Everything about the searches, side by side; architectures without a study are left out."""
     searched = [(candidate, candidate.study) for candidate in comparison.candidates if candidate.study]
-    blocks: list[Block] = [
-        Prose((text("search.lead" if searched else "search.none"),), tone="lead" if searched else "note")
-    ]
+    blocks: list[Block] = [Prose((text("search.none"),), tone="note")]
     if searched:
-        tuned = tuning.tunings(comparison)
-        blocks += _expected(tuned)
+        tuned = tunings.tunings(comparison)
+        blocks = [Prose((text("search.lead"),), tone="lead"), *tuning.expected(tuned)]
         if tuned:
-            blocks.append(_bought(tuned))
-        shown = [(candidate, study) for candidate, study in searched if any(t.epochs for t in study.trials)]
-        if shown:
-            blocks += [_history(shown), _learning(shown), *_parallel(shown), *_importance(shown)]
+            blocks.append(tuning.bought(tuned))
+        blocks += _figures([(candidate, study) for candidate, study in searched if any(t.epochs for t in study.trials)])
         for candidate, study in searched:
-            blocks += [
-                Heading(candidate.title, colour(candidate.index)),
-                Prose(_facts(study)),
-                _table(candidate, study),
-            ]
+            heading = Heading(candidate.title, colour(candidate.index))
+            blocks += [heading, Prose(_facts(study)), trials.table(candidate, study)]
     return Section("search", text("search.title"), text("search.short"), tuple(blocks))
 
 
-def _expected(tuned: Sequence[tuning.Tuning]) -> list[Block]:
-    budgets = tuning.budgets(tuned)
-    if budgets is None:
-        key = "expected_few" if tuning.comparable(tuned) else "unequal"
-        return [Prose((text(f"search.{key}"),), tone="note")]
-    lows = [v for own in tuned for v in own.by_trials]
-    axis = (max(min(lows) - 0.01, 0.0), max(own.best for own in tuned) * 1.05)
-    keys = tuple(Key(own.candidate.title, colour(own.candidate.index), "line") for own in tuned)
-    plots = (
-        plot(
-            "expected-trials",
-            search.expected_by_trials(tuned, axis),
-            text("search.expected_trials"),
-            keys=keys,
-        ),
-        plot(
-            "expected-time",
-            search.expected_by_time(tuned, budgets, axis),
-            text("search.expected_hours"),
-            keys=keys,
-        ),
-    )
-    title = text("search.expected")
+def _figures(searched: Searched) -> list[Block]:
+    """Of the searches that have an epoch to show. Of many trials, curves and lines are drawn of some."""
+    if not searched:
+        return []
+    notes = tuple(note for candidate, study in searched if (note := trials.thinned_note(candidate, study)))
+    shown = [(candidate, searches.thinned(study, candidate.promoted_trials)) for candidate, study in searched]
     return [
-        Prose((sentences.budget(tuned, budgets),), tone="lead"),
-        Figure(title, plots, text("search.expected_caption")),
+        _history(searched),
+        *([Prose(notes, tone="note")] if notes else []),
+        _learning(shown),
+        *_parallel(shown),
+        *_importance(searched),
     ]
-
-
-def _bought(tuned: Sequence[tuning.Tuning]) -> Table:
-    def row(key: str, value: Callable[[tuning.Tuning], float], written: Callable[[float], str]) -> tuple[Cell, ...]:
-        cells = [Cell(written(v), number=True, values=(v,)) for v in map(value, tuned)]
-        return (Cell(text(f"search.{key}")), *cells)
-
-    rows = [
-        row("best_trial", lambda own: own.best, score),
-        row("median_trial", lambda own: own.median, score),
-        row("gain", lambda own: own.best - own.median, _gain),
-        row(
-            "next_trial", lambda own: own.by_trials[-1] - own.by_trials[-2] if len(own.values) > 1 else math.nan, _gain
-        ),
-    ]
-    if not all(math.isnan(own.chance) for own in tuned):
-        rows.append(row("chance", lambda own: own.chance, percent))
-    if any(not math.isnan(own.baseline) for own in tuned):
-        rows[3:3] = [
-            row("known", lambda own: own.baseline, score),
-            row("gain_known", lambda own: own.best - own.baseline, _gain),
-        ]
-    if any(own.rescored.n for own in tuned):
-        rows.append((Cell(text("search.hindsight")), *(_ranks(own.rescored) for own in tuned)))
-    rows.append((Cell(text("search.ranks")), *(_ranks(own.ranks) for own in tuned)))
-    heads = [Cell(own.candidate.title, swatch=colour(own.candidate.index), number=True) for own in tuned]
-    missing = text("search.chance_none") if any(math.isnan(own.chance) for own in tuned) else ""
-    caption = text("search.bought_caption", missing=" " + missing if missing else "")
-    head = (Cell(text("search.measure")), *heads)
-    return Table("tuning", text("search.bought"), head, tuple(rows), caption)
-
-
-def _gain(value: float) -> str:
-    return points(value) if math.isnan(value) else f"{signed(value)} {text('common.points')}"
-
-
-def _ranks(agreement: stats.Agreement) -> Cell:
-    ends = (
-        ""
-        if math.isnan(agreement.low)
-        else text("common.range", low=decimals(agreement.low, 2), high=decimals(agreement.high, 2))
-    )
-    values = (agreement.tau, agreement.low, agreement.high)
-    return Cell(decimals(agreement.tau, 2), f"({ends})" if ends else "", number=True, values=values)
 
 
 def _facts(study: StudyRecord) -> tuple[str, ...]:
@@ -145,11 +80,18 @@ def _history(shown: Searched) -> Figure:
         tint = colour(candidate.index)
         own = (Key(text("figures.trial"), tint), Key(text("figures.best_so_far"), tint, "line"))
         plots.append(plot(f"history-{candidate.index}", drawn, candidate.title, keys=(*own, *_baseline_key(study))))
-        gone = [f"{candidate.title} {_title(t)} ({_state(t)})" for t in study.trials if t.value is None]
-        without += gone
+        without += _without_value(candidate, study)
     said = text("search.without", list=", ".join(without)) if without else ""
     caption = text("search.history_caption", without=" " + said if said else "")
     return Figure(text("search.history"), tuple(plots), caption)
+
+
+def _without_value(candidate: Candidate, study: StudyRecord) -> list[str]:
+    without = [trial for trial in study.trials if trial.value is None]
+    if len(without) <= _NAMED:
+        return [f"{candidate.title} {trials.title(trial)} ({trials.state(trial)})" for trial in without]
+    counts = Counter(map(trials.state, without))
+    return [f"{candidate.title} {count} × {state}" for state, count in counts.items()]
 
 
 def _learning(shown: Searched) -> Figure:
@@ -199,52 +141,6 @@ def _importance(shown: Searched) -> list[Block]:
     return [*made, Prose(tuple(missing), tone="note")] if missing else made
 
 
-def _table(candidate: Candidate, study: StudyRecord) -> Table:
-    names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
-    scores = ("value", "official", *(("final",) if study.final_scores else ()), "last", "best_epoch")
-    columns = [
-        Cell(text("search.trial")),
-        *(Cell(text(f"search.{key}"), number=True) for key in scores),
-        *(Cell(name, number=True) for name in names),
-        Cell(text("search.seconds"), number=True),
-        Cell(text("search.state")),
-    ]
-    promoted = {model.card.trial for model in candidate.models}
-    values = [t.value for t in study.trials if t.value is not None and not t.baseline]
-    best = max(values, default=None)
-    rows = tuple(_row(t, names, t.index in promoted, best, study.final_scores) for t in study.trials)
-    title = text("search.table", title=candidate.title)
-    return Table(f"trials-{candidate.name}", title, tuple(columns), rows, text("search.table_caption"), dense=True)
-
-
-def _row(
-    trial: TrialRecord, names: list[str], promoted: bool, best: float | None, final: Mapping[int, float]
-) -> tuple[Cell, ...]:
-    top = searches.top_epoch(trial)
-    mark = f" {_BASELINE}" if trial.baseline else f" {_PROMOTED}" if promoted else ""
-    last = trial.epochs[-1].miou if trial.epochs else None
-    highest = trial.value is not None and trial.value == best and not trial.baseline
-    return (
-        Cell(_title(trial) + mark),
-        _scored(trial.value, highest),
-        _scored(top.miou_official if top else None),
-        *([_scored(final.get(trial.index))] if final else []),
-        _scored(last),
-        Cell(str(top.epoch) if top else "", number=True),
-        *(_param(trial.params.get(name, "")) for name in names),
-        Cell(decimals(trial.seconds, 1) if trial.seconds else "", number=True, values=(trial.seconds,)),
-        Cell(f"{_state(trial)}: {trial.reason}" if trial.reason else _state(trial)),
-    )
-
-
-def _scored(value: float | None, best: bool = False) -> Cell:
-    return Cell(score(value), best=best, number=True, values=() if value is None else (value,))
-
-
-def _param(value: object) -> Cell:
-    return Cell(scalar(value), number=True, values=(value,) if isinstance(value, float) else ())
-
-
 def _keys(candidate: Candidate, study: StudyRecord) -> tuple[Key, ...]:
     best, others = text("figures.best_trial"), text("figures.other_trials")
     return (Key(best, colour(candidate.index), "line"), Key(others, GREY, "line"), *_baseline_key(study))
@@ -252,11 +148,3 @@ def _keys(candidate: Candidate, study: StudyRecord) -> tuple[Key, ...]:
 
 def _baseline_key(study: StudyRecord) -> tuple[Key, ...]:
     return (Key(text("figures.baseline"), GREY, "dash"),) if any(t.baseline for t in study.trials) else ()
-
-
-def _title(trial: TrialRecord) -> str:
-    return text("search.baseline") if trial.baseline else str(trial.index)
-
-
-def _state(trial: TrialRecord) -> str:
-    return text(f"state.{trial.state}")

@@ -20,17 +20,8 @@ def verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tup
     """The headline, and what it rests on."""
     if not rows:
         return text("verdict.none"), text("verdict.none_detail")
-    order = ranked(rows)
-    if len(rows) == 1:
-        card = order[0].candidate.models[0].card
-        headline = _say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)
-        return headline, text("verdict.only_one_detail")
-    if pairs:
-        return _decided(pairs[0])
-    first, second = order[:2]
-    gap = points(first.miou.estimate - second.miou.estimate)
-    values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
-    return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
+    headline, detail = _verdict(rows, pairs)
+    return headline, f"{detail} {text('verdict.flattering')}"
 
 
 def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks: Sequence[Check]) -> list[str]:
@@ -48,7 +39,6 @@ def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks
     if rows:
         seeds = min(len(row.seeds) for row in rows)
         sentences.append(text("verdict.one_seed") if seeds == 1 else text("verdict.several_seeds", seeds=seeds))
-        sentences.append(text("verdict.flattering"))
     if rows and all(model.card.weights.kind == "random" for row in rows for model in row.candidate.models):
         sentences.append(text("verdict.random"))
     return sentences
@@ -58,7 +48,7 @@ def missing(comparison: Comparison) -> list[str]:
     """What has not been run or is lost, each with the command that mends it."""
     sentences = []
     for candidate in comparison.candidates:
-        values = {"title": candidate.title, "name": candidate.name, "asked": comparison.asked}
+        values = {"title": candidate.title, "name": candidate.name, "options": comparison.options}
         wanted = len(comparison.protocol.final.seeds)
         if candidate.study is None:
             if not candidate.models:
@@ -73,9 +63,9 @@ def missing(comparison: Comparison) -> list[str]:
             elif best and not candidate.models:
                 sentences.append(text("status.not_promoted", best=score(best.value), **values))
         if 0 < len(candidate.models) < wanted:
-            sentences.append(text("status.seeds_left", done=len(candidate.models), asked_seeds=wanted, **values))
+            sentences.append(text("status.seeds_left", done=len(candidate.models), planned=wanted, **values))
     return sentences + [
-        text(f"problems.{problem.key}", asked=comparison.asked, **problem.values) for problem in comparison.problems
+        text(f"problems.{problem.key}", options=comparison.options, **problem.values) for problem in comparison.problems
     ]
 
 
@@ -151,6 +141,20 @@ def decided(pair: PairwiseComparison) -> bool:
 def contradicted(pair: PairwiseComparison) -> bool:
     """Whether the official mIoU puts the other one first, and not by chance in the choice of images."""
     return pair.miou_official.high < 0
+
+
+def _verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tuple[str, str]:
+    order = ranked(rows)
+    if len(rows) == 1:
+        card = order[0].candidate.models[0].card
+        headline = _say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)
+        return headline, text("verdict.only_one_detail")
+    if pairs:
+        return _decided(pairs[0])
+    first, second = order[:2]
+    gap = points(first.miou.estimate - second.miou.estimate)
+    values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
+    return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
 
 
 def _decided(pair: PairwiseComparison) -> tuple[str, str]:

@@ -20,7 +20,8 @@ def summary_table(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) 
     """With two architectures a last column sets the better one against the other: in points, or as a ratio."""
     both = tuple(ranked(rows)) if len(rows) == 2 else None
     pair = pairs[0] if both and pairs else None
-    memory = "memory_gpu" if all(row.on_gpu for row in rows) else "memory_cpu"
+    kinds = {row.on_gpu for row in rows}
+    memory = "memory_mixed" if len(kinds) > 1 else "memory_gpu" if kinds == {True} else "memory_cpu"
     made = [
         _scores("miou", rows, lambda row: row.miou, pair.miou if pair else None),
         _scores("miou_official", rows, lambda row: row.miou_official, pair.miou_official if pair else None),

@@ -1,4 +1,4 @@
-"""Every text of the report, from texts_<language>.toml, and how numbers are written in that language."""
+"""Every text of the report, from <language>.toml, and how numbers are written in that language."""
 
 from __future__ import annotations
 
