@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from PIL import Image
 
 import segbench
@@ -88,7 +90,7 @@ def test_trials_and_epochs_are_what_export_writes(here: Path, monkeypatch: pytes
         assert table["trial"].tolist() == written["trial"].tolist()
     alpha = api.trials("fab-alpha")
     assert set(alpha["study"]) == {"fab-alpha"}
-    assert alpha["value"].max() == max(epoch for epoch in api.epochs("fab-alpha")["miou"])
+    assert alpha["value"].max() == pytest.approx(api.epochs("fab-alpha")["miou"].max())
     assert set(api.trials("fab")["study"]) == set(api.trials(here / "fab")["study"]) == {"fab-alpha", "fab-beta"}
     assert len(api.epochs("fab-alpha")) == alpha["epochs"].sum()
 
@@ -123,6 +125,20 @@ def test_the_errors_are_the_commands(
         api.report(protocol, lang="de")
     with pytest.raises(TypeError, match="trails"):
         api.search(protocol=protocol, trails=3)  # type: ignore[call-overload]
+
+
+def test_damaged_files_are_in_the_errors_note(
+    storage: Path, dataset: Path, protocol: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    labels = next((dataset / "gtFine" / "train").glob("*/*"))
+    labels.write_bytes(labels.read_bytes()[:40])
+    with pytest.raises(UserError, match="1 file in .* cannot be used") as found:
+        api.search("deeplab", protocol=protocol, data=dataset)
+    assert str(labels) in found.value.__notes__[0]
+    assert [*capfd.readouterr()] == ["", ""]
+    with pytest.raises(UserError, match="1 file in .* cannot be used"):
+        search.main(["deeplab", "--protocol", str(protocol), "--data", str(dataset), "--quiet"])
+    assert str(labels) in capfd.readouterr().out
 
 
 def test_a_model_whose_architecture_is_gone(here: Path) -> None:
@@ -180,5 +196,9 @@ def test_torch_is_not_imported_before_something_trains(here: Path) -> None:
     assert result.stderr == ""
 
 
-def test_the_package_says_that_it_is_typed() -> None:
-    assert (Path(segbench.__file__).parent / "py.typed").is_file()
+def test_the_wheel_says_that_it_is_typed(tmp_path: Path) -> None:
+    root = Path(segbench.__file__).parent.parent
+    wheel = next(WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"]))
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"segbench/py.typed", "segbench/api.py", "segbench/studies/demo/protocol.toml"} <= set(names)
+    assert not [name for name in names if not name.startswith(("segbench/", "segbench-"))]

@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 def trial_rows(trials: Iterable[TrialRecord]) -> list[Row]:
-    """One row per trial. Columns that begin with `params/` hold its configuration, those without one its outcome."""
+    """One row per trial. Columns that begin with `params/` hold its configuration, with `device/` what computed it."""
     return [_trial_row(trial) for trial in trials]
 
 
@@ -23,7 +23,7 @@ def epoch_rows(trials: Iterable[TrialRecord]) -> list[Row]:
 
 def _trial_row(trial: TrialRecord) -> Row:
     content = to_json(trial)
-    params, epochs = content.pop("params"), content.pop("epochs")
+    params, epochs, device = content.pop("params"), content.pop("epochs"), content.pop("device") or {}
     identity = {"study": content.pop("study"), "trial": content.pop("index")}
     best = max(trial.epochs, key=lambda e: e.miou, default=None)
     last = trial.epochs[-1] if trial.epochs else None
@@ -33,7 +33,8 @@ def _trial_row(trial: TrialRecord) -> Row:
         "best_miou_official": best and best.miou_official,
         "last_miou": last and last.miou,
     }
-    return {**identity, **content, **scores, **{f"params/{name}": value for name, value in params.items()}}
+    parts = {f"{part}/{k}": v for part, values in (("device", device), ("params", params)) for k, v in values.items()}
+    return {**identity, **content, **scores, **parts}
 
 
 def _epoch_rows(trial: TrialRecord) -> list[Row]:

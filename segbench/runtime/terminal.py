@@ -118,6 +118,12 @@ def say(text: str = "") -> None:
         print(text, flush=True)
 
 
+def result(text: str) -> None:
+    """A line that the user waits for; shown with --quiet too."""
+    if not _silent:
+        print(text, flush=True)
+
+
 def banner(text: str) -> None:
     """A warning a reader must not miss; shown with --quiet too."""
     if _silent:
