@@ -108,6 +108,8 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     from segbench.ledger import studies
 
     best = studies.best(study)
+    if not study.id:
+        raise UserError(f"study '{study.name}' was made by an earlier version; update it with a search: {command}")
     if best is None:
         raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
     # The search may have been told otherwise on its command line; the study remembers.
@@ -147,7 +149,9 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
 def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
     from filelock import Timeout
 
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    from segbench.ledger import study_folders
+
+    study_folders.claim(plan.study.name, plan.study.id, adopt=True)
     try:
         lock.acquire()
     except Timeout:
@@ -219,7 +223,8 @@ def _run(plan: Plan, mlflow: MlflowClient, kept: TrainingSession, seed: int) -> 
     }
     run = kept.run
     if not run or not runs.reopened(mlflow, run, tags):
-        parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})
+        architecture = {"architecture": plan.architecture.name}
+        parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, plan.study.id, architecture)
         name = f"{plan.architecture.name} promoted, seed {seed}"
         run = runs.nested_run(mlflow, parent, name, tags, plan.trial.params)
         kept.run = run

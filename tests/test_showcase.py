@@ -159,7 +159,7 @@ def test_mlflow_shows_runs_pictures_and_the_champion(shown: Path) -> None:
     try:
         assert page.listens_on() == {"127.0.0.1"}
         assert f"/runs/{card.run_id}" in page.said
-        parent = runs.study_run(client, "small", NAME, {})
+        parent = runs.study_run(client, "small", NAME, card.study_id, {})
         tags = {t["key"]: t["value"] for t in run_of(page, card.run_id)["data"]["tags"]}
         assert tags["mlflow.parentRunId"] == parent
         assert (tags["optuna.study"], tags["optuna.trial"], tags["trial"]) == (NAME, "1", "0")
@@ -217,7 +217,7 @@ def test_the_best_seed_of_the_newest_promotion_is_the_champion(shown: Path, stor
 
     def is_champion(seed: int, miou: float, fingerprint: str) -> bool:
         run = runs.nested_run(
-            client, runs.study_run(client, "small", NAME, {}), f"seed {seed}", {"seed": str(seed)}, {}
+            client, runs.study_run(client, "small", NAME, card.study_id, {}), f"seed {seed}", {"seed": str(seed)}, {}
         )
         best = dataclasses.replace(card.best, miou=miou)
         registry._register(client, dataclasses.replace(card, seed=seed, best=best, run_id=run, fingerprint=fingerprint))
@@ -226,7 +226,7 @@ def test_the_best_seed_of_the_newest_promotion_is_the_champion(shown: Path, stor
     assert is_champion(1, 0.9, card.fingerprint)
     assert not is_champion(2, 0.8, card.fingerprint)
     assert is_champion(0, 0.1, "changed")  # its predecessors answered another question
-    registry.delete(client, NAME)
+    registry.delete(client, card.study_id)
     assert not client.search_registered_models()
 
 

@@ -66,6 +66,8 @@ def choose(device: str = "auto", compiled: bool = False) -> Compute:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"no device '{device}' here ({reason}); try --device auto, cpu, cuda or cuda:0") from error
+    if place.type not in ("cuda", "mps", "cpu"):
+        raise UserError(f"--device {device} cannot train or segment; try --device auto, cpu, cuda or cuda:0")
     if compiled and place.type != "cuda":
         raise UserError(f"--compile is for CUDA; on {place.type} compiling takes longer than it saves, so drop it")
     if place.type == "cuda":

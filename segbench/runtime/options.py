@@ -21,6 +21,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add_study_db(made)
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
     made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
+    made.set_defaults(resumes=True)
     return made
 
 
