@@ -6,6 +6,6 @@ import sys
 __version__ = "0.1.0"
 
 if os.path.basename(getattr(sys, "argv", [""])[0]) in ("-m", "segbench"):  # a command, which is still being imported
-    from segbench.runtime import interrupts
+    from segbench.runtime import startup
 
-    interrupts.end_at_once_while_importing()
+    startup.end_at_once_while_importing()

@@ -1,7 +1,4 @@
-"""Stopping: the first Ctrl-C or SIGTERM lets the epoch end and be kept, the second stops at once.
-
-A command that is still importing has nothing to keep and ends at the first.
-"""
+"""Stopping: the first Ctrl-C or SIGTERM lets the epoch end and be kept, the second stops at once."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from segbench.runtime import process_group
+from segbench.runtime import process_group, startup
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MESSAGE = b"\nsegbench: stopping after this epoch; press Ctrl-C again to stop at once\n"
@@ -31,7 +28,7 @@ def noticed() -> Iterator[CtrlC]:
     they are imported end in an ImportError or a SystemError."""
     seen = CtrlC()
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, _end_at_once):
+    if not main or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, startup.end_at_once):
         yield seen
         return
 
@@ -44,19 +41,6 @@ def noticed() -> Iterator[CtrlC]:
         yield seen
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def end_at_once_while_importing() -> None:
-    """Until `noticed`, Ctrl-C ends the process in one line: an import would show a traceback."""
-    main = threading.current_thread() is threading.main_thread()
-    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end_at_once)
-
-
-def _end_at_once(number: int, frame: FrameType | None) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, b"segbench: stopped\n")
-    os._exit(128 + number)
 
 
 @contextlib.contextmanager
