@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from segbench.core.errors import UserError
 from segbench.runtime import interrupts, process_group, streams
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_PLAIN_LINES = 5.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+_UNLIMITED = 10_000  # columns
 _quiet = False
 _resumes = False  # whether the running command, stopped and rerun, continues where it stopped
 _display: Progress | None = None  # the one live display, which progress inside of progress shares
@@ -145,17 +146,31 @@ def next_command(command: str) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: set[int] | None = None) -> None:
-    """A table as wide as the terminal. `right` lists the columns to align to the right: those of numbers."""
+    """A table; where the terminal is narrower than it, a block of lines per row, since names that are cut off cannot be
+    typed. `right` lists the columns to align to the right: those of numbers."""
     from rich import box
     from rich.table import Table
 
     made = Table(title=_text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        # Folded where it is too narrow: a name that is cut off cannot be typed.
-        made.add_column(_text(column), justify="right" if right and index in right else "left", overflow="fold")
+        is_name = index == 0  # which stays in one piece
+        justify: Literal["left", "right"] = "right" if right and index in right else "left"
+        made.add_column(_text(column), justify=justify, overflow="fold", no_wrap=is_name)
     for row in rows:
         made.add_row(*map(_text, row))
-    console().print(made)
+    shown = console()
+    needed = shown.measure(made, options=shown.options.update(width=_UNLIMITED))
+    if needed.minimum <= shown.width or not sys.stdout.isatty():
+        if not sys.stdout.isatty():
+            shown.width = max(shown.width, needed.maximum)
+        shown.print(made)
+        return
+    shown.print(_text(f"{title}\n"), soft_wrap=True)
+    for first, *others in rows:
+        shown.print(_text(f"{columns[0]} {first}", "bold"), soft_wrap=True)
+        for column, cell in zip(columns[1:], others, strict=True):
+            if cell:
+                shown.print(_text(f"  {column}: {cell}"), soft_wrap=True)
 
 
 def _text(text: str, style: str = "") -> Text:
