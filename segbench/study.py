@@ -6,6 +6,7 @@ python -m segbench.study repair                             requeue the trials o
 python -m segbench.study export demo-deeplab --to t.csv     one row per trial; .csv, .parquet or .json
 python -m segbench.study export --epochs --to e.parquet     one row per epoch, of every study
 python -m segbench.study delete demo-deeplab                with its runs, its models and its checkpoints
+python -m segbench.study new NAME --from cityscapes         copy a protocol to studies/NAME, to change it there
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.core import files, paths
+from segbench.core import files, paths, templates
 from segbench.core.errors import UserError
-from segbench.core.records import StudyRecord, TrialRecord, to_json
+from segbench.core.records import StudyRecord, TrialRecord
 from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
     from segbench.ledger.database import StudyStorage
 
-ACTIONS = ("show", "repair", "export", "delete")
+ACTIONS = ("show", "repair", "export", "delete", "new")
 SUFFIXES = (".csv", ".parquet", ".json")
 
 
@@ -34,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command. Raises UserError for a study that is not there."""
     arguments = _parser().parse_intermixed_args(argv)  # also `delete --yes NAME`
     terminal.configure(arguments)
+    if arguments.action == "new":
+        return _new(arguments.name, arguments.copied)
     if arguments.action == "export":
         _require_destination(arguments.to)
     elif arguments.to or arguments.epochs:
@@ -71,9 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", help="which study; default: all of them, except for delete")
     parser.add_argument("--to", metavar="FILE", type=Path, help="export: where to; its suffix decides the format")
     parser.add_argument("--epochs", action="store_true", help="export: one row per epoch instead of one per trial")
+    parser.add_argument(
+        "--from", dest="copied", metavar="PROTOCOL", help="new: which protocol to copy, a name or folder"
+    )
     parser.add_argument("--yes", action="store_true", help="delete: do not ask")
     options.add_study_db(parser)
     return parser
+
+
+def _new(name: str | None, copied: str | None) -> int:
+    """Raises UserError where the copy cannot be made."""
+    if not name or not copied:
+        raise UserError("new needs a name and a protocol to copy, as in: new mine --from cityscapes")
+    folder = templates.copy(copied, name)
+    terminal.say(f"{folder}: a copy of '{copied}'; change its TOML files, then search")
+    terminal.next_command(f"{_SEARCH} --protocol {shlex.quote(name)}")
+    return 0
 
 
 def _require_destination(to: Path | None) -> None:
@@ -201,10 +217,10 @@ def _report_command(promote: str) -> str:
 def _export(storage: StudyStorage, names: list[str], to: Path, epochs: bool) -> None:
     import pandas as pd
 
-    from segbench.ledger import studies
+    from segbench.ledger import export, studies
 
     trials = [trial for name in names for trial in studies.record(storage, name).trials]
-    rows = [row for t in trials for row in _epoch_rows(t)] if epochs else [_exported(trial) for trial in trials]
+    rows = export.epoch_rows(trials) if epochs else export.trial_rows(trials)
     frame = pd.DataFrame(rows)
     try:
         with files.replaced(to) as partial:
@@ -224,72 +240,17 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def _exported(trial: TrialRecord) -> dict[str, Any]:
-    content = to_json(trial)
-    params, epochs = content.pop("params"), content.pop("epochs")
-    identity = {"study": content.pop("study"), "trial": content.pop("index")}
-    best = max(trial.epochs, key=lambda e: e.miou, default=None)
-    last = trial.epochs[-1] if trial.epochs else None
-    scores = {
-        "epochs": len(epochs),
-        "best_epoch": best and best.epoch,
-        "best_miou_official": best and best.miou_official,
-        "last_miou": last and last.miou,
-    }
-    return {**identity, **content, **scores, **{f"params/{name}": value for name, value in params.items()}}
-
-
-def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
-    from segbench.core.labels import CATEGORIES
-
-    rows = []
-    for epoch in trial.epochs:
-        content = to_json(epoch)
-        iou = dict(zip((f"iou/{name}" for name in CATEGORIES), content.pop("iou"), strict=True))
-        seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-        rows.append({"study": trial.study, "trial": trial.index, "attempt": trial.attempt, **content, **iou, **seconds})
-    return rows
-
-
 def _delete(storage: StudyStorage, where: str, name: str, sure: bool) -> None:
-    import optuna
+    from segbench.ledger import deletion
 
-    from segbench.ledger import queue, registry, runs, showcase, studies, study_folders, tracking
-
-    study = optuna.load_study(study_name=name, storage=storage)
-    queue.requeue_dead(study)
-    if running := [t for t in studies.record(storage, name).trials if t.state == "running"]:
-        owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
-        raise UserError(f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone "
-                        "after 3 minutes)")  # fmt: skip
-    study_id = "" if _is_copy(where, name, studies.id_of(study)) else studies.id_of(study)
-    with study_folders.unused(name):
-        _ask(name, len(study.get_trials(deepcopy=False)), study_folders.owned(name, study_id), sure)
-        deleted = 0
-        if study_id and tracking.is_there():
-            mlflow = tracking.client()
-            registry.delete(mlflow, study_id)
-            deleted = runs.delete(mlflow, study_id)
-        removed, kept = study_folders.remove(name, study_id)
-        if study_id:
-            showcase.forget(study)
-        optuna.delete_study(study_name=name, storage=storage)  # last: what was cut short can be done again
-    terminal.say(f"deleted study {name}, {deleted} MLflow runs" + "".join(f", {folder}" for folder in removed))
-    for folder in kept:
+    with deletion.ready(storage, where, name) as study:
+        _ask(name, study.trials, study.folders, sure)
+        deleted = deletion.delete(storage, study)
+    terminal.say(
+        f"deleted study {name}, {deleted.runs} MLflow runs" + "".join(f", {folder}" for folder in deleted.removed)
+    )
+    for folder in deleted.kept:
         terminal.say(f"kept {folder}: it holds files that are not this study's")
-
-
-def _is_copy(where: str, name: str, study_id: str) -> bool:
-    """Whether `where` is not the storage's own database but, such as a backup, holds a copy of a study there, which
-    keeps its runs and folders."""
-    from segbench.core import urls
-    from segbench.ledger import database, studies
-
-    own = paths.studies_database()
-    if urls.read(where) == urls.read(own) or not database.is_there(own):
-        return False
-    storage = database.connect(own)
-    return name in studies.names(storage) and studies.record(storage, name).id == study_id
 
 
 def _ask(name: str, number: int, folders: list[Path], sure: bool) -> None:

@@ -18,7 +18,7 @@ from segbench.data import streets
 from segbench.data.batches import normalise
 from segbench.engine import checkpoint
 from segbench.engine.inference import predict, ready, resize, scores
-from segbench.runtime.compute import Compute
+from segbench.runtime.compute import choose
 
 SIZES = [(32, 64), (96, 96), (72, 100)]
 TINY = {"size": "tiny"}
@@ -93,13 +93,13 @@ def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(30):
         optimizer.zero_grad()
-        sum(model.losses(model(normalise(images)), labels).values()).backward()
+        sum(model.losses(model(normalise(images, model.normalisation)), labels).values()).backward()
         optimizer.step()
-    for bf16, share in ((False, 0.9999), (True, 0.995)):
-        compute = Compute(torch.device("cpu"), bf16, "")
+    for precision, share in (("fp32", 0.9999), ("bf16", 0.995)):
+        compute = choose("cpu", precision)
         with torch.inference_mode():
             model.eval()
-            before = resize(scores(model, normalise(images), compute), (64, 128)).argmax(1)
+            before = resize(scores(model, normalise(images, model.normalisation), compute), (64, 128)).argmax(1)
         after = predict(ready(copy.deepcopy(model), compute), images, compute)
         assert (before == after).float().mean() >= share
 

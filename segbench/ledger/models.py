@@ -10,12 +10,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from segbench.core import artefacts, paths
+from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
 from segbench.core.records import ModelCard, from_json, to_json
 
@@ -29,7 +28,7 @@ class Promoted(NamedTuple):
     @property
     def weights(self) -> Path:
         """The epoch with the highest mIoU."""
-        return self.folder / "best.safetensors"
+        return self.folder / artefacts.WEIGHTS
 
 
 class Listing(NamedTuple):
@@ -85,6 +84,5 @@ def read_card(path: Path) -> ModelCard:
 
 def write_card(path: Path, card: ModelCard) -> None:
     """Written whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(to_json(card), indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, path)
+    with files.replaced(path) as partial:
+        partial.write_text(json.dumps(to_json(card), indent=1, ensure_ascii=False), encoding="utf-8")

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from segbench.core import names, paths
+from segbench.core import artefacts, names, paths
 from segbench.core.errors import UserError
 from segbench.ledger import models
 
@@ -118,6 +118,6 @@ def _entries(folder: Path) -> list[Path]:
 def _is_of_another(entry: Path, study_id: str) -> bool:
     """Whether this is a model whose card names another study."""
     try:
-        return models.read_card(entry / "card.json").study_id != study_id
+        return models.read_card(entry / artefacts.CARD).study_id != study_id
     except UserError:  # a trial, an unfinished promotion, or a damaged card in a folder that is marked as ours
         return False
