@@ -69,7 +69,7 @@ def _refuse_occupied(out: Path) -> None:
     if out.is_dir() and not any(out.iterdir()):
         return
     if os.path.lexists(out):
-        found = f"a directory with {len(list(out.iterdir()))} entries" if out.is_dir() else "not a directory"
+        found = "a directory that is not empty" if out.is_dir() else "not a directory"
         raise UserError(f"--out {out} is {found}: name a new directory")
 
 

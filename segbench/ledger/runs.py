@@ -16,7 +16,7 @@ from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.records import EpochRecord, EpochSeconds, Scalar, from_json, to_json
-from segbench.ledger.tracking import OUTAGE, literal, local_artifacts, patient
+from segbench.ledger.tracking import OUTAGE, literal, patient
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -179,21 +179,13 @@ def delete(mlflow: MlflowClient, study_id: str) -> int:
         for run in _all(mlflow, everywhere, f"tags.`{MLFLOW_PARENT_RUN_ID}` = {literal(parent.info.run_id)}")
     ]
     for run in (*nested, *found):  # the parents last: what is cut short can be done again
-        _remove_artifacts(run.info.artifact_uri, run.info.run_id)
+        shutil.rmtree(paths.artifacts() / "mlflow" / run.info.run_id, ignore_errors=True)  # MLflow would keep them
         mlflow.delete_run(run.info.run_id)
     return len(nested) + len(found)
 
 
 def _of_study(study_id: str) -> str:
     return f"tags.study_id = {literal(study_id)} and tags.kind = 'study'"
-
-
-def _remove_artifacts(artifact_uri: str, run: str) -> None:
-    """Those in our storage, whose files MLflow itself would keep: <storage>/artifacts/mlflow/<run>/artifacts."""
-    folder = local_artifacts(artifact_uri)
-    ours = (paths.artifacts() / "mlflow").resolve()
-    if folder and folder.parent.name == run and folder.parent.parent.resolve() == ours:
-        shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:

@@ -112,7 +112,9 @@ def _reason(error: Exception, uri: str) -> str:
     """The error's first line without what `uri` holds of secrets."""
     words = next(iter(str(error).strip().splitlines()), type(error).__name__)
     parts = urlsplit(uri)
-    for secret in (uri, parts.netloc.rpartition("@")[0], parts.query, parts.fragment):
+    users = [part.rpartition("@")[0].strip("/") for part in (parts.netloc, parts.path)]
+    passwords = [user.partition(":")[2] for user in users]
+    for secret in (uri, *users, *passwords, parts.query, parts.fragment):
         words = words.replace(secret, "…") if secret else words
     return words
 

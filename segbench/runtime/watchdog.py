@@ -32,6 +32,6 @@ def _end_with_parent(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)  # Ctrl-C and a closed terminal are the parent's to hear
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent's to obey
+        signal.signal(number, lambda number, frame: None)  # unlike SIG_IGN, not inherited by the command
     sys.exit(main(sys.argv[1:]))
