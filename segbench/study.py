@@ -35,12 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     """The command. Raises UserError for a study that is not there."""
     arguments = _parser().parse_intermixed_args(argv)  # also `delete --yes NAME`
     terminal.configure(arguments)
-    if arguments.action == "new":
-        return _new(arguments.name, arguments.copied)
     if arguments.action == "export":
         _require_destination(arguments.to)
     elif arguments.to or arguments.epochs:
         raise UserError(f"--to and --epochs belong to export, not to {arguments.action}")
+    if arguments.action == "new":
+        return _new(arguments.name, arguments.copied)
+    if arguments.copied:
+        raise UserError(f"--from belongs to new, not to {arguments.action}")
 
     from segbench.core import urls
     from segbench.ledger import database

@@ -95,7 +95,7 @@ def require_batches(model: Segmenter, train: Batches) -> None:
     smallest = min(train.batch_size, train.images)
     if smallest < model.smallest_batch:
         raise UserError(
-            f"{type(model).__name__} normalises over the batch and needs batch_size and train_images of at least "
+            "the network normalises over the batch and needs batch_size and train_images of at least "
             f"{model.smallest_batch}, not {smallest}; raise batch_size in the architecture's TOML"
         )
 

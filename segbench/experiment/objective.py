@@ -93,9 +93,8 @@ class Job:
 def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: int) -> tuple[Segmenter, WeightsOrigin]:
     """An untrained model of this architecture with these hyperparameters. Raises UserError where it cannot be had."""
     options = {**architecture.model, **hyperparameters.model}
-    return architectures.create(
-        architecture.name, len(CATEGORIES), architecture.weights, options, seed, architecture.code
-    )
+    weights, code = architecture.weights, architecture.code
+    return architectures.create(architecture.name, len(CATEGORIES), weights, options, seed, code)
 
 
 def check_buildable(architecture: Architecture, images: Images, initial: Initial) -> None:
