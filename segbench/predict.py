@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
 from segbench.ledger import models
 from segbench.ledger.models import Promoted
@@ -73,13 +73,13 @@ def choose(names: list[str] | None = None) -> list[Promoted]:
 
 
 def _named(name: str, listing: models.Listing) -> list[Promoted]:
-    card = Path(name) / "card.json"
+    card = Path(name) / artefacts.CARD
     if card.is_file():
         return [Promoted(card.parent, models.read_card(card))]
     found = [model for model in listing.promoted if model.card.study == name]
     for folder in listing.unreadable:
         if folder.parent.name == name:
-            models.read_card(folder / "card.json")  # raises what is wrong with it
+            models.read_card(folder / artefacts.CARD)  # raises what is wrong with it
     if not found:
         known = ", ".join(sorted({model.card.study for model in listing.promoted})) or "none"
         raise UserError(f"no promoted model '{name}'; there are: {known}")

@@ -70,13 +70,12 @@ def test_search_promote_predict(
         first = np.asarray(Image.open(folder / "masks" / f"{names[0]}.png"))
     assert not list(folder.parent.glob("*.partial"))
 
-    photograph = next((drawn / "leftImg8bit" / "val").glob("*/*"))
+    photograph = drawn / "leftImg8bit" / "val" / f"{names[0]}_leftImg8bit.png"
     assert call(predict, photograph, "--out", tmp_path / "out") == 0
     again = np.asarray(Image.open(tmp_path / "out" / f"{photograph.stem}-small-{name}-mask.png"))
     ids = np.asarray(Image.open(tmp_path / "out" / f"{photograph.stem}-small-{name}-labelIds.png"))
     np.testing.assert_array_equal(ids, np.array(labels.TYPICAL_ID)[again])
-    if photograph.stem.startswith(names[0].split("/")[1]):
-        np.testing.assert_array_equal(first, again)
+    assert np.mean(first == again) > 0.99  # alone and in a batch, sums are rounded differently
 
     light = "import sys; from segbench import search; search.main(sys.argv[1:]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", light, name, *map(str, where)], check=True)  # nothing is left to train
