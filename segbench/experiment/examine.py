@@ -110,6 +110,7 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         weights=run.origin,
         sha256=files.sha256(run.session.folder / artefacts.WEIGHTS),
         study=plan.study.name,
+        study_id=plan.study.id,
         trial=plan.trial.index,
         attempt=plan.trial.attempt,
         seed=run.task.seed,
