@@ -44,7 +44,7 @@ def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequen
 
     mlpackage = folder / "mlflow"
     try:
-        curves.draw(records).save(folder / artefacts.LEARNING_CURVE)
+        (folder / artefacts.LEARNING_CURVE).write_bytes(curves.png(records))
         _save(mlpackage, folder, card.code)
         mlflow.log_artifact(card.run_id, str(folder / artefacts.LEARNING_CURVE))
         mlflow.log_artifact(card.run_id, str(folder / artefacts.CARD))

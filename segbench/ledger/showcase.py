@@ -69,7 +69,7 @@ def show(trial: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) ->
     Raises OSError where the pictures cannot be written.
     """
     _attach(trial, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
-    _attach(trial, artefacts.LEARNING_CURVE, "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
+    _attach(trial, artefacts.LEARNING_CURVE, "image/png", curves.png(records))
     notes.write_note(trial.study, _trial_note(trial, records), trial)
     with database.storage_of(trial.study).locked():
         _describe(trial.study)
