@@ -20,7 +20,7 @@ from torch import nn
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.core import paths
+from segbench.core import files, paths
 from segbench.core.labels import CATEGORIES
 from segbench.core.records import (
     Device,
@@ -86,6 +86,7 @@ def promote(architecture: str, seed: int = 0) -> Path:
         run_id="r",
         seconds=1.0,
         created="2026-01-01T00:00:00+00:00",
+        sha256=files.sha256(folder / "best.safetensors"),
     )
     models.write_card(folder / "card.json", card)
     return folder

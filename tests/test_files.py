@@ -26,13 +26,13 @@ def test_whatever_is_raised_meanwhile_leaves_nothing(error: type[BaseException],
     path = tmp_path / "a.json"
     path.write_text("old")
 
-    def fail() -> None:
+    def stopped() -> None:
         with files.replaced(path) as partial:
             partial.write_text("half")
             raise error
 
     with pytest.raises(error):
-        fail()
+        stopped()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -3,7 +3,8 @@
     build(classes: int, weights: Weights, **options) -> Segmenter
 
 `options` come from the `[model]` table of `<architecture>.toml` and from searched parameters the trainer does not know,
-such as `aux_loss`. `PRETRAINED` in the same file names the published weights that `--weights pretrained` means.
+such as `aux_loss`. `CHECKPOINTS` in the same file holds, by size, the published weights that `weights = "pretrained"`
+means.
 
 It is looked for (a) as `<architecture>.py` beside `<architecture>.toml`, which is the user's own code; (b) in this
 folder; (c) in what installed packages offer. `segbench.testing.check_architecture(build)` tests such a `build`.
@@ -20,7 +21,8 @@ from types import ModuleType
 import torch
 
 from segbench.architectures.parts import outside
-from segbench.architectures.parts.weights import Weights, digest
+from segbench.architectures.parts.published import Checkpoint
+from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, digest
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
 from segbench.core.records import Code, Scalar, WeightsOrigin
@@ -51,10 +53,13 @@ def create(
     module = _module(name, code)
     _require_options(name, module, options)
     source = Weights.resolve(weights)
+    published = _published(name, module, options) if source.kind == "pretrained" else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _built(name, module, {"classes": classes, "weights": source, **options})
-    label = {"random": f"seed {seed}", "pretrained": getattr(module, "PRETRAINED", "")}.get(source.kind, source.name)
+    if published:
+        return model, WeightsOrigin(source.kind, published.name, digest(model.state_dict()), published.terms)
+    label = f"seed {seed}" if source.kind == "random" else source.name
     return model, WeightsOrigin(source.kind, label, digest(model.state_dict()))
 
 
@@ -97,3 +102,21 @@ def _built(name: str, module: ModuleType, arguments: Mapping[str, object]) -> Se
     if not isinstance(model, Segmenter):
         raise UserError(f"build in {module.__file__} must return a Segmenter, not a {type(model).__name__}")
     return model
+
+
+def checkpoints(name: str) -> Mapping[str, Checkpoint]:
+    """The published weights of an architecture, by size."""
+    found: Mapping[str, Checkpoint] = getattr(importlib.import_module(f"{__name__}.{name}"), "CHECKPOINTS", {})
+    return found
+
+
+def _published(name: str, module: ModuleType, options: Mapping[str, Scalar]) -> Checkpoint:
+    """The weights that "pretrained" means. Raises UserError where there are none of that size."""
+    default = inspect.signature(module.build).parameters.get("size")
+    size = str(options.get("size", default.default if default else ""))
+    there = getattr(module, "CHECKPOINTS", {})
+    if size not in there:
+        has = f"; there are for {', '.join(there)}" if there else ""
+        raise UserError(f"there are no published weights for {name} at size '{size}'{has}: {LOCAL_WAYS}")
+    checkpoint: Checkpoint = there[size]
+    return checkpoint

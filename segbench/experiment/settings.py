@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segbench.core import protocol as protocols
+from segbench.core import tables
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
 
@@ -51,7 +51,7 @@ class SearchSettings(Settings):
         """The protocol and its architectures with what these settings override. Raises UserError for values that
         cannot be, and where the baseline is asked of an architecture that has none."""
         given = {name: getattr(self, name) for name in ("trials", "sampler", "pruner")}
-        with protocols.located("command line"):
+        with tables.located("command line"):
             search = dataclasses.replace(protocol.search, **{k: v for k, v in given.items() if v is not None})
         if self.weights:
             architectures = [dataclasses.replace(each, weights=self.weights) for each in architectures]

@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
 from segbench.core.records import ModelCard, from_json, to_json
 
+_LONGEST_SIDE = 16_384  # pixels
 _SEED = re.compile(r"seed\d+")  # the folder of a finished promotion, as paths.model_folder names it
 
 
@@ -68,34 +69,6 @@ def promoted(protocol: str | None = None) -> list[Promoted]:
     return listing(protocol).promoted
 
 
-def chosen(names: Sequence[str] | None) -> list[Promoted]:
-    """The promoted models that `--model` names, by study or folder; all of them where it names none.
-
-    Raises UserError where there is no such model, or none at all.
-    """
-    everything = promoted()
-    if names is None:
-        if not everything:
-            raise UserError(f"no promoted model in {paths.storage()}: run python -m segbench.promote first")
-        return everything
-    found: list[Promoted] = []
-    for name in names:
-        card = Path(name) / artefacts.CARD
-        named = [Promoted(card.parent, read_card(card))] if card.is_file() else []
-        named = named or [one for one in everything if one.card.study == name]
-        if not named:
-            known = ", ".join(sorted({one.card.study for one in everything})) or "none"
-            raise UserError(f"no promoted model '{name}'; there are: {known}")
-        found += named
-    return found
-
-
-def unique_name(one: Promoted, among: Sequence[Promoted]) -> str:
-    """Its study, with its seed where several of `among` are of that study."""
-    several = sum(other.card.study == one.card.study for other in among) > 1
-    return f"{one.card.study}-seed{one.card.seed}" if several else one.card.study
-
-
 def cards(study: Path) -> list[Path]:
     """Those of a study's finished promotions, in order of seed; `study` is its folder under models/."""
     folders = [path for path in study.glob("seed*") if _SEED.fullmatch(path.name)]
@@ -106,9 +79,23 @@ def cards(study: Path) -> list[Path]:
 def read_card(path: Path) -> ModelCard:
     """Raises UserError where the card cannot be read."""
     try:
-        return from_json(ModelCard, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        card = from_json(ModelCard, json.loads(path.read_text(encoding="utf-8")))
+        _require_sound(card)
+        return card
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is no readable model card ({error!r}); promote again to replace it") from error
+
+
+def _require_sound(card: ModelCard) -> None:
+    """Raises ValueError for a card, edited by hand perhaps, that no network can be built and run from."""
+    height, width = card.size
+    if not (0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE):
+        raise ValueError(f"size is {height}x{width}")
+    normalisation = (*card.mean, *card.std)
+    if not len(card.mean) == len(card.std) == 3 or not all(map(math.isfinite, normalisation)) or min(card.std) <= 0:
+        raise ValueError(f"mean is {card.mean}, std {card.std}")
+    if not card.categories:
+        raise ValueError("there are no categories")
 
 
 def write_card(path: Path, card: ModelCard) -> None:

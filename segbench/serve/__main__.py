@@ -17,8 +17,8 @@ import socket
 import webbrowser
 from collections.abc import Sequence
 
+from segbench import predict
 from segbench.core.errors import UserError
-from segbench.ledger import models
 from segbench.ledger.models import Promoted
 from segbench.runtime import local_server, options, terminal
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     token = _token(arguments)
 
     def chosen() -> Sequence[Promoted]:
-        return models.chosen(arguments.model)
+        return predict.choose(arguments.model)
 
     chosen()  # what is wrong is said before the seconds that importing takes
     with _listening(arguments.host, arguments.port) as listener:

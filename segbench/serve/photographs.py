@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,8 +18,6 @@ from segbench.engine import inference
 FORMATS = ("JPEG", "PNG", "WEBP")  # JPEG has MPO in it, with more pictures behind it, as some phones make it
 NAMES = "JPEG, PNG or WebP"
 _NAME = "the photograph"
-
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit in `megapixels` is stricter
 
 
 class WrongFormat(UserError):
@@ -45,7 +42,7 @@ def megapixels(content: bytes, most: float) -> float:
     except UnidentifiedImageError as error:
         raise WrongFormat(f"the upload is not {NAMES}; convert it first") from error
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{_NAME} cannot be read ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{_NAME} cannot be read: {str(error).splitlines()[0]}") from error
     if width * height > most * 1e6:
         raise UserError(
             f"{_NAME} has {height}x{width} pixels, {width * height / 1e6:.0f} megapixels; at most {most:g} are "
@@ -60,6 +57,9 @@ def decode(content: bytes, sizes: Iterable[tuple[int, int]]) -> Photograph:
     Raises UserError where it is damaged.
     """
     started = time.perf_counter()
-    pixels = pictures.decode(io.BytesIO(content), _NAME)
+    try:
+        pixels = pictures.pixels(pictures.rgb(pictures.decoded(io.BytesIO(content), FORMATS)))
+    except pictures.Unreadable as reason:
+        raise UserError(f"{_NAME} cannot be read: {reason}") from reason
     seen = {size: inference.seen(pixels, size) for size in set(sizes)}
     return Photograph(pixels, seen, time.perf_counter() - started)

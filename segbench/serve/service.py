@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segbench.ledger import models
 from segbench.ledger.models import Promoted
 from segbench.serve import answers, networks, photographs
 from segbench.serve.answers import Draw, Segmented
@@ -79,7 +78,7 @@ class Service:
         Raises UserError where one cannot be read.
         """
         chosen = await self._pool.run(self._chosen)
-        names = [models.unique_name(one, chosen) for one in chosen]
+        names = [_name(one, chosen) for one in chosen]
         loaded = [await self._load(name, one) for name, one in zip(names, chosen, strict=True)]
         self.networks = {network.name: network for network in loaded}
 
@@ -89,8 +88,8 @@ class Service:
             copies.append(await self._pool.run(lane.load, promoted))
             size = promoted.card.size
             largest.append(await lane.run(lane.warm_up, copies[-1], size, self.settings.largest_batch))
-        digest = await self._pool.run(networks.fingerprint, promoted, self._lanes[0].compute.record.precision)
-        return Network(name, promoted.card, digest, tuple(copies), max(largest))
+        fingerprint = networks.fingerprint(promoted.card, self._lanes[0].compute.record.precision)
+        return Network(name, promoted.card, fingerprint, tuple(copies), max(largest))
 
     def check(self) -> None:
         """Raises Refused where no photograph can be taken now."""
@@ -141,6 +140,12 @@ class Service:
         self, network: Network, future: asyncio.Future[Done[Tensor]], pixels: NDArray[np.uint8], draw: Draw
     ) -> Segmented:
         return await self._pool.run(answers.segmented, network, await future, pixels, draw)
+
+
+def _name(one: Promoted, among: Sequence[Promoted]) -> str:
+    """A model's study, with its seed where several of `among` are of that study."""
+    several = sum(other.card.study == one.card.study for other in among) > 1
+    return f"{one.card.study}-seed{one.card.seed}" if several else one.card.study
 
 
 async def _all(calls: Sequence[Coroutine[None, None, Answer]]) -> list[Answer]:

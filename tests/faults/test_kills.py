@@ -20,8 +20,8 @@ IN_A_SEARCH = {
     "trial's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 4),
     "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),
-    "epoch told, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),
-    "in a step": Instant("segbench.architectures.deeplab", "DeepLab.losses", 5),
+    "epoch kept, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),
+    "in a step": Instant("segbench.architectures.parts.per_pixel", "PerPixel.losses", 5),
     "all trained, confusions half written": Instant("segbench.experiment.objective", "np.savez_compressed"),
     "while weights are kept": Instant("segbench.core.files", "os.replace", 2),
     "MLflow run ended, trial not": Instant("optuna.study", "Study.tell", 1),
@@ -29,12 +29,12 @@ IN_A_SEARCH = {
 IN_A_PROMOTION = {
     "MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "epoch logged": Instant("segbench.ledger.runs", "log_epoch", 1, after=True),
-    "in a step": Instant("segbench.architectures.deeplab", "DeepLab.losses", 4),
+    "in a step": Instant("segbench.architectures.parts.per_pixel", "PerPixel.losses", 4),
     "while the best weights are written": Instant("segbench.engine.checkpoint", "save", 2),
     "while masks are written": Instant("segbench.data.pictures", "mask", 3),
     "MLflow run ended, no card": Instant("segbench.ledger.models", "write_card"),
-    "card written, not in place": Instant("segbench.promote", "_put_in_place"),
-    "in place, not cleared": Instant("segbench.promote", "_put_in_place", 1, after=True),
+    "card written, not in place": Instant("segbench.experiment.promotion", "_put_in_place"),
+    "in place, not cleared": Instant("segbench.experiment.promotion", "_put_in_place", 1, after=True),
 }
 
 
