@@ -23,7 +23,7 @@ from segbench.ledger import models
 from segbench.runtime import compute
 from segbench.serve import server as serving
 from segbench.serve import uploads
-from segbench.serve.guard import Access
+from segbench.serve.access import Access
 from segbench.serve.service import Settings
 from tests.serving import SIZE, Live, form, photograph, pixels, promote
 

@@ -1,32 +1,33 @@
 """Serve the promoted models over HTTP: photographs in, class maps out.
 
-    python -m segbench.serve
+    python -m segbench.serve --open
     python -m segbench.serve --model demo-deeplab --port 0
     curl -F image=@street.jpg http://127.0.0.1:8000/v1/segment
 
-It is served to this machine only, unless --host says otherwise. /openapi.json describes every route. Ctrl-C answers
-what was admitted, then stops.
+A page to try photographs on is served beside it, by Streamlit, on the port after the API's. Both are for this machine
+only, unless --host says otherwise. /openapi.json describes every route. Ctrl-C answers what was admitted, then stops.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import socket
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from segbench import predict
 from segbench.core.errors import UserError
 from segbench.ledger.models import Promoted
 from segbench.runtime import local_server, options, terminal
-from segbench.serve import listening
+from segbench.serve import access, listening
+from segbench.serve.page.command import Page, beside
 
 PORT = 8000
 TOKEN_VARIABLE = "SEGBENCH_TOKEN"
 _SHORTEST_TOKEN = 16  # characters
-_LOOPBACK = (local_server.HOST, "localhost", "::1")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,11 +40,10 @@ def main(argv: list[str] | None = None) -> int:
         return predict.choose(arguments.model)
 
     chosen()  # what is wrong is said before the seconds that importing takes
-    with listening.listen(arguments.host, arguments.port) as listener:
+    with listening.listen(arguments.host, arguments.port) as listener, _page(arguments, listener) as page:
         import asyncio
 
         from segbench.serve import api, server
-        from segbench.serve.guard import Access
         from segbench.serve.service import Service, Settings
 
         _log(arguments.quiet)
@@ -55,11 +55,13 @@ def main(argv: list[str] | None = None) -> int:
             megapixels=arguments.megapixels,
         )
         service = Service(chosen, settings)
-        access = Access((*_LOOPBACK, *_names(arguments.host), *arguments.allow_host), token)
-        app = api.create(service, access, arguments.admin)
+        hosts = (*access.LOOPBACK, *access.names(arguments.host), *arguments.allow_host)
+        app = api.create(service, access.Access(hosts, token), arguments.admin)
+        if page:
+            page.wait()  # it started while torch was imported
 
         def ready() -> None:
-            _announce(arguments, listener, f"{', '.join(service.networks)} on {service.device}")
+            _announce(arguments, listener, page, f"{', '.join(service.networks)} on {service.device}")
 
         asyncio.run(server.serve(app, service, listener, ready))
     return 0
@@ -72,9 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a further name it is asked under; repeatable"
     )
-    access = made.add_mutually_exclusive_group()
-    access.add_argument("--token", action="store_true", help=f"requests must bear the token in ${TOKEN_VARIABLE}")
-    access.add_argument("--no-token", action="store_true", help="whoever reaches --host may use it")
+    tokens = made.add_mutually_exclusive_group()
+    tokens.add_argument("--token", action="store_true", help=f"requests must bear the token in ${TOKEN_VARIABLE}")
+    tokens.add_argument("--no-token", action="store_true", help="whoever reaches --host may use it")
+    made.add_argument(
+        "--page", action=argparse.BooleanOptionalAction, default=True, help="serve a page to try photographs on, too"
+    )
     made.add_argument("--admin", action="store_true", help="allow POST /v1/models/reload")
     made.add_argument("--device", action="append", help="auto, cpu, cuda, cuda:1; repeatable: one lane each")
     made.add_argument(
@@ -95,7 +100,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _token(arguments: argparse.Namespace) -> str:
     """What requests must bear; "" for nothing. On the command line every user of the machine could read it."""
     if not arguments.token:
-        if arguments.host not in _LOOPBACK and not arguments.no_token:
+        if arguments.host not in access.LOOPBACK and not arguments.no_token:
             raise UserError(
                 f"--host {arguments.host} lets other machines in: add --token (and set {TOKEN_VARIABLE}), or --no-token"
             )
@@ -109,32 +114,34 @@ def _token(arguments: argparse.Namespace) -> str:
     return token
 
 
-def _names(host: str) -> list[str]:
-    """What a machine that listens on `host` is called by those who reach it there."""
-    if host in _LOOPBACK:
-        return []
-    if host not in ("0.0.0.0", "::"):
-        return [host]
-    import psutil
+@contextlib.contextmanager
+def _page(arguments: argparse.Namespace, listener: socket.socket) -> Iterator[Page | None]:
+    """The page, unless there is to be none. It knows no token: where the API asks for one, it is for this machine."""
+    if not arguments.page:
+        yield None
+        return
+    host = local_server.HOST if arguments.token else arguments.host
+    port = listener.getsockname()[1]
+    api = access.address(arguments.host, port)
+    with beside(api, host, (port + 1) % 65536 if arguments.port else 0, arguments.allow_host) as page:
+        yield page
 
-    addresses = [one.address for several in psutil.net_if_addrs().values() for one in several]
-    return [socket.gethostname().lower(), *(address.partition("%")[0] for address in addresses)]
 
-
-def _announce(arguments: argparse.Namespace, listener: socket.socket, what: str) -> None:
+def _announce(arguments: argparse.Namespace, listener: socket.socket, page: Page | None, what: str) -> None:
     """Says where it is, now that it is ready; shown with --quiet too, for it is the result."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(arguments.host, arguments.host)
-    address = f"http://{host}:{listener.getsockname()[1]}/"
+    address = access.address(arguments.host, listener.getsockname()[1])
     bearer = f' -H "Authorization: Bearer ${TOKEN_VARIABLE}"' if arguments.token else ""
     print(f"segbench serves {what}: {address}", flush=True)
+    if page:
+        print(f"a page to try photographs on: {page.address}", flush=True)
     terminal.say(f"try:  curl{bearer} -F image=@street.jpg {address}v1/segment")
-    if arguments.host in _LOOPBACK:
+    if arguments.host in access.LOOPBACK:
         terminal.say("for this machine only; Ctrl-C ends it")
     else:
         who = "who bears the token" if arguments.token else "anyone"
         terminal.banner(f"{who} who reaches port {listener.getsockname()[1]} of {arguments.host} can use it")
     if arguments.open:
-        webbrowser.open(address)
+        webbrowser.open(page.address if page else address)
 
 
 def _log(quiet: bool) -> None:
