@@ -165,6 +165,15 @@ def test_files_that_are_none(protocol_folder: Path) -> None:
         protocol.load_architecture(protocol_folder, "deeplab")
 
 
+def test_code_that_is_no_file(protocol_folder: Path) -> None:
+    path = protocol_folder / "deeplab.py"
+    for make in (os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)):
+        make(path)
+        with pytest.raises(UserError, match=r"deeplab\.py cannot be read as Python code"):
+            protocol.load_architecture(protocol_folder, "deeplab")
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
 def test_what_does_not_exist(protocol_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it holds deeplab, mask2former"):
         protocol.load_architecture(protocol_folder, "segformer")
