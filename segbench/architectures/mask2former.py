@@ -117,7 +117,7 @@ class Mask2Former(Segmenter):
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
         """Class, mask and dice terms of the set prediction loss, weighted 2, 5, 5 and summed over decoder layers."""
-        classes, masks, dice = matching.loss(outputs.classes, outputs.masks, labels)
+        classes, masks, dice = matching.loss(outputs.classes, outputs.masks, labels, self.is_sharded)
         return {"class": classes, "mask": masks, "dice": dice}
 
     def scores(self, outputs: Outputs) -> Tensor:

@@ -20,6 +20,7 @@ class Segmenter(nn.Module):
     `forward` may run under autocast; `losses` and `scores` get its outputs outside of autocast and compute in float32.
     """
 
+    is_sharded: bool = False  # set by training: whether other processes have the rest of the batch, see `global_batch`
     smallest_batch: int = 1  # 2 where BatchNorm sees one value per channel and image
     normalisation: Normalisation = IMAGENET  # of the images that `forward` gets
 
