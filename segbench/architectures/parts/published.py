@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, load_state
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
+State = Mapping[str, Tensor]
 _FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository on the hub, the better first
 _SECONDS_TO_ANSWER = 5  # of the hub, before we say that it cannot be reached
 
@@ -74,15 +75,22 @@ def state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return read_state_dict(fetch(checkpoint))
 
 
-def load(network: nn.Module, weights: Weights, checkpoint: Checkpoint | None, heads: Iterable[str]) -> None:
+def load(
+    network: nn.Module,
+    weights: Weights,
+    checkpoint: Checkpoint | None,
+    heads: Iterable[str],
+    adapt: Callable[[State], State] = lambda state: state,
+) -> None:
     """Loads what `weights` names into `network`, as `load_state_dict` does: a state-dict file, or `checkpoint` where
-    they are the published ones. Raises UserError for what cannot be had, read, or loaded."""
+    they are the published ones. `adapt` gives published tensors the network's names. Raises UserError for what cannot
+    be had, read, or loaded."""
     if weights.kind == "folder":
         raise UserError(f"{weights.path} is a folder, but these weights are a state-dict file: {LOCAL_WAYS}")
     if weights.path:
-        load_state_dict(network, read_state_dict(weights.path), heads, str(weights.path))
+        load_state_dict(network, adapt(read_state_dict(weights.path)), heads, str(weights.path))
     elif weights.kind == "pretrained" and checkpoint:
-        load_state_dict(network, state_dict(checkpoint), heads, checkpoint.name)
+        load_state_dict(network, adapt(state_dict(checkpoint)), heads, checkpoint.name)
 
 
 def digest(path: Path) -> str:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from segbench.architectures.parts import published
-from segbench.architectures.parts.published import Checkpoint, brief
+from segbench.architectures.parts.published import Checkpoint, State, brief
 from segbench.architectures.parts.torchvision_ops import ensure_importable
 from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, read_state_dict
 from segbench.core.errors import UserError
 
-State = Mapping[str, Tensor]
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
