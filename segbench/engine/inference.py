@@ -13,19 +13,31 @@ from torch import Tensor, nn
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.core.records import ModelCard
+from segbench.core import code as sources
+from segbench.core.records import Code, ModelCard
 from segbench.data.batches import Normalisation, normalise
 from segbench.engine import checkpoint
+from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
 
 def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
-    """The network a card describes, with the `weights` of a safetensors file, ready for inference."""
+    """The network a card describes, with the `weights` of a safetensors file, ready for inference. An architecture of
+    the user's own is built by the copy of its code beside the weights, which is run. Raises UserError where weights or
+    code are not those of the card."""
     options = {**card.model, **card.hyperparameters.model}
-    model, _ = architectures.create(card.architecture, len(card.categories), "random", options, seed=0)
+    code = _code(card.code, weights.parent)
+    model, _ = architectures.create(card.architecture, len(card.categories), "random", options, 0, code)
     checkpoint.load(model, weights)
     model.normalisation = Normalisation(card.mean, card.std)
     return ready(model, compute)
+
+
+def _code(code: Code | None, folder: Path) -> Code | None:
+    if code is None or code.kind != "file":
+        return code
+    terminal.say(f"{folder / code.name} is run: it is the code that built this model")
+    return sources.kept(folder, code)
 
 
 def ready(model: Segmenter, compute: Compute) -> Segmenter:

@@ -39,8 +39,7 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
         rates = {f"{name}_images_per_second": batch_size / _median(call, device) for name, call in parts.items()}
         latency = _median(lambda: predict(model, raw[:1], compute), device)
     return SpeedCard(
-        device=compute.description,
-        precision=compute.precision,
+        device=compute.of_one_process(),
         batch_size=batch_size,
         size=size,
         latency_ms=latency * 1000,

@@ -66,7 +66,7 @@ def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) 
     """Moves the model to the device and gives it an optimizer."""
     compute.forget_peak()
     model.to(compute.device)
-    if compute.compiled:
+    if compute.record.compiled:
         model.compile()
     forward: Callable[[Tensor], Any] = model
     if process_group.size() > 1:

@@ -23,10 +23,10 @@ from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from PIL import Image
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.protocol import DRAWN
-from segbench.core.records import EpochRecord
+from segbench.core.records import Device, EpochRecord, from_json
 from segbench.data import pictures
 from segbench.ledger import curves, database, notes, queue
 
@@ -68,7 +68,7 @@ def show(trial: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) ->
     Raises OSError where the pictures cannot be written.
     """
     _attach(trial, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
-    _attach(trial, "learning-curve.png", "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
+    _attach(trial, artefacts.LEARNING_CURVE, "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
     notes.write_note(trial.study, _trial_note(trial, records), trial)
     with database.storage_of(trial.study).locked():
         _describe(trial.study)
@@ -148,7 +148,7 @@ def _trial_note(trial: optuna.Trial, records: Sequence[EpochRecord]) -> str:
         "pixel accuracy": f"{best.pixel_accuracy:.4f}",
         **{name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in trial.params.items()},
         "initial weights": f"{weights.get('name', '')} (SHA-256 {weights.get('sha256', '')[:12]})",
-        "device": str(known.get("device", "")),
+        "device": from_json(Device, known["device"]).description,
         "seconds": f"{sum(record.seconds.total for record in records):.1f} ({last.images_per_second:.1f} images/s)",
         "MLflow run": f"`{run}`",
     }

@@ -14,8 +14,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from segbench.core.errors import UserError
+from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol, fingerprint
-from segbench.core.records import EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
+from segbench.core.records import Device, EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
 from segbench.ledger import database, liveness, queue, samplers
 from segbench.ledger.database import StorageUnavailable, StudyStorage
 from segbench.ledger.queue import BASELINE as BASELINE
@@ -70,8 +71,8 @@ def open_study(
 
 
 def study_name(protocol: Protocol, architecture: Architecture) -> str:
-    """`<protocol>-<architecture>`."""
-    return f"{protocol.name}-{architecture.name}"
+    """`<protocol>-<architecture>`. Raises UserError where that is too long."""
+    return part(f"{protocol.name}-{architecture.name}", "study")
 
 
 def run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool = True) -> None:
@@ -198,7 +199,7 @@ def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
         reason=attributes.get("reason", ""),
         seconds=trial.duration.total_seconds() + attributes.get("earlier_seconds", 0.0) if trial.duration else 0.0,
         startup_seconds=attributes.get("startup_seconds", 0.0),
-        device=attributes.get("device", ""),
+        device=from_json(Device, attributes["device"]) if "device" in attributes else None,
         run_id=attributes.get("run_id", ""),
         owner=attributes.get("owner", ""),
     )

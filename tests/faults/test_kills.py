@@ -18,12 +18,12 @@ IN_A_SEARCH = {
     "study's MLflow run made, not known": Instant("mlflow", "MlflowClient.set_terminated", 1, after=True),
     "claimed, no heartbeat": Instant("segbench.ledger.database", "StudyStorage.claim", 1, after=True),
     "trial's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
-    "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 3),
+    "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 4),
     "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),
     "epoch told, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),
     "in a step": Instant("segbench.architectures.parts.per_pixel", "PerPixel.losses", 5),
     "all trained, confusions half written": Instant("segbench.experiment.objective", "np.savez_compressed"),
-    "while weights are kept": Instant("segbench.engine.checkpoint", "os.replace", 1),
+    "while weights are kept": Instant("segbench.core.files", "os.replace", 2),
     "MLflow run ended, trial not": Instant("optuna.study", "Study.tell", 1),
 }
 IN_A_PROMOTION = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from segbench.core.records import EpochRecord, StudyRecord, TrialRecord
@@ -14,6 +15,9 @@ from segbench.report.text.i18n import decimals, percent, scalar, text
 
 TRIALS_FOR_IMPORTANCE = 10  # below, the top quarter is one or two trials
 _TOP = 0.25  # the quantile of trials that PED-ANOVA contrasts with all; Optuna's 0.1 would leave one of ten
+
+
+BEST_SHOWN, OTHERS_SHOWN = 20, 30  # of more trials than both together, so many are drawn and listed
 
 
 class Budget(NamedTuple):
@@ -76,15 +80,36 @@ def history(study: StudyRecord) -> list[Step]:
     return steps
 
 
-def top_epoch(trial: TrialRecord) -> EpochRecord | None:
+def best_epoch(trial: TrialRecord) -> EpochRecord | None:
     """The epoch that gave the trial its value."""
     return max(trial.epochs, key=lambda e: e.miou, default=None)
 
 
+def planned(study: StudyRecord) -> list[TrialRecord]:
+    """Its trials without the baseline."""
+    return [trial for trial in study.trials if not trial.baseline]
+
+
+def thinned(study: StudyRecord, promoted: Collection[int] = ()) -> StudyRecord:
+    """The study with the trials that are drawn and listed: itself where these are all.
+
+    Of more than BEST_SHOWN + OTHERS_SHOWN planned trials: the best, the promoted ones, and of the others those that
+    are evenly spaced by rank, the ones without a value last. The baseline is always there.
+    """
+    trials = planned(study)
+    if len(trials) <= BEST_SHOWN + OTHERS_SHOWN:
+        return study
+    ranked = sorted(trials, key=lambda t: (t.value is None, -(t.value or 0.0), t.index))
+    others = ranked[BEST_SHOWN:]
+    spaced = [others[round(i * (len(others) - 1) / (OTHERS_SHOWN - 1))] for i in range(OTHERS_SHOWN)]
+    shown = {trial.index for trial in (*ranked[:BEST_SHOWN], *spaced)} | set(promoted)
+    return dataclasses.replace(study, trials=tuple(t for t in study.trials if t.baseline or t.index in shown))
+
+
 def valued(study: StudyRecord) -> list[TrialRecord]:
     """Trials with a value, worst first, so that the best are drawn over the others."""
-    found = [t for t in study.trials if t.value is not None]
-    return sorted(found, key=lambda t: (t.value or 0.0, -t.index))
+    trials = [t for t in study.trials if t.value is not None]
+    return sorted(trials, key=lambda t: (t.value or 0.0, -t.index))
 
 
 def searched(study: StudyRecord) -> dict[str, Mapping[str, Any]]:
@@ -98,7 +123,7 @@ def axes(study: StudyRecord, shown: list[TrialRecord]) -> list[Axis]:
     return [_axis(name, values, shown) for name, values in searched(study).items()]
 
 
-def importance(side: Candidate) -> Importance:
+def importance(candidate: Candidate) -> Importance:
     """How much each searched hyperparameter decides whether a trial is among the best quarter.
 
     S. Watanabe, A. Bansal, F. Hutter: PED-ANOVA, IJCAI 2023, as Optuna computes it.
@@ -107,8 +132,8 @@ def importance(side: Candidate) -> Importance:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState
 
-    varying = list(searched(side.study)) if side.study else []
-    complete = [t for t in side.frozen if t.state == TrialState.COMPLETE and studies.index_of(t) >= 0]
+    varying = list(searched(candidate.study)) if candidate.study else []
+    complete = [t for t in candidate.frozen if t.state == TrialState.COMPLETE and studies.index_of(t) >= 0]
     if len(varying) < 2:
         return Importance((), len(complete), "fixed")
     if len(complete) < TRIALS_FOR_IMPORTANCE:
@@ -119,7 +144,7 @@ def importance(side: Candidate) -> Importance:
         warnings.simplefilter("ignore")
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_TOP)
         shares = get_param_importances(copy, evaluator=evaluator, params=varying)
-    ordered = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
+    ordered = sorted(shares.items(), key=lambda both: (-both[1], both[0]))
     return Importance(tuple((k, float(v)) for k, v in ordered), len(complete), "")
 
 
