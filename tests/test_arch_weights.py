@@ -3,6 +3,7 @@ models, load into each architecture; and what is said where they cannot be had."
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,16 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
         architectures.create("deeplabv3plus", 8, "pretrained", {"size": "efficientnet-lite0"}, 0)
 
 
+@pytest.mark.parametrize("size", ["b0", "b1"])
+def test_efficientvit_loads_timms_classifier_but_for_its_head(size: str, load: Load) -> None:
+    ensure_importable()
+    state = filled(on_meta(importlib.import_module("timm").create_model, f"efficientvit_{size}"))
+    assert "stages.2.blocks.1.context_module.main.qkv.conv.weight" in state
+    _, own = load("efficientvit", size, state)
+    expected = {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("head.")}
+    assert_loaded(own, expected, ("inputs.", "blocks.", "out."))
+
+
 def as_published(network: Any, folder: Path) -> dict[str, Tensor]:
     """A transformers network's tensors under the names that files on the hub have: save_pretrained writes those."""
     network.save_pretrained(folder)
@@ -179,7 +190,7 @@ def test_the_licence_is_said_before_loading(load: Load, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("name", architectures.names())
 def test_no_published_weights_at_the_tiny_size(name: str) -> None:
-    with pytest.raises(UserError, match=f"no published weights for {name} at size 'tiny'"):
+    with pytest.raises(UserError, match="no published weights of this architecture at this size: use --weights"):
         architectures.create(name, 8, "pretrained", {"size": "tiny"}, 0)
 
 

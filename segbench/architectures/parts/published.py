@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +90,24 @@ def load(
         raise UserError(f"{weights.path} is a folder, but these weights are a state-dict file: {LOCAL_WAYS}")
     if weights.path:
         load_state_dict(network, adapt(read_state_dict(weights.path)), heads, str(weights.path))
-    elif weights.kind == "pretrained" and checkpoint:
+    elif weights.kind == "pretrained":
+        checkpoint = require(checkpoint)
         load_state_dict(network, adapt(state_dict(checkpoint)), heads, checkpoint.name)
+
+
+def of(build: Callable[..., Any], options: Mapping[str, Any]) -> Checkpoint | None:
+    """What the CHECKPOINTS beside an architecture's `build` hold for the size that `options` ask for, or its default.
+    Where `build` takes no size, they are one under the name ""."""
+    size = inspect.signature(build).parameters.get("size")
+    table: Mapping[str, Checkpoint] = getattr(build, "__globals__", {}).get("CHECKPOINTS", {})
+    return table.get(options.get("size", size.default if size else ""))
+
+
+def require(checkpoint: Checkpoint | None) -> Checkpoint:
+    """Raises UserError where there is none."""
+    if checkpoint is None:
+        raise UserError(f"there are no published weights of this architecture at this size: {LOCAL_WAYS}")
+    return checkpoint
 
 
 def digest(path: Path) -> str:

@@ -49,7 +49,7 @@ def build(design: Design, weights: Weights, checkpoint: Checkpoint | None) -> An
             return _load(str(weights.path), design._replace(config=_config(weights.path, design)), _of(weights.path))
         if weights.path:
             return _load(str(weights.path), design, read_state_dict(weights.path))
-        assert checkpoint is not None
+        checkpoint = published.require(checkpoint)
         return _load(checkpoint.name, design, published.state_dict(checkpoint))
 
 
