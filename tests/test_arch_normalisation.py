@@ -53,7 +53,9 @@ def test_inference_uses_the_cards_and_the_card_is_the_networks(tmp_path: Path, m
     model, _ = architectures.create("deeplab", 8, "random", {"size": "tiny"}, 0)
     checkpoint.save(model, tmp_path / "w.safetensors")
     about: Any = {"architecture": "deeplab", "categories": range(8), "model": {"size": "tiny"}}
-    card: Any = SimpleNamespace(**about, hyperparameters=Hyperparameters(1, 1, "sgd"), mean=HALF.mean, std=HALF.std)
+    card: Any = SimpleNamespace(
+        **about, code=None, hyperparameters=Hyperparameters(1, 1, "sgd"), mean=HALF.mean, std=HALF.std
+    )
     loaded = inference.load(card, tmp_path / "w.safetensors", CPU)
     assert loaded.normalisation == HALF
     inputs: list[Tensor] = []

@@ -33,8 +33,8 @@ IN_A_PROMOTION = {
     "while the best weights are written": Instant("segbench.engine.checkpoint", "save", 2),
     "while masks are written": Instant("segbench.data.pictures", "mask", 3),
     "MLflow run ended, no card": Instant("segbench.ledger.models", "write_card"),
-    "card written, not in place": Instant("segbench.promote", "_put_in_place"),
-    "in place, not cleared": Instant("segbench.promote", "_put_in_place", 1, after=True),
+    "card written, not in place": Instant("segbench.experiment.promotion", "_put_in_place"),
+    "in place, not cleared": Instant("segbench.experiment.promotion", "_put_in_place", 1, after=True),
 }
 
 
