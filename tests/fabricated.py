@@ -94,7 +94,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
     scores = metrics.scores(confusions.sum(0))
     records = [epoch(n, scores.miou * n / 4) for n in (1, 2, 3, 4)]
     client = tracking.client()
-    parent = runs.study_run(client, asked.name, record.name, {})
+    parent = runs.study_run(client, asked.name, record.name, record.id, {})
     best = studies.best(record)
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
     for record_ in records:
@@ -119,6 +119,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
         cache=data.folder.name,
         weights=WeightsOrigin("random", "seed 0", "e8" * 32),
         study=record.name,
+        study_id=record.id,
         trial=best.index,
         attempt=best.attempt,
         seed=0,

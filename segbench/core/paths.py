@@ -6,6 +6,7 @@ SEGBENCH_STORAGE and SEGBENCH_REPORTS move `storage/` and `reports/`, which else
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from segbench.core import names
@@ -95,7 +96,8 @@ def protocol_folder(name_or_path: str) -> Path:
             if os.path.isfile(root / path / "protocol.toml"):
                 return root / path
     if os.path.isdir(path):
-        raise UserError(f"{path} holds no protocol.toml. Copy one: cp {_studies_roots()[-1]}/demo/*.toml {path}/")
+        demo = shlex.quote(str(_studies_roots()[-1] / "demo"))
+        raise UserError(f"{path} holds no protocol.toml. Copy one: cp {demo}/*.toml {shlex.quote(str(path))}/")
     known = ", ".join(protocol_names())
     raise UserError(f"no protocol '{name_or_path}': studies/ holds {known}; or give a folder with a protocol.toml")
 

@@ -151,6 +151,7 @@ class StudyRecord:
     """One study, as the ledger keeps it: the intent it was made with, and its trials."""
 
     name: str
+    id: str  # tells it from a study of that name in another database; "" where another program made it
     protocol: Mapping[str, Any]  # protocol.Protocol as JSON
     architecture: Mapping[str, Any]  # protocol.Architecture as JSON
     fingerprint: str
@@ -199,6 +200,7 @@ class ModelCard:
     cache: str  # the packed dataset's folder under storage/cache
     weights: WeightsOrigin
     study: str
+    study_id: str  # the study's `StudyRecord.id`
     trial: int  # its index in the study
     attempt: int  # its number in Optuna
     seed: int

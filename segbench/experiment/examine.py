@@ -115,6 +115,7 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         cache=data.folder.name,
         weights=trained.origin,
         study=plan.study.name,
+        study_id=plan.study.id,
         trial=plan.trial.index,
         attempt=plan.trial.attempt,
         seed=trained.seed,

@@ -109,6 +109,8 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     from segbench.experiment.examine import Plan
     from segbench.ledger import studies
 
+    if not study.id:
+        raise UserError(f"study '{study.name}' was made by an earlier version; update it with a search: {command}")
     best = studies.best(study)
     if best is None:
         raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
@@ -149,7 +151,9 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
 def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
     from filelock import Timeout
 
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    from segbench.ledger import study_folders
+
+    study_folders.claim(plan.study.name, plan.study.id, adopt=True)
     try:
         lock.acquire()
     except Timeout:
@@ -221,7 +225,8 @@ def _run(plan: Plan, mlflow: MlflowClient, kept: TrainingSession, seed: int) -> 
     }
     run = kept.run
     if not run or not runs.reopened(mlflow, run, tags):
-        parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})
+        about = {"architecture": plan.architecture.name}
+        parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, plan.study.id, about)
         name = f"{plan.architecture.name} promoted, seed {seed}"
         run = runs.nested_run(mlflow, parent, name, tags, plan.trial.params)
         kept.run = run

@@ -1,6 +1,7 @@
 """What a command shows and how it ends: errors as one line, progress, the next command to type.
 
-Of several processes that train together only the main one shows anything.
+Of several processes that train together only the main one shows anything. Texts that are not ours (names, titles,
+paths) are shown as they are: as markup they are never read, and control characters in them are written out.
 """
 
 from __future__ import annotations
@@ -9,22 +10,27 @@ import argparse
 import contextlib
 import errno
 import functools
+import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from segbench.core.errors import UserError
-from segbench.runtime import process_group
+from segbench.runtime import interrupts, process_group, streams
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.text import Text
 
 _SECONDS_BETWEEN_PLAIN_LINES = 5.0
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+_UNLIMITED = 10_000  # columns
 _quiet = False
+_resumes = False  # whether the running command, stopped and rerun, continues where it stopped
 _display: Progress | None = None  # the one live display, which progress inside of progress shares
 _last_line = 0.0  # time.monotonic() of the last plain line, of any level
 
@@ -51,29 +57,43 @@ class Show(Protocol):
 
 
 def run(main: Callable[[], int]) -> int:
-    """Runs a command. Returns its exit code: 2 after a UserError (one line on stderr), 130 after Ctrl-C, 143
-    after SIGTERM."""
-    try:
-        return main()
-    except UserError as error:
-        _complain(f"error: {' '.join(str(error).split())}")
-        return 2
-    except KeyboardInterrupt as stop:
-        _complain("stopped. Type the same command again: it goes on where it stopped")
-        return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader, such as `head`, has seen enough
-        return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = error.filename or "a disk"
-        print(
-            f"segbench: error: {where}: {error.strerror}. Free some space and type the same command again: it goes on "
-            "where it stopped",
-            file=sys.stderr,
-        )
-        return 2
+    """Runs a command. Returns its exit code: 2 after a UserError or an OSError (one line on stderr), 130 after Ctrl-C,
+    143 after SIGTERM."""
+    streams.prepare()
+    with interrupts.noticed() as ctrl_c:
+        try:
+            code = main()
+            sys.stdout.flush()  # here, where a full disk still gets its line
+            return code
+        except UserError as error:
+            _complain(f"error: {error}")
+            return 2
+        except KeyboardInterrupt as stop:
+            return _stopped(int(stop.args[0] if stop.args else signal.SIGINT))
+        except BrokenPipeError:
+            streams.abandon_output()  # the reader, such as `head`, has seen enough
+            return 0
+        except OSError as error:
+            streams.abandon_output()  # what could not be printed would be tried again at the end
+            _complain(f"error: {_description(error)}")
+            return 2
+        except Exception:
+            if not ctrl_c.pressed:
+                raise
+            return _stopped(signal.SIGINT)  # an import that is interrupted may end in an error of its own
+
+
+def _stopped(number: int) -> int:
+    _complain("stopped; rerun the same command to continue where it stopped" if _resumes else "stopped")
+    return 128 + number
+
+
+def _description(error: OSError) -> str:
+    """Names the file, where the system tells which."""
+    files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    reason = error.strerror or str(error) or type(error).__name__
+    words = f"{' -> '.join(files)}: {reason}" if files else f"a file could not be read or written: {reason}"
+    return f"{words}; free some space and rerun" if error.errno in (errno.ENOSPC, errno.EDQUOT) else words
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -87,9 +107,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def configure(arguments: argparse.Namespace) -> None:
-    """Obeys the common options."""
-    global _quiet
+    """Obeys the common options, and the default `resumes` of the parsers whose commands do."""
+    global _quiet, _resumes
     _quiet = bool(arguments.quiet) or not process_group.is_main()
+    _resumes = getattr(arguments, "resumes", False)
 
 
 def set_quiet() -> None:
@@ -101,17 +122,22 @@ def set_quiet() -> None:
 def say(text: str = "") -> None:
     """A line about what happens; left out with --quiet."""
     if not _quiet:
-        print(text, flush=True)
+        print(_printable(text), flush=True)
+
+
+def ask(question: str) -> str:
+    """What the user answers. Raises EOFError after Ctrl-D."""
+    return input(_printable(question))
 
 
 def banner(text: str) -> None:
     """A warning a reader must not miss; shown with --quiet too."""
-    console().print(f"[bold black on yellow] {text} [/]", highlight=False)
+    console().print(_text(f" {text} ", "bold black on yellow"))
 
 
 def warn(text: str) -> None:
     """A line about what went wrong without ending the work; shown with --quiet too."""
-    _complain(f"warning: {' '.join(text.split())}")
+    _complain(f"warning: {text}")
 
 
 def next_command(command: str) -> None:
@@ -120,16 +146,43 @@ def next_command(command: str) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: set[int] | None = None) -> None:
-    """A table as wide as the terminal. `right` lists the columns to align to the right: those of numbers."""
+    """A table; where the terminal is narrower than it, a block of lines per row, since names that are cut off cannot be
+    typed. `right` lists the columns to align to the right: those of numbers."""
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=_text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if right and index in right else "left")
+        is_name = index == 0  # which stays in one piece
+        justify: Literal["left", "right"] = "right" if right and index in right else "left"
+        made.add_column(_text(column), justify=justify, overflow="fold", no_wrap=is_name)
     for row in rows:
-        made.add_row(*row)
-    console().print(made)
+        made.add_row(*map(_text, row))
+    shown = console()
+    needed = shown.measure(made, options=shown.options.update(width=_UNLIMITED))
+    if needed.minimum <= shown.width or not sys.stdout.isatty():
+        if not sys.stdout.isatty():
+            shown.width = max(shown.width, needed.maximum)
+        shown.print(made)
+        return
+    shown.print(_text(f"{title}\n"), soft_wrap=True)
+    for first, *others in rows:
+        shown.print(_text(f"{columns[0]} {first}", "bold"), soft_wrap=True)
+        for column, cell in zip(columns[1:], others, strict=True):
+            if cell:
+                shown.print(_text(f"  {column}: {cell}"), soft_wrap=True)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """For rich, without markup."""
+    from rich.text import Text
+
+    return Text(_printable(text), style)
+
+
+def _printable(text: str) -> str:
+    """With control characters, which could move the cursor or colour what follows, written as \\x1b."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def console() -> Console:
@@ -156,7 +209,8 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 def _complain(text: str) -> None:
     if process_group.is_main():
-        print(f"segbench: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads stderr any more
+            print(f"segbench: {_printable(' '.join(text.split()))}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -179,7 +233,7 @@ def _line(row: Row) -> str:
 def _live(label: str, total: int, done: int) -> Iterator[Advance]:
     global _display
     if _display:
-        task = _display.add_task(f"  {label}", total=total, completed=done, text="")
+        task = _display.add_task(f"  {_printable(label)}", total=total, completed=done, text="")
         try:
             yield functools.partial(_advance, _display, task)
         finally:
@@ -187,28 +241,30 @@ def _live(label: str, total: int, done: int) -> Iterator[Advance]:
         return
     with _bars() as _display:
         try:
-            yield functools.partial(_advance, _display, _display.add_task(label, total=total, completed=done, text=""))
+            yield functools.partial(
+                _advance, _display, _display.add_task(_printable(label), total=total, completed=done, text="")
+            )
         finally:
             _display = None
 
 
 def _advance(bars: Progress, task: TaskID, text: str = "") -> None:
-    bars.update(task, advance=1, text=text)
+    bars.update(task, advance=1, text=_printable(text))
 
 
 def _live_board(label: str, total: int, done: int) -> Iterator[Show]:
     with _bars() as bars:
-        task = bars.add_task(label, total=total, completed=done, text="")
+        task = bars.add_task(_printable(label), total=total, completed=done, text="")
         own: dict[str, TaskID] = {}  # each worker's bar
 
         def show(done: int, text: str, rows: Sequence[Row]) -> None:
-            bars.update(task, completed=done, text=text)
+            bars.update(task, completed=done, text=_printable(text))
             for name in own.keys() - {row.name for row in rows}:
                 bars.remove_task(own.pop(name))
             for row in rows:
                 if row.name not in own:
-                    own[row.name] = bars.add_task(row.name, total=row.total, text="")
-                bars.update(own[row.name], completed=row.done, total=row.total, text=row.text)
+                    own[row.name] = bars.add_task(_printable(row.name), total=row.total, text="")
+                bars.update(own[row.name], completed=row.done, total=row.total, text=_printable(row.text))
 
         yield show
 
@@ -224,13 +280,13 @@ def _bars() -> Progress:
     )
 
     return Progress(
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", "bold", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         console=console(),
     )
 
@@ -261,7 +317,8 @@ class _Plain:
         _last_line = now
         done = count - self._first
         left = f", {duration(took / done * (self._total - count))} left" if done > 0 else ""
-        print(f"{self._label}: {count}/{self._total}  {duration(took)}{left}  {text}".rstrip(), flush=True)
+        line = f"{self._label}: {count}/{self._total}  {duration(took)}{left}  {text}"
+        print(_printable(line.rstrip()), flush=True)
 
 
 def duration(seconds: float) -> str:
