@@ -25,9 +25,9 @@ SCALARS = (
     st.booleans()
     | st.integers()
     | st.integers(-(2**70), 2**70)
-    | st.floats()
+    | st.floats(allow_subnormal=False)  # torch may flush them to zero
     | st.text(max_size=5)
-    | st.sampled_from(["adam", "random", "val", "tpe", 1e308, -1e308, 2**53, 5e-324])
+    | st.sampled_from(["adam", "random", "val", "tpe", 1e308, -1e308, 2**53])
 )
 
 
