@@ -43,7 +43,7 @@ class Local:
     def start(self, worker: int) -> None:
         process = subprocess.Popen(
             [str(worker) if part == NUMBER else part for part in self._command],
-            stdin=subprocess.PIPE,  # nobody writes into it: its end tells the worker that we are gone, see `become_worker`
+            stdin=subprocess.PIPE,  # its end tells the worker that we are gone, see `become_worker`
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
