@@ -77,7 +77,7 @@ def test_search_promote_predict(
         first = np.asarray(Image.open(folder / "masks" / f"{names[0]}.png"))
     assert not list(folder.parent.glob("*.partial"))
 
-    photograph = next((drawn / "leftImg8bit" / "val").glob("*/*"))
+    photograph = drawn / "leftImg8bit" / "val" / f"{names[0]}_leftImg8bit.png"
     if name == "deeplab":  # in a process of its own, which imports what this architecture needs
         code = "import sys; from segbench import predict; predict.main(sys.argv[1:])"
         code += f"; assert not {NOT_TO_PREDICT} & set(sys.modules)"
@@ -87,8 +87,7 @@ def test_search_promote_predict(
     again = np.asarray(Image.open(tmp_path / "out" / f"{photograph.stem}-small-{name}-mask.png"))
     ids = np.asarray(Image.open(tmp_path / "out" / f"{photograph.stem}-small-{name}-labelIds.png"))
     np.testing.assert_array_equal(ids, np.array(labels.TYPICAL_ID)[again])
-    if photograph.stem.startswith(names[0].split("/")[1]):
-        np.testing.assert_array_equal(first, again)
+    assert np.mean(first == again) > 0.99  # alone and in a batch, sums are rounded differently
 
     light = "import sys; from segbench import search; search.main(sys.argv[1:]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", light, name, *map(str, where)], check=True)  # nothing is left to train
@@ -274,7 +273,7 @@ def test_wrong_words(
     cases = {
         ("search", "unet", *where): "no architecture 'unet'",
         ("search", "deeplab", "--protocol", "nowhere"): "no protocol 'nowhere'",
-        ("search", "deeplab", "--protocol", protocol, "--data", tmp_path / "nothing"): "which is no folder",
+        ("search", "deeplab", "--protocol", protocol, "--data", tmp_path / "nothing"): "nothing is not a directory",
         ("search", "deeplab", "--protocol", protocol): "needs a dataset",
         ("search", "deeplab", "--protocol", "demo", "--data", drawn): "draws its own streets",
         ("search", "deeplab", *where, "--trials", "0"): "trials must be at least 1",

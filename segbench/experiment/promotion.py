@@ -108,6 +108,8 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     from segbench.experiment.examine import Plan
     from segbench.ledger import studies
 
+    if not study.id:
+        raise UserError(f"study '{study.name}' was made by an earlier version; update it with a search: {command}")
     best = studies.best(study)
     assert best
     # The search may have been told otherwise on its command line; the study remembers.
@@ -149,7 +151,9 @@ def _promote(plan: Plan, data: Dataset, seed: int, compute: Compute, precision: 
 def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
     from filelock import Timeout
 
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    from segbench.ledger import study_folders
+
+    study_folders.claim(plan.study.name, plan.study.id, adopt=True)
     try:
         lock.acquire()
     except Timeout:
@@ -220,7 +224,7 @@ def _open_mlflow(plan: Plan, run: TrainingRun) -> None:
         mlflow,
         f"{architecture} promoted, seed {seed}",
         {"kind": "promotion", "seed": str(seed), **trial},
-        lambda: runs.study_run(mlflow, plan.protocol.name, study, {"architecture": architecture}),
+        lambda: runs.study_run(mlflow, plan.protocol.name, study, plan.study.id, {"architecture": architecture}),
     )
 
 

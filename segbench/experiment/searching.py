@@ -146,12 +146,12 @@ class _Search:
 
     def study_run(self) -> tuple[MlflowClient, str]:
         """MLflow, and the id of the study's run there, made on first use."""
-        from segbench.ledger import database, runs, tracking
+        from segbench.ledger import database, runs, studies, tracking
 
         mlflow = tracking.client()
         with database.storage_of(self.study).locked():  # workers that start together share one run
             tags = {"architecture": self.architecture.name}
-            run = runs.study_run(mlflow, self.protocol.name, self.study.study_name, tags)
+            run = runs.study_run(mlflow, self.protocol.name, self.study.study_name, studies.id_of(self.study), tags)
             self.study.set_user_attr("run_id", run)
         return mlflow, run
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -80,7 +81,7 @@ def forget(study: optuna.Study) -> None:
     own = store()
     for trial in study.get_trials(deepcopy=False):
         for key in trial.system_attrs:
-            if key.startswith(_PREFIX):
+            if re.fullmatch(_PREFIX + r"[0-9a-f-]{36}", key):  # anybody may write attributes: no other path is ours
                 try:
                     own.remove(key.removeprefix(_PREFIX))
                 except ArtifactNotFound:
