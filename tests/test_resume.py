@@ -20,7 +20,7 @@ from segbench.core import protocol as protocols
 from segbench.core.records import EpochRecord, Hyperparameters
 from segbench.data import packing
 from segbench.data.batches import Batches
-from segbench.engine import resume, speed, training
+from segbench.engine import checkpoint, resume, speed, training
 from segbench.experiment import objective
 from segbench.runtime import compute
 from tests.conftest import SIZE
