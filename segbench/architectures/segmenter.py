@@ -47,3 +47,7 @@ class Segmenter(nn.Module):
     def for_inference(self) -> Self:
         """Drops what only training needs, and returns the model in evaluation mode."""
         return self.eval()
+
+    def for_export(self) -> Self:
+        """As operations that exporters can trace, equal but for rounding. In evaluation mode."""
+        return self.eval()
