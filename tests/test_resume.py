@@ -274,7 +274,7 @@ def test_initial_weights_are_built_once(images: tuple[Batches, Batches], monkeyp
     space = {
         name: protocols.Choice((value,)) for name, value in (("lr", 1e-3), ("weight_decay", 0), ("optimizer", "sgd"))
     }
-    architecture = protocols.Architecture("deeplab", "", 4, "random", space, {"size": "tiny"})
+    architecture = protocols.Architecture("deeplab", "DeepLab", 4, "random", space, {"size": "tiny"})
     initial, built = objective.Initial(architecture, 0), []
     create = architectures.create
     monkeypatch.setattr(architectures, "create", lambda *a: (built.append(a), create(*a))[1])
