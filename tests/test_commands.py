@@ -15,7 +15,7 @@ import optuna
 import pytest
 from PIL import Image
 
-from segbench import architectures, predict, prepare, promote, search
+from segbench import predict, prepare, promote, search
 from segbench.core import labels, paths
 from segbench.core.records import StudyRecord
 from segbench.data import packing
