@@ -105,7 +105,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
 
 
 def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
-    """Removes the checkpoints of the trials that have ended: nothing goes on from them. Ends the MLflow runs of
+    """Removes the checkpoints of the trials that have ended: nothing continues from them. Ends the MLflow runs of
     those that were given up: their processes were all killed before they could."""
     for trial in study.get_trials(deepcopy=False):
         about = trial.user_attrs
@@ -199,4 +199,4 @@ def _warning_where_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        terminal.warn(f"{path} could not be written ({error}); the search goes on without it")
+        terminal.warn(f"{path} could not be written ({error}); the search continues without it")

@@ -124,7 +124,8 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     finished = sum(t.state not in ("waiting", "running") and not t.baseline for t in study.trials)
     if finished < protocol.search.trials:
         terminal.say(
-            f"note: {finished} of {protocol.search.trials} trials of {study.name} are finished; go on: {command}"
+            f"note: {finished} of {protocol.search.trials} trials of {study.name} are finished; to finish the search: "
+            f"{command}"
         )
     return Plan(protocol, architecture, study, best)
 

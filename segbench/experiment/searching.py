@@ -2,7 +2,7 @@
 
 searching.run(protocol, architectures, SearchSettings("demo"))  → the studies' records
 
-It goes on until exactly `trials` trials of each have ended; run again, it does what is left.
+It continues until exactly `trials` trials of each have ended; rerun, it does what is left.
 """
 
 from __future__ import annotations
