@@ -22,7 +22,8 @@ from segbench.core import paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, fingerprint
-from segbench.core.records import EpochRecord, Hyperparameters, StudyRecord, WeightsOrigin, to_json
+from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
+from segbench.core.study_record import StudyRecord
 from segbench.ledger import models
 from segbench.runtime import interrupts, options, process_group, terminal
 
@@ -111,15 +112,15 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     if best is None:
         raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
     # The search may have been told otherwise on its command line; the study remembers.
-    asked = {name: study.protocol["search"][name] for name in ("trials", "sampler", "pruner")}
+    asked = {name: getattr(study.protocol.search, name) for name in ("trials", "sampler", "pruner")}
     protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **asked))
-    architecture = dataclasses.replace(architecture, weights=study.architecture["weights"])
+    architecture = dataclasses.replace(architecture, weights=study.architecture.weights)
     if fingerprint(protocol, architecture) != study.fingerprint:
         raise UserError(
             f"the TOML files of '{protocol.name}' have changed since study '{study.name}' was searched; undo the "
             "change, or copy the folder under a new name and search there"
         )
-    finished = sum(t.state not in ("waiting", "running") and not t.baseline for t in study.trials)
+    finished = sum(t.state.ended for t in study.planned)
     if finished < protocol.search.trials:
         terminal.say(
             f"note: {finished} of {protocol.search.trials} trials of {study.name} are finished; go on: {command}"

@@ -26,7 +26,7 @@ from segbench.core import paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import PRUNERS, SAMPLERS, Architecture, Protocol
-from segbench.core.records import StudyRecord
+from segbench.core.study_record import StudyRecord
 from segbench.runtime import interrupts, options, process_group, terminal
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _prepare(protocol: Protocol, architecture: Architecture, data: Dataset, argu
 def _announced(ready: _Ready, where: Callable[[], str]) -> tuple[StudyRecord, int]:
     """The study, and how many of its trials have not ended: those that run elsewhere may come back."""
     record = ready.record()
-    left = sum(t.state in ("waiting", "running") for t in record.trials)
+    left = sum(not t.state.ended for t in record.trials)
     terminal.say(f"\n{ready.architecture.title}: study {record.name}, {left} of {len(record.trials)} trials to run")
     terminal.say(f"{ready.description}; {where()}" if left else ready.description)
     return record, left

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segbench import report
-from segbench.core import metrics
+from segbench.core import metrics, protocol
 from segbench.core.labels import CATEGORIES
 from segbench.core.records import WeightsOrigin
 from segbench.report.figures import scenes
@@ -153,8 +153,8 @@ def test_each_unfairness_is_found(
 
 def test_augmenting_one_side_alone_is_found(whole: comparison.Comparison) -> None:
     first, *others = whole.candidates
-    asked = {"augment": {"flip": 0.5, "scale": [0.5, 2.0], "colour": 0.4}}
-    study = replace(first.study, protocol={**first.study.protocol, **asked})
+    augment = protocol.Augment(flip=0.5, scale=(0.5, 2.0), colour=0.4)
+    study = replace(first.study, protocol=replace(first.study.protocol, augment=augment))
     found = checks.checks(replace(whole, candidates=(replace(first, study=study), *others)))
     (check,) = (check for check in found if not check.held)
     assert [said for _, said in check.found] == [

@@ -94,7 +94,7 @@ def test_delete_takes_everything_with_it(
     folders = [paths.model_folder("tiny", 0), paths.trials_folder("tiny"), paths.model_folder("other", 0)]
     for folder in folders:
         folder.mkdir(parents=True)
-    optuna.create_study(storage=ledger, study_name="other")
+    optuna.create_study(storage=ledger, study_name="other").set_user_attr("protocol", {})  # as ours have
     tiny = worker.study(ledger, 4)
 
     dies(tiny, owner=ELSEWHERE)

@@ -21,7 +21,7 @@ from segbench.core import paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import Search
-from segbench.core.records import StudyRecord
+from segbench.core.study_record import StudyRecord
 from segbench.data import dataset, streets
 from segbench.experiment import local_launcher, workers
 from segbench.ledger import database, liveness, queue, samplers, studies

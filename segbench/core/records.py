@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,44 +84,9 @@ class EpochRecord:
         return dataclasses.replace(self, seconds=none, images_per_second=0.0, peak_memory_gb=0.0)
 
 
-@dataclass(frozen=True)
-class TrialRecord:
-    """One trial of a study, as the ledger keeps it."""
-
-    study: str
-    index: int  # which planned configuration, 0, 1, …; -1 for the baseline
-    attempt: int  # the number of the Optuna trial that tried it last: a killed attempt is followed by another
-    state: str  # "complete" | "pruned" | "diverged" | "out of memory" | "failed" | "running" | "waiting"
-    value: float | None  # best epoch's miou
-    params: Mapping[str, Scalar]
-    epochs: tuple[EpochRecord, ...]
-    reason: str  # why it did not complete, else ""
-    seconds: float  # wall-clock, with the epochs that were kept from before a kill; 0 where it has not ended
-    startup_seconds: float  # of these: before the first epoch, since the last start (model, checkpoint, MLflow run)
-    device: str  # such as "cpu (2 threads), bf16"
-    run_id: str  # its MLflow run, "" where none was made
-    owner: str  # the process that runs or ran it, host:pid:start, "" where none did
-
-    @property
-    def baseline(self) -> bool:
-        """True for the note's retained hyperparameters, run beside the plan and never promoted by the search."""
-        return self.index < 0
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """One study, as the ledger keeps it: the intent it was made with, and its trials."""
-
-    name: str
-    protocol: Mapping[str, Any]  # protocol.Protocol as JSON
-    architecture: Mapping[str, Any]  # protocol.Architecture as JSON
-    fingerprint: str
-    data_fingerprint: str
-    weights: WeightsOrigin | None
-    subset: str  # how the selection images were drawn, in words
-    run_id: str  # its MLflow run, "" where none was made
-    trials: tuple[TrialRecord, ...]
-    final_scores: Mapping[int, float] = field(default_factory=dict)  # trial → mIoU on the final images, where kept
+def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
+    """The epoch with the highest miou, of equals the first; None where there is none."""
+    return max(epochs, key=lambda epoch: epoch.miou, default=None)
 
 
 @dataclass(frozen=True)
@@ -190,15 +156,17 @@ def to_json(record: Any) -> Any:
 
 
 def from_json(kind: type[Record], data: Any) -> Record:
-    """The record that `to_json` made `data` from. Raises KeyError or TypeError where a field is missing or wrong."""
+    """The record that `to_json` made `data` from. Raises KeyError or TypeError where a field is missing or wrong.
+
+    A field that has a default may be missing: the record was kept before there was such a field.
+    """
     return typing.cast(Record, _decode(kind, data))
 
 
 def _decode(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in dataclasses.fields(hint)})
+        return hint(**{f.name: _decode(f_hint, data[f.name]) for f, f_hint in _fields(hint) if _is_given(f, data)})
     if origin is tuple and arguments[-1] is Ellipsis:
         return tuple(_decode(arguments[0], item) for item in data)
     if origin is tuple:
@@ -206,10 +174,26 @@ def _decode(hint: Any, data: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         if data is None:
             return None
-        part = next((a for a in arguments if dataclasses.is_dataclass(a)), None)
+        kinds: list[Any] = [a for a in arguments if dataclasses.is_dataclass(a)]
+        # Of several records the one that has all these fields.
+        part = next((a for a in kinds if len(kinds) == 1 or set(data) <= {f.name for f, _ in _fields(a)}), None)
         return _decode(part, data) if part else data
+    if origin is Mapping:
+        return {key: _decode(arguments[1], value) for key, value in data.items()}
     if hint is float and isinstance(data, int):
         return float(data)
     if hint in (int, float, str, bool) and not isinstance(data, hint):
         raise TypeError(f"expected {hint.__name__}, found {data!r}")
     return data
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[tuple[dataclasses.Field[Any], Any], ...]:
+    """The fields of a record, each with its type."""
+    hints = typing.get_type_hints(kind)
+    return tuple((f, hints[f.name]) for f in dataclasses.fields(kind))
+
+
+def _is_given(own: dataclasses.Field[Any], data: Mapping[str, Any]) -> bool:
+    has_default = own.default is not dataclasses.MISSING or own.default_factory is not dataclasses.MISSING
+    return own.name in data or not has_default

@@ -17,7 +17,8 @@ from segbench.core import metrics
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import Hyperparameters, ModelCard, SpeedCard, StudyRecord, TrialRecord, WeightsOrigin
+from segbench.core.records import Hyperparameters, ModelCard, SpeedCard, WeightsOrigin
+from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.data import pictures
 from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from segbench.data.packing import Dataset

@@ -15,7 +15,6 @@ import optuna
 import torch
 from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
@@ -23,6 +22,7 @@ from segbench.core import paths
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Augment, Choice, Search
 from segbench.core.records import EpochRecord, Hyperparameters, Scalar, WeightsOrigin
+from segbench.core.study_record import TrialState
 from segbench.data import subsets
 from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
@@ -30,7 +30,7 @@ from segbench.data.subsets import Subset
 from segbench.engine import checkpoint, inference, resume, training
 from segbench.engine.resume import TrainingSession
 from segbench.engine.training import State
-from segbench.ledger import runs, samplers, showcase, studies
+from segbench.ledger import queue, runs, samplers, showcase, studies
 from segbench.runtime import interrupts, process_group, terminal
 from segbench.runtime.compute import Compute
 
@@ -147,9 +147,9 @@ def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
     those that were given up: their processes were all killed before they could."""
     for trial in study.get_trials(deepcopy=False):
         about = trial.user_attrs
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "outcome" in about:
+        if trial.state in queue.ENDED or "outcome" in about:
             resume.clear(paths.trial_folder(study.study_name, studies.index_of(trial)))
-        if about.get("outcome") == "failed" and "run_id" in about:
+        if about.get("outcome") == TrialState.FAILED and "run_id" in about:
             runs.give_up(mlflow, about["run_id"])
 
 
@@ -255,7 +255,7 @@ def epochs(state: State, images: Images, number: int, seed: int) -> Iterator[Epo
     try:
         yield from training.fit(state, images.train, images.val, epochs=number, seed=seed)
     except training.Diverged as error:
-        raise studies.TrialFailed("diverged", str(error)) from error
+        raise studies.TrialFailed(TrialState.DIVERGED, str(error)) from error
     except (RuntimeError, MemoryError) as error:
         if lost := process_group.peer_failure(error):
             raise lost from error
@@ -265,7 +265,7 @@ def epochs(state: State, images: Images, number: int, seed: int) -> Iterator[Epo
             torch.cuda.empty_cache()
         size = images.train.batch_size
         raise studies.TrialFailed(
-            "out of memory",
+            TrialState.OUT_OF_MEMORY,
             f"out of memory at batch_size {size}; copy the protocol's folder under a new name, lower batch_size in the "
             "architecture's TOML there, and search with --protocol NEW",
         ) from error

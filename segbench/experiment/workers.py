@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import optuna
 
 from segbench.core.errors import UserError
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import database, queue, studies
 from segbench.runtime import interrupts, terminal
 
@@ -68,13 +68,12 @@ class SearchProgress(NamedTuple):
         done = total = left = number = 0
         best, running = 0.0, []
         for study in studies:
-            epochs = int(study.protocol.get("search", {}).get("epochs", 1))
+            epochs = study.protocol.search.epochs
             for trial in study.trials:
-                unfinished = trial.state in ("waiting", "running")
-                number, left, total = number + 1, left + unfinished, total + epochs
-                done += len(trial.epochs) if unfinished else epochs
+                number, left, total = number + 1, left + (not trial.state.ended), total + epochs
+                done += epochs if trial.state.ended else len(trial.epochs)
                 best = max([best, *(epoch.miou for epoch in trial.epochs)])
-            running += [(trial, epochs) for trial in study.trials if trial.state == "running"]
+            running += [(trial, epochs) for trial in study.trials if trial.state == TrialState.RUNNING]
         return cls(done, total, left, number, best, tuple(running))
 
 

@@ -14,10 +14,12 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as AttemptState
 
 from segbench.core.protocol import Search, Space
 from segbench.core.records import Scalar
+from segbench.core.study_record import TrialState
 from segbench.ledger import database, liveness, samplers
 from segbench.ledger.liveness import WorkerId
 
@@ -25,8 +27,8 @@ BASELINE = -1  # the trial of the known-good configuration that runs beside the 
 UNPLANNED = -2
 _DEATHS_THAT_SPEND_A_TRIAL = 3
 _ATTRIBUTES_OF_ONE_ATTEMPT = {"owner", "device", "stopped", "withdrawn", "outcome", "reason"}
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # or failed, with an attribute `outcome`
-_QUEUED = (TrialState.WAITING, TrialState.RUNNING)
+ENDED = (AttemptState.COMPLETE, AttemptState.PRUNED)  # or failed, with an attribute `outcome`
+_QUEUED = (AttemptState.WAITING, AttemptState.RUNNING)
 
 
 def index_of(trial: FrozenTrial | optuna.Trial) -> int:
@@ -51,7 +53,7 @@ def claim(study: optuna.Study, owner: str) -> optuna.Trial | None:
     """The next queued trial, if any. Optuna's own `ask` would make a trial up where none waits."""
     storage = database.storage_of(study)
     for trial in unfinished(study):
-        if trial.state == TrialState.WAITING and storage.claim(trial._trial_id, owner):
+        if trial.state == AttemptState.WAITING and storage.claim(trial._trial_id, owner):
             return optuna.Trial(study, trial._trial_id)
     return None
 
@@ -75,7 +77,7 @@ def end(study: optuna.Study, trial_id: int, **attributes: Scalar) -> None:
     with contextlib.suppress(UpdateFinishedTrialError):
         for key, value in attributes.items():
             storage.set_trial_user_attr(trial_id, key, value)
-        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        storage.set_trial_state_values(trial_id, AttemptState.FAIL)
 
 
 def latest(study: optuna.Study) -> dict[int, FrozenTrial]:
@@ -115,7 +117,7 @@ def _requeue_dead(study: optuna.Study) -> list[str]:
         spent = {}
         if len(deaths) >= _DEATHS_THAT_SPEND_A_TRIAL:
             why = f"in epoch {max(deaths) + 1} (killed, or the machine ran out of memory)"
-            spent = {"outcome": "failed", "reason": f"its process died {len(deaths)} times {why}"}
+            spent = {"outcome": TrialState.FAILED, "reason": f"its process died {len(deaths)} times {why}"}
         end(study, trial._trial_id, **spent)
         what = f"failed: {spent['reason']}" if spent else "queued again"
         said.append(f"trial {index_of(trial)}: {trial.user_attrs.get('owner', 'its process')} is gone; {what}")
@@ -127,7 +129,7 @@ def _requeue_dead(study: optuna.Study) -> list[str]:
 def _stale(study: optuna.Study) -> list[FrozenTrial]:
     """The running trials whose process is gone."""
     silent = database.storage_of(study).silent(study._study_id)
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    running = study.get_trials(deepcopy=False, states=(AttemptState.RUNNING,))
     return [t for t in running if _is_silent(t, silent) or _is_deserted(t)]
 
 
@@ -153,7 +155,7 @@ def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
         attributes["deaths"] = _deaths(trial)
     study.add_trial(
         create_trial(
-            state=TrialState.WAITING,
+            state=AttemptState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
             user_attrs=attributes,
@@ -180,7 +182,7 @@ def _withdrawn(trial: FrozenTrial) -> bool:
 
 def _withdraw(study: optuna.Study, trials: int) -> None:
     """Takes back queued trials beyond the budget, left by a longer search; the next longer one queues them again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+    for trial in study.get_trials(deepcopy=False, states=(AttemptState.WAITING,)):
         if index_of(trial) >= trials:
             end(study, trial._trial_id, withdrawn=True)
 
@@ -190,6 +192,6 @@ def _queue(
 ) -> None:
     study.add_trial(
         create_trial(
-            state=TrialState.WAITING, params=params, distributions=dict(distributions), user_attrs={"trial": index}
+            state=AttemptState.WAITING, params=params, distributions=dict(distributions), user_attrs={"trial": index}
         )
     )

@@ -25,8 +25,8 @@ from PIL import Image
 
 from segbench.core import paths
 from segbench.core.labels import CATEGORIES, COLOURS
-from segbench.core.protocol import DRAWN
-from segbench.core.records import EpochRecord
+from segbench.core.protocol import DRAWN, Architecture, Protocol
+from segbench.core.records import EpochRecord, WeightsOrigin, best_epoch, from_json
 from segbench.data import pictures
 from segbench.ledger import curves, database, notes, queue
 
@@ -118,28 +118,29 @@ def _digest(text: str) -> str:
 
 
 def _study_note(known: Mapping[str, Any]) -> str:
-    protocol, architecture = known["protocol"], known["architecture"]
-    again, promote = known["commands"]
-    search, data = protocol["search"], protocol["data"]
-    height, width = data["size"]
-    origin = known.get("weights")
-    weights = f"{origin['name']} (SHA-256 {origin['sha256'][:12]})" if origin else architecture["weights"]
-    drawn = f"> **{DRAWN}**\n\n" if data.get("streets") else ""
+    protocol, architecture = from_json(Protocol, known["protocol"]), from_json(Architecture, known["architecture"])
+    search_command, promote_command = known["commands"]
+    search, (height, width) = protocol.search, protocol.data.size
+    origin = from_json(WeightsOrigin, known["weights"]) if "weights" in known else None
+    weights = f"{origin.name} (SHA-256 {origin.sha256[:12]})" if origin else architecture.weights
+    drawn = f"> **{DRAWN}**\n\n" if protocol.drawn else ""
     return (
-        f"{drawn}## {architecture['title']}\n\n"
-        f"**Protocol.** {protocol['title']}: trials: {search['trials']}, of {search['epochs']} epochs at "
+        f"{drawn}## {architecture.title}\n\n"
+        f"**Protocol.** {protocol.title}: trials: {search.trials}, of {search.epochs} epochs at "
         f"{height}x{width}; {known.get('subset', '')}. Sampler "
-        f"{search['sampler']}, pruner {search['pruner']}, seed {search['seed']}.\n\n"
+        f"{search.sampler}, pruner {search.pruner}, seed {search.seed}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
         "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A trial is one "
         "planned configuration; where a process was killed, several attempts (Optuna trials) share it, and the last "
         "one counts.\n\n"
-        f"**Go on.** `{again}`, then `{promote}`; the trainings epoch by epoch: `python -m segbench.runs`.\n"
+        f"**Go on.** `{search_command}`, then `{promote_command}`; the trainings epoch by epoch: "
+        "`python -m segbench.runs`.\n"
     )
 
 
 def _trial_note(trial: optuna.Trial, records: Sequence[EpochRecord]) -> str:
-    best, last, known = max(records, key=lambda r: r.miou), records[-1], trial.user_attrs
+    best, last, known = best_epoch(records), records[-1], trial.user_attrs
+    assert best
     index, run = queue.index_of(trial), known["run_id"]
     weights = known.get("weights", {})
     rows = {

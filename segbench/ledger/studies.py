@@ -6,16 +6,19 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as AttemptState
 
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, fingerprint
-from segbench.core.records import EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
+from segbench.core.records import EpochRecord, WeightsOrigin, from_json, to_json
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import database, liveness, queue, samplers
 from segbench.ledger.database import StorageUnavailable, StudyStorage
 from segbench.ledger.queue import BASELINE as BASELINE
@@ -28,9 +31,9 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class TrialFailed(Exception):
-    """This configuration cannot be finished, here or on a retry. `outcome` is a TrialRecord state."""
+    """This configuration cannot be finished, here or on a retry. `outcome` is its trial's state."""
 
-    def __init__(self, outcome: str, reason: str) -> None:
+    def __init__(self, outcome: TrialState, reason: str) -> None:
         super().__init__(reason)
         self.outcome = outcome
 
@@ -124,11 +127,19 @@ def record(storage: RDBStorage, name: str, search: str = "python -m segbench.sea
         there = ", ".join(names(storage)) or "no study at all"
         raise UserError(f"no study '{name}': the storage holds {there}. Search first: {search}") from None
     attributes = study.user_attrs
+    try:
+        protocol = from_json(Protocol, attributes["protocol"])
+        architecture = from_json(Architecture, attributes["architecture"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"study '{name}' cannot be read ({error!r}): another program or version made it; search under a new "
+            "name, or give another database with --study-db"
+        ) from error
     latest = queue.latest(study)
     return StudyRecord(
         name=name,
-        protocol=attributes.get("protocol", {}),
-        architecture=attributes.get("architecture", {}),
+        protocol=protocol,
+        architecture=architecture,
         fingerprint=attributes.get("fingerprint", ""),
         data_fingerprint=attributes.get("data_fingerprint", ""),
         weights=from_json(WeightsOrigin, attributes["weights"]) if "weights" in attributes else None,
@@ -140,13 +151,13 @@ def record(storage: RDBStorage, name: str, search: str = "python -m segbench.sea
 
 
 def names(storage: RDBStorage) -> list[str]:
-    """The studies there are."""
-    return sorted(optuna.get_all_study_names(storage))
+    """The studies that `open_study` made; those of other programs are left out."""
+    return sorted(study.study_name for study in storage.get_all_studies() if "protocol" in study.user_attrs)
 
 
 def best(study: StudyRecord) -> TrialRecord | None:
     """The finished trial with the highest miou; of equals the first trial. The baseline is no candidate."""
-    finished = [t for t in study.trials if t.state == "complete" and t.value is not None and not t.baseline]
+    finished = [t for t in study.planned if t.state == TrialState.COMPLETE and t.value is not None]
     return max(finished, key=lambda t: (t.value or 0.0, -t.index), default=None)
 
 
@@ -163,14 +174,14 @@ def _require_same(name: str, known: Mapping[str, str], identity: Mapping[str, st
 
 def _attempt(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float]) -> None:
     try:
-        value, state = None, TrialState.COMPLETE
+        value, state = None, AttemptState.COMPLETE
         with liveness.heartbeat(database.storage_of(study), trial._trial_id):
             try:
                 value = objective(trial)
             except optuna.TrialPruned:
-                state = TrialState.PRUNED
+                state = AttemptState.PRUNED
         if value is not None and not math.isfinite(value):
-            raise TrialFailed("failed", f"its objective is {value}")
+            raise TrialFailed(TrialState.FAILED, f"its objective is {value}")
         study.tell(trial, value, state, skip_if_finished=True)
     except TrialFailed as failure:
         queue.end(study, trial._trial_id, outcome=failure.outcome, reason=str(failure))
@@ -186,12 +197,13 @@ def _attempt(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optu
 
 def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
     attributes = trial.user_attrs
-    state = attributes.get("outcome") or {TrialState.FAIL: "failed"}.get(trial.state) or trial.state.name.lower()
+    state = attributes.get("outcome") or {AttemptState.FAIL: "failed"}.get(trial.state) or trial.state.name.lower()
+    ended = trial.datetime_complete.astimezone(UTC) if trial.datetime_complete else None  # Optuna's is local time
     return TrialRecord(
         study=study,
         index=index,
         attempt=trial.number,
-        state=state,
+        state=TrialState(state),
         value=trial.value if trial.state in queue.ENDED else None,
         params=trial.params,
         epochs=tuple(from_json(EpochRecord, epoch) for epoch in attributes.get("epochs", [])),
@@ -201,4 +213,5 @@ def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
         device=attributes.get("device", ""),
         run_id=attributes.get("run_id", ""),
         owner=attributes.get("owner", ""),
+        ended=ended.isoformat() if ended else "",
     )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from segbench.core.protocol import Search
 from segbench.core.records import ModelCard
 from segbench.ledger import studies
 from segbench.report.numbers import searches
@@ -33,13 +34,13 @@ def checks(ledgers: Comparison) -> list[Check]:
             _alike(
                 "search_images",
                 searched,
-                lambda s: f"{s.study.subset}, {text('checks.found_seed', seed=_asked(s)['seed'])}",
+                lambda s: f"{s.study.subset}, {text('checks.found_seed', seed=_asked(s).seed)}",
             ),
             _alike("search_budget", searched, _budget),
             _alike(
                 "search_how",
                 searched,
-                lambda s: text("checks.found_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
+                lambda s: text("checks.found_how", sampler=_asked(s).sampler, pruner=_asked(s).pruner),
             ),
             _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.found_none")),
         ]
@@ -65,10 +66,9 @@ def _alike(key: str, candidates: Sequence[Candidate], what: Any) -> Check:
     return Check(key, len({text for _, text in found}) == 1, found)
 
 
-def _asked(side: Candidate) -> Mapping[str, Any]:
+def _asked(side: Candidate) -> Search:
     assert side.study
-    search: Mapping[str, Any] = side.study.protocol["search"]
-    return search
+    return side.study.protocol.search
 
 
 def _budget(side: Candidate) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,9 @@ from segbench.core import paths, protocol
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES, LABELS
 from segbench.core.protocol import Protocol
-from segbench.core.records import EpochRecord, ModelCard, StudyRecord
+from segbench.core.records import EpochRecord, ModelCard
+from segbench.core.study_record import StudyRecord
 from segbench.ledger import database, models, runs, studies, tracking
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class Candidate:
     title: str
     index: int  # its place in the protocol, which decides its colour
     study: StudyRecord | None
-    frozen: tuple[FrozenTrial, ...]  # the study's trials as Optuna keeps them, with their distributions
     models: tuple[Model, ...]  # in order of seed
     trials: Mapping[int, NDArray[np.int64]]  # trial to (N, 35, 8), of the same selection images; what the search kept
 
@@ -81,9 +78,10 @@ class Comparison:
     @property
     def newest(self) -> str:
         """When the newest row was written, UTC; the report's own time would make equal reports differ."""
-        ends = [t.datetime_complete for side in self.candidates for t in side.frozen if t.datetime_complete]
-        stamps = [end.astimezone(UTC) for end in ends]  # Optuna keeps local time without saying so
-        stamps += [datetime.fromisoformat(m.card.created) for side in self.candidates for m in side.models]
+        studies = [side.study for side in self.candidates if side.study]
+        ends = [trial.ended for study in studies for trial in study.trials if trial.ended]
+        ends += [model.card.created for side in self.candidates for model in side.models]
+        stamps = [datetime.fromisoformat(end) for end in ends]
         return max(stamps).strftime("%Y-%m-%d %H:%M UTC") if stamps else "—"
 
 
@@ -97,7 +95,9 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     cards = _cards(wanted.name, problems)
     studies = _studies(wanted.name, paths.studies_database(study_db))
     names = dict.fromkeys(protocol.architecture_names(folder))
-    names |= dict.fromkeys(name for name, _, _ in studies) | dict.fromkeys(one.card.architecture for one in cards)
+    names |= dict.fromkeys(study.architecture.name for study in studies) | dict.fromkeys(
+        one.card.architecture for one in cards
+    )
     if not studies and not cards and not problems:
         raise UserError(
             f"nothing to report: {paths.storage()} holds no study of protocol '{wanted.name}'; "
@@ -106,11 +106,11 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     client = tracking.client() if cards and tracking.is_there() else None
     candidates = []
     for index, name in enumerate(sorted(names)):
-        study, frozen = next(((s, f) for n, s, f in studies if n == name), (None, ()))
+        study = next((study for study in studies if study.architecture.name == name), None)
         own = [_model(one, client, problems) for one in cards if one.card.architecture == name]
         own.sort(key=lambda m: m.card.seed)
-        title = study.architecture.get("title") if study else own[-1].card.title if own else None
-        candidates.append(Candidate(name, str(title or name), index, study, frozen, tuple(own), _trials(study)))
+        title = study.architecture.title if study else own[-1].card.title if own else name
+        candidates.append(Candidate(name, title, index, study, tuple(own), _trials(study)))
     return Comparison(wanted, asked, tuple(candidates), tuple(problems))
 
 
@@ -130,22 +130,13 @@ def _cards(name: str, problems: list[Problem]) -> list[models.Promoted]:
     return found
 
 
-def _studies(name: str, where: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]]:
-    """(architecture, study, its trials) of every study made under the protocol of this name."""
-    import optuna
-
+def _studies(name: str, where: str) -> list[StudyRecord]:
+    """Every study made under the protocol of this name."""
     if not database.is_there(where):
         return []
     storage = database.connect(where)
-    found = []
-    for study_name in studies.names(storage):
-        if not study_name.startswith(f"{name}-"):
-            continue
-        study = studies.record(storage, study_name)
-        if study.protocol.get("name") == name and study.trials:
-            frozen = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
-            found.append((str(study.architecture["name"]), study, tuple(frozen)))
-    return found
+    found = [studies.record(storage, one) for one in studies.names(storage) if one.startswith(f"{name}-")]
+    return [study for study in found if study.protocol.name == name and study.trials]
 
 
 def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:

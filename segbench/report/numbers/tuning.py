@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench import stats
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import studies
-from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate, Comparison
 
 _GRID = 241  # budgets between nothing and the longer search
@@ -51,7 +50,7 @@ def tunings(ledgers: Comparison) -> list[Tuning]:
 def comparable(found: Sequence[Tuning]) -> bool:
     """Whether all selected on the same images."""
     studies = [one.side.study for one in found if one.side.study]
-    return len({(s.data_fingerprint, s.subset, str(s.protocol["search"]["seed"])) for s in studies}) <= 1
+    return len({(s.data_fingerprint, s.subset, s.protocol.search.seed) for s in studies}) <= 1
 
 
 def budgets(found: Sequence[Tuning]) -> Budgets | None:
@@ -78,14 +77,14 @@ def shared_seconds(found: Sequence[Tuning]) -> float:
 
 
 def _tuning(side: Candidate, study: StudyRecord) -> Tuning | None:
-    ended = [t for t in study.trials if not t.baseline and t.state not in ("waiting", "running")]
+    ended = [t for t in study.planned if t.state.ended]
     values = [NAN if t.value is None else t.value for t in ended]
     known = [v for v in values if not math.isnan(v)]
     best = studies.best(study)
     if not known or best is None:
         return None
     baseline = next((t.value for t in study.trials if t.baseline and t.value is not None), NAN)
-    official = [top.miou_official if (top := searches.top_epoch(t)) else None for t in ended]
+    official = [t.best_epoch.miou_official if t.best_epoch else None for t in ended]
     return Tuning(
         side=side,
         values=tuple(values),
@@ -102,7 +101,7 @@ def _tuning(side: Candidate, study: StudyRecord) -> Tuning | None:
 
 def _chance(side: Candidate, ended: Sequence[TrialRecord], best: int) -> float:
     """From the confusions the search kept of its trials; NaN where one with a value has none."""
-    indices = [t.index for t in ended if t.value is not None and t.state == "complete"]
+    indices = [t.index for t in ended if t.value is not None and t.state == TrialState.COMPLETE]
     if best not in indices or not set(indices) <= set(side.trials):
         return NAN
     return float(stats.probability_best([side.trials[index] for index in indices])[indices.index(best)])

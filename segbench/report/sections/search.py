@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from segbench import stats
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.report.figures import search
 from segbench.report.figures.theme import GREY, colour
 from segbench.report.numbers import searches, tuning
@@ -108,7 +108,7 @@ def _ranks(found: stats.Agreement) -> Cell:
 
 
 def _facts(study: StudyRecord) -> tuple[str, ...]:
-    used, asked = searches.budget(study), study.protocol["search"]
+    used, asked = searches.budget(study), study.protocol.search
     facts = [
         text(
             "search.budget",
@@ -116,13 +116,13 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
             asked=used.asked,
             epochs=used.epochs,
             seconds=duration(used.seconds),
-            train=asked["train_images"],
-            val=asked["val_images"],
+            train=asked.train_images,
+            val=asked.val_images,
         )
         + " "
-        + text("search.how", sampler=asked["sampler"], pruner=asked["pruner"], seed=asked["seed"])
+        + text("search.how", sampler=asked.sampler, pruner=asked.pruner, seed=asked.seed)
     ]
-    if asked.get("select_on") == "val":
+    if asked.select_on == "val":
         facts.append(text("search.select_on_val"))
     if augmentation := searches.augmentation(study):
         facts.append(text("search.augmented", how=augmentation))
@@ -208,7 +208,7 @@ def _table(side: Candidate, study: StudyRecord) -> Table:
 def _row(
     trial: TrialRecord, names: list[str], promoted: bool, best: float | None, final: Mapping[int, float]
 ) -> tuple[Cell, ...]:
-    top = searches.top_epoch(trial)
+    top = trial.best_epoch
     mark = f" {_BASELINE}" if trial.baseline else f" {_PROMOTED}" if promoted else ""
     last = trial.epochs[-1].miou if trial.epochs else None
     highest = trial.value is not None and trial.value == best and not trial.baseline
