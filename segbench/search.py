@@ -168,6 +168,12 @@ class _Ready:
         keep = self.arguments.keep_weights
         return objective.Job(self.architecture, search, self.images, self.initial, self.device, mlflow, run, keep)
 
+    def clean_up(self, index: int) -> None:
+        """Removes the checkpoint of a trial that has ended: nothing goes on from it."""
+        from segbench.engine import resume
+
+        resume.clear(paths.trial_folder(self.study.study_name, index))
+
     def record(self) -> StudyRecord:
         from segbench.ledger import database, studies
 
@@ -214,7 +220,7 @@ def _alone(ready: _Ready) -> None:
     record, left = _announced(ready, lambda: ready.device.description)
     if left:
         from segbench.experiment import objective
-        from segbench.ledger import studies
+        from segbench.ledger import showcase, studies
 
         job = ready.job()
         epochs = ready.protocol.search.epochs
@@ -225,10 +231,11 @@ def _alone(ready: _Ready) -> None:
             interrupts.graceful(),
         ):
             try:
-                studies.run(ready.study, lambda trial: objective.objective(trial, job, show))
+                studies.run(ready.study, lambda trial: objective.objective(trial, job, show), ended=ready.clean_up)
             except studies.Stopped:
                 raise interrupts.interrupt() from None
         objective.clean_up_finished(ready.study, job.mlflow)
+        showcase.finish(ready.study)
         record = ready.record()
     search_display.table(record)
 
@@ -263,12 +270,14 @@ def _together(launcher: Launcher, searches: list[_Ready]) -> None:
     left = sum(_announced(ready, lambda: launcher.description)[1] for ready in searches)
     if left:
         from segbench.experiment import objective, workers
+        from segbench.ledger import showcase
 
         # MLflow's database and the studies' runs are there before any worker asks for them.
         clients = [ready.study_run()[0] for ready in searches]
         workers.run(launcher, [ready.study for ready in searches])
         for ready, mlflow in zip(searches, clients, strict=True):
             objective.clean_up_finished(ready.study, mlflow)
+            showcase.finish(ready.study)
     for ready in searches:
         search_display.table(ready.record())
 
@@ -283,12 +292,12 @@ def _work(protocol: Protocol, chosen: list[Architecture], arguments: argparse.Na
     data = dataset.ready(protocol, arguments.data)
     searches = [_prepare(protocol, one, data, arguments) for one in chosen]
     with interrupts.graceful(message=b""):
-        jobs = [(ready.study, ready.job()) for ready in searches]
+        jobs = [(ready, ready.job()) for ready in searches]
         try:
             for wait in (False, True):
-                for study, job in jobs:
+                for ready, job in jobs:
                     run = functools.partial(objective.objective, job=job, show=lambda index, record: None)
-                    studies.run(study, run, wait)
+                    studies.run(ready.study, run, wait, ready.clean_up)
         except (studies.Stopped, KeyboardInterrupt):
             return 128 + int(signal.SIGTERM)
     return 0

@@ -61,7 +61,8 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
         if studies.index_of(trial) == 3:
             raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         quality = 0.3 + 0.1 * float(np.log10(params["lr"]) + 4) / 2
-        studies.report(trial, [epoch(n, quality * n / 3) for n in (1, 2, 3)])
+        for n in (1, 2, 3):
+            studies.report(trial, epoch(n, quality * n / 3))
         return quality
 
     studies.run(study, objective)

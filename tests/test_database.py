@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from segbench import promote, search, study
 from segbench.core import urls
 from segbench.core.errors import UserError
-from segbench.ledger import database, studies, tracking
+from segbench.ledger import database, optuna_private, studies, tracking
 from segbench.report import __main__ as report
 from segbench.runtime import terminal
 from tests import worker
@@ -95,17 +95,17 @@ def test_every_command_takes_the_database_and_hides_its_password(
 
 def test_a_password_is_kept_nowhere(postgres: Server) -> None:
     where = postgres.fresh()
-    ledger = database.connect(where)
-    studies.run(worker.study(ledger, 2), worker.objective)
+    storage = database.connect(where)
+    studies.run(worker.study(storage, 2), worker.objective)
     assert PASSWORD not in urls.shown(where)
-    with ledger.engine.begin() as connection:
-        for table in database.models.BaseModel.metadata.tables:
+    with storage.engine.begin() as connection:
+        for table in optuna_private.METADATA.tables:
             assert PASSWORD not in str(connection.exec_driver_sql(f"SELECT * FROM {table}").all())
 
 
 def test_a_restarted_server_loses_no_trial(postgres: Server) -> None:
-    ledger = database.connect(postgres.fresh())
-    tiny = worker.study(ledger, 2)
+    storage = database.connect(postgres.fresh())
+    tiny = worker.study(storage, 2)
 
     def objective(trial: optuna.Trial) -> float:
         postgres.restart()
@@ -117,13 +117,13 @@ def test_a_restarted_server_loses_no_trial(postgres: Server) -> None:
 
 
 def test_a_server_that_stays_away_ends_the_search_in_one_line(postgres: Server) -> None:
-    ledger = database.connect(postgres.fresh())
-    ledger.patience_seconds = 0.1
-    tiny = worker.study(ledger, 1)
+    storage = database.connect(postgres.fresh())
+    storage.patience_seconds = 0.1
+    tiny = worker.study(storage, 1)
     postgres.stop()
     try:
         with pytest.raises(
-            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*type the same"
+            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*rerun"
         ) as caught:
             studies.run(tiny, worker.objective)
         assert PASSWORD not in str(caught.value)

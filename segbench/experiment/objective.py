@@ -113,7 +113,6 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     started = time.perf_counter()
     if interrupts.requested():
         raise studies.Stopped
-    clean_up_finished(trial.study, job.mlflow)
     params = samplers.suggest(trial, job.architecture.space)
     hyperparameters = Hyperparameters.from_params(params)
     # Every trial starts from the same weights and sees the same batches: only the hyperparameters differ.
@@ -145,12 +144,12 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
 def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
     """Removes the checkpoints of the trials that have ended: nothing goes on from them. Ends the MLflow runs of
     those that were given up: their processes were all killed before they could."""
-    for trial in study.get_trials(deepcopy=False):
-        about = trial.user_attrs
-        if trial.state in queue.ENDED or "outcome" in about:
-            resume.clear(paths.trial_folder(study.study_name, studies.index_of(trial)))
-        if about.get("outcome") == TrialState.FAILED and "run_id" in about:
-            runs.give_up(mlflow, about["run_id"])
+    for index, attempt in queue.latest(study, ["run_id"]).items():
+        if attempt.unfinished:
+            continue
+        resume.clear(paths.trial_folder(study.study_name, index))
+        if attempt.trial_state == TrialState.FAILED and "run_id" in attempt.attributes:
+            runs.give_up(mlflow, attempt.attributes["run_id"])
 
 
 def _kept(trial: optuna.Trial, job: Job, params: dict[str, Scalar], origin: WeightsOrigin) -> TrainingSession:
@@ -183,13 +182,11 @@ def _run(trial: optuna.Trial, job: Job, kept: TrainingSession, params: dict[str,
 def _train(trial: optuna.Trial, job: Job, state: State, kept: TrainingSession, run: str, show: Show) -> None:
     logged = runs.steps(job.mlflow, run)
     restored = state.epoch
-    known = len(trial.user_attrs.get("epochs", []))  # told by an earlier attempt; never fewer from now on
+    known = studies.epochs_reported(trial)  # by an earlier attempt; never fewer from now on
     number = job.search.epochs
-    records: list[EpochRecord] = []
     for record in kept.epochs(state, epochs(state, job.images, number, job.search.seed)):
-        records.append(record)
-        if record.epoch > known or record.epoch == number:
-            studies.report(trial, records)
+        if record.epoch > min(known, restored):  # those that are trained again replace the earlier ones
+            studies.report(trial, record)
         if record.epoch not in logged:
             runs.log_epoch(job.mlflow, run, record)
         show(studies.index_of(trial), record)

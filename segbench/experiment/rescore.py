@@ -21,7 +21,7 @@ from segbench.engine import checkpoint, evaluation
 from segbench.experiment import objective
 from segbench.experiment.examine import Plan
 from segbench.ledger import database
-from segbench.ledger.studies import FINAL_SCORES, NO_FINAL_SCORES
+from segbench.ledger.reading import FINAL_SCORES, NO_FINAL_SCORES
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
