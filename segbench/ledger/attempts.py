@@ -172,7 +172,9 @@ def queue(connection: Connection, study: int, planned: Iterable[Planned]) -> Non
         return
     first = _next_number(connection, study)
     rows = [{"study_id": study, "number": first + place, "state": AttemptState.WAITING} for place in range(len(plan))]
-    ids = connection.scalars(insert(ATTEMPTS).returning(_ID, sort_by_parameter_order=True), rows).all()
+    _insert(connection, ATTEMPTS, rows)
+    new = select(_ID).where(_in(study), ATTEMPTS.c.number >= first).order_by(ATTEMPTS.c.number)
+    ids = connection.scalars(new).all()
     _insert(connection, USER_ATTRIBUTES, [
         {"trial_id": attempt, "key": "trial", "value_json": json.dumps(one.index)}
         for attempt, one in zip(ids, plan, strict=True)

@@ -74,7 +74,7 @@ def test_a_training_that_cannot_go_on_spends_its_trial_alone(
     assert place.run("search", Instant("segbench.engine.training", "_pass", 2, what=what)) == 0, place.output()
     assert place.run("search") == 0
     name = studies.names(place.study_storage)[0]
-    failed, fine = studies.record(place.storage, name).trials
+    failed, fine = studies.record(place.study_storage, name).trials
     assert (failed.state, failed.index, len(failed.epochs)) == (state, 0, 1)
     key = f"{name} {fine.index}"
     expected = searched._replace(
