@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import EpochRecord, Scalar, WeightsOrigin, from_json
+from segbench.core.records import EpochRecord, EpochSeconds, Scalar, WeightsOrigin, from_json
 from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.ledger import attempts
 from segbench.ledger.attempts import EPOCH, Attempt
@@ -91,8 +91,14 @@ def _content(connection: Connection, study: int) -> _Content:
     epochs: dict[int, list[EpochRecord]] = {}
     for attempt, key, value in _rows(connection, study, SYSTEM_ATTRIBUTES, ("key", "value_json")):
         if key.startswith(EPOCH):
-            epochs.setdefault(attempt, []).append(from_json(EpochRecord, json.loads(value)))
+            epochs.setdefault(attempt, []).append(_epoch(json.loads(value)))
     return _Content(params, values, epochs)
+
+
+def _epoch(content: dict[str, Any]) -> EpochRecord:
+    """As `from_json` would, at a tenth of its time: a study may have ten thousand epochs."""
+    parts = {"iou": tuple(content["iou"]), "seconds": EpochSeconds(**content["seconds"])}
+    return EpochRecord(**{**content, **parts})
 
 
 def _rows(connection: Connection, study: int, table: Any, names: tuple[str, ...], order: Any = None) -> Iterator[Any]:
