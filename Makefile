@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SEGBENCH := $(PYTHON) -m segbench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check bench clean
+.PHONY: help demo test chaos check fmt bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -27,6 +27,10 @@ check: $(VENV)/developer  ## linter, formatter, import contract and type checker
 	$(PYTHON) -m ruff format --check
 	$(VENV)/bin/lint-imports --no-cache
 	$(PYTHON) -m mypy
+
+fmt: $(VENV)/developer  ## format the code, and fix what the linter can
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
 
 bench: $(VENV)/developer  ## ours against what a user would write instead, in turn (under 15 minutes)
 	$(PYTHON) -m benchmarks.bench

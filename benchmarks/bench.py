@@ -177,10 +177,10 @@ def packing_case(device: Compute, folder: Path) -> Iterator[Case]:
 
 def _inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of drawn streets, normalised, and its categories."""
-    from segbench.data.batches import normalise
+    from segbench.data.batches import IMAGENET, normalise
 
     drawn = [streets.draw(seed, seed, *SIZE) for seed in range(batch)]
-    images = normalise(torch.from_numpy(np.stack([image for image, _ in drawn])))
+    images = normalise(torch.from_numpy(np.stack([image for image, _ in drawn])), IMAGENET)
     labels = torch.from_numpy(peers.TO_CATEGORY[np.stack([ids for _, ids in drawn])]).long()
     return images, labels
 

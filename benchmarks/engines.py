@@ -88,7 +88,7 @@ class _Scores(nn.Module):
 def _openvino(model: Segmenter, images: Tensor, device: Compute) -> Engine:
     import openvino
 
-    example = normalise(images).contiguous()
+    example = normalise(images, model.normalisation).contiguous()
     with torch.no_grad():
         converted = openvino.convert_model(_Scores(model).eval(), example_input=example)
     options = {"INFERENCE_PRECISION_HINT": "bf16" if device.bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -96,7 +96,7 @@ def _openvino(model: Segmenter, images: Tensor, device: Compute) -> Engine:
     network = openvino.Core().compile_model(converted, "CPU", options)
 
     def call(images: Tensor) -> Tensor:
-        scores = torch.from_numpy(network([normalise(images).contiguous().numpy()])[0])
+        scores = torch.from_numpy(network([normalise(images, model.normalisation).contiguous().numpy()])[0])
         return resize(scores, images.shape[1:3]).argmax(1)
 
     return call

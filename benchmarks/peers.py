@@ -72,9 +72,9 @@ def mask2former() -> nn.Module:
     ensure_importable()
     from transformers import Mask2FormerForUniversalSegmentation
 
-    from segbench.architectures.mask2former import _config
+    from segbench.architectures.mask2former import config
 
-    model: nn.Module = Mask2FormerForUniversalSegmentation(_config(CLASSES, "small"))
+    model: nn.Module = Mask2FormerForUniversalSegmentation(config(CLASSES, "small"))
     return model
 
 

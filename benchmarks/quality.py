@@ -87,7 +87,7 @@ def _plain(name: str, train: Batches, val: Batches, epochs: int, seed: int, devi
     step = peers.deeplab_step if name == "deeplab" else peers.mask2former_step
     call = _as_torchvision(network) if name == "deeplab" else network
     optimizer = torch.optim.AdamW(network.parameters(), CHOSEN.lr, weight_decay=CHOSEN.weight_decay)
-    plain = Compute(device.device, False, "plain")
+    plain = compute.choose(str(device.device), "fp32")
     scores = []
     for epoch in range(epochs):
         torch.manual_seed(seed * 1_000_003 + epoch)

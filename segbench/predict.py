@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
 from segbench.ledger import models
 from segbench.ledger.models import Promoted
@@ -71,7 +71,7 @@ def _models(names: list[str] | None) -> list[Promoted]:
         return everything
     chosen: list[Promoted] = []
     for name in names:
-        card = Path(name) / "card.json"
+        card = Path(name) / artefacts.CARD
         found = [Promoted(card.parent, models.read_card(card))] if card.is_file() else []
         found = found or [one for one in everything if one.card.study == name]
         if not found:

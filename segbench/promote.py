@@ -10,291 +10,35 @@ Every epoch goes to MLflow; the model, its card, its masks and its per-image con
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import shutil
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from segbench.core import paths
-from segbench.core import protocol as protocols
-from segbench.core.errors import UserError
-from segbench.core.protocol import Architecture, Protocol, fingerprint
-from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
-from segbench.core.study_record import StudyRecord
+from segbench.experiment import promotion
+from segbench.experiment.settings import Settings
 from segbench.ledger import models
-from segbench.runtime import interrupts, options, process_group, terminal
-
-if TYPE_CHECKING:
-    import argparse
-
-    from filelock import BaseFileLock
-    from mlflow import MlflowClient
-
-    from segbench.data.packing import Dataset
-    from segbench.data.subsets import Subset
-    from segbench.engine.resume import TrainingSession
-    from segbench.engine.training import State
-    from segbench.experiment.examine import Plan
-    from segbench.experiment.objective import Images
-    from segbench.runtime.compute import Compute
+from segbench.runtime import options, process_group, terminal
 
 
 def main(argv: list[str] | None = None) -> int:
     """Promotes the best trial of each architecture."""
     arguments = options.parse(options.parser(__doc__), argv)
-    protocol, chosen = options.read(arguments)
-    _require_images_for_all(chosen, arguments)
-    with process_group.joined(arguments.device) as device:
-        _promote_all(protocol, chosen, device, arguments)
+    protocol, architectures = options.read(arguments)
+    promotion.run(protocol, architectures, Settings(**options.shared(arguments)))
     if process_group.is_main():
-        _table(protocol)
+        _table(protocol.name)
     terminal.next_command(
         "python -m segbench.report" + options.repeat_protocol(arguments) + options.repeat_study_db(arguments)
     )
     return 0
 
 
-def _require_images_for_all(chosen: list[Architecture], arguments: argparse.Namespace) -> None:
-    processes = process_group.size()
-    if processes > 1 and arguments.compile:
-        raise UserError(f"--compile is for one process; {processes} were started, so drop it")
-    for architecture in chosen:
-        if architecture.batch_size < processes:
-            raise UserError(
-                f"{architecture.name}.toml has batch_size {architecture.batch_size}, which {processes} processes "
-                f"cannot share; start at most {architecture.batch_size}"
-            )
-
-
-def _promote_all(
-    protocol: Protocol, chosen: list[Architecture], device_name: str, arguments: argparse.Namespace
-) -> None:
-    from segbench.data import dataset
-    from segbench.experiment import rescore
-    from segbench.ledger import database, studies
-    from segbench.runtime import compute
-
-    def plan() -> list[Plan]:
-        storage = database.connect(paths.studies_database(arguments.study_db))
-        plans = []
-        for one in chosen:
-            command = f"python -m segbench.search{options.repeat_args(arguments, one.name)}"
-            record = studies.record(storage, studies.study_name(protocol, one), command)
-            plans.append(_plan(record, protocol, one, command))
-        return plans
-
-    plans = process_group.on_main(plan)
-    device = compute.choose(device_name, arguments.compile)
-    if protocol.drawn:
-        terminal.banner(protocols.DRAWN)
-    data = process_group.main_first(lambda: dataset.ready(protocol, arguments.data))
-    work = [(one, seed) for one in plans for seed in protocol.final.seeds]
-    with terminal.progress("models", len(work)) if len(work) > 1 else contextlib.nullcontext() as advance:
-        for one, seed in work:
-            _promote(one, data, seed, device)
-            if advance:
-                advance()
-    if process_group.is_main():
-        for one in plans:
-            rescore.score(paths.studies_database(arguments.study_db), one, data, device)
-
-
-def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
-    """Raises UserError where no trial is finished, or where the TOML has changed since the search. `command`: the one
-    that searches."""
-    from segbench.experiment.examine import Plan
-    from segbench.ledger import studies
-
-    best = studies.best(study)
-    if best is None:
-        raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
-    # The search may have been told otherwise on its command line; the study remembers.
-    asked = {name: getattr(study.protocol.search, name) for name in ("trials", "sampler", "pruner")}
-    protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **asked))
-    architecture = dataclasses.replace(architecture, weights=study.architecture.weights)
-    if fingerprint(protocol, architecture) != study.fingerprint:
-        raise UserError(
-            f"the TOML files of '{protocol.name}' have changed since study '{study.name}' was searched; undo the "
-            "change, or copy the folder under a new name and search there"
-        )
-    finished = sum(t.state.ended for t in study.planned)
-    if finished < protocol.search.trials:
-        terminal.say(
-            f"note: {finished} of {protocol.search.trials} trials of {study.name} are finished; go on: {command}"
-        )
-    return Plan(protocol, architecture, study, best)
-
-
-def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
-    from filelock import FileLock
-
-    if data.fingerprint != plan.study.data_fingerprint:
-        raise UserError(
-            f"study '{plan.study.name}' was searched on another dataset (fingerprint {plan.study.data_fingerprint}, "
-            f"now {data.fingerprint}); give the same with --data, or search again under a copied protocol"
-        )
-    folder = paths.model_folder(plan.study.name, seed)
-    lock = FileLock(folder.with_suffix(".lock"), blocking=False)
-    process_group.on_main(lambda: _acquire(lock, plan, seed))
-    try:
-        _promote_locked(plan, data, seed, device, folder)
-    finally:
-        lock.release()
-
-
-def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
-    from filelock import Timeout
-
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"'{plan.study.name}', seed {seed}, is being promoted by another process; let it end, or stop it and type "
-            "the same command again: it goes on where the other stopped"
-        ) from None
-
-
-def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
-    from segbench.data import subsets
-    from segbench.engine import resume, training
-    from segbench.experiment import examine, objective
-    from segbench.ledger import registry, runs, tracking
-
-    chosen = subsets.draw_final(data, plan.protocol.final)
-    hyperparameters = Hyperparameters.from_params(plan.trial.params)
-    if process_group.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen)):
-        resume.clear(folder)  # left by a process that was killed in its very last steps
-        shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)
-        terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
-        return
-    terminal.say(
-        f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.index} of {plan.study.name}, {chosen.description}"
-    )
-    started = time.perf_counter()
-    images = objective.Images.of(data, chosen, plan.architecture.batch_size, device, plan.protocol.augment)
-    model, origin = process_group.main_first(lambda: objective.build(plan.architecture, hyperparameters, seed))
-    state = training.begin(model, hyperparameters, device)
-    partial = folder.with_suffix(".partial")
-    kept = resume.TrainingSession(partial, _identity(plan, data, images, origin, seed, device))
-    kept.restore(state)
-    if len(set(process_group.gather(state.epoch))) > 1:
-        raise UserError(f"not every process finds the checkpoint in {partial}; all need the same SEGBENCH_STORAGE")
-    if not process_group.is_main():
-        _train(plan, state, images, seed, kept, lambda record: None)
-        return
-    earlier = sum(record.seconds.total for record in kept.records)
-    mlflow = tracking.client()
-    run = _run(plan, mlflow, kept, seed)
-    with runs.ended(mlflow, run):
-        _train(plan, state, images, seed, kept, _log(mlflow, run))
-        trained = examine.Trained(plan, state, kept, hyperparameters, origin, seed, run, started - earlier)
-        card = examine.examine(trained, images, data)
-        numbers = {f"speed/{k}": float(v) for k, v in to_json(card.speed).items() if isinstance(v, (int, float))}
-        runs.log_metrics(mlflow, run, {**numbers, "best/miou": card.best.miou, "best/epoch": card.best.epoch})
-        models.write_card(partial / "card.json", card)
-        registry.publish(mlflow, partial, card, kept.records)
-    _put_in_place(partial, folder)
-    resume.clear(folder)
-
-
-def _identity(plan: Plan, data: Dataset, images: Images, origin: WeightsOrigin, seed: int, device: Compute) -> str:
-    from segbench.engine import resume
-
-    final = (plan.protocol.final.epochs, images.train.images, images.val.images, seed)
-    where = (device.device.type, device.precision)
-    return resume.identity(plan.study.fingerprint, data.fingerprint, plan.trial.params, final, origin.sha256, where)
-
-
-def _run(plan: Plan, mlflow: MlflowClient, kept: TrainingSession, seed: int) -> str:
-    """The promotion's MLflow run: the one it began before it was killed, where it was."""
-    from segbench.ledger import runs
-
-    tags = {
-        "kind": "promotion",
-        "seed": str(seed),
-        **runs.trial_tags(plan.study.name, plan.trial.attempt, plan.trial.index),
-    }
-    run = kept.run
-    if not run or not runs.reopened(mlflow, run, tags):
-        parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})
-        name = f"{plan.architecture.name} promoted, seed {seed}"
-        run = runs.nested_run(mlflow, parent, name, tags, plan.trial.params)
-        kept.run = run
-    return run
-
-
-def _log(mlflow: MlflowClient, run: str) -> Callable[[EpochRecord], None]:
-    """What logs those epochs that are not in the run yet."""
-    from segbench.ledger import runs
-
-    logged = runs.steps(mlflow, run)
-
-    def log(record: EpochRecord) -> None:
-        if record.epoch not in logged:
-            runs.log_epoch(mlflow, run, record)
-
-    return log
-
-
-def _train(
-    plan: Plan, state: State, images: Images, seed: int, kept: TrainingSession, log: Callable[[EpochRecord], None]
-) -> None:
-    """All epochs, also those of before a kill. Raises UserError where training cannot go on."""
-    from segbench.experiment import objective
-    from segbench.ledger import studies
-
-    number = plan.protocol.final.epochs
-    try:
-        with terminal.progress(plan.architecture.name, number) as advance, interrupts.graceful():
-            for record in kept.epochs(state, objective.epochs(state, images, number, seed)):
-                log(record)
-                best = kept.best.record.miou
-                advance(f"mIoU {record.miou:.3f}, best {best:.3f}, {record.images_per_second:.1f} images/s")
-                if interrupts.agreed():
-                    kept.write(state)
-                    process_group.gather(None)  # torchrun ends all as soon as one has ended: not before all is kept
-                    raise interrupts.interrupt()
-    except studies.TrialFailed as failure:
-        raise UserError(f"the full training of '{plan.study.name}' did not end: {failure}") from failure
-    kept.write(state)  # what follows may be interrupted too
-
-
-def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset) -> bool:
-    """Whether `folder` holds this very promotion. Another one is replaced once the new one is complete."""
-    if not (folder / "card.json").is_file():
-        return False
-    try:
-        card = models.read_card(folder / "card.json")
-    except UserError:
-        return False  # damaged, or of another version: this promotion replaces it
-    counts = (card.epochs, card.train_images, card.val_images)
-    wanted = (plan.protocol.final.epochs, len(chosen.train), len(chosen.val))
-    same_intent = (card.fingerprint, card.data_fingerprint) == (plan.study.fingerprint, plan.study.data_fingerprint)
-    return same_intent and card.hyperparameters == hyperparameters and counts == wanted
-
-
-def _put_in_place(partial: Path, folder: Path) -> None:
-    old = folder.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _table(protocol: Protocol) -> None:
+def _table(protocol: str) -> None:
     columns = ["model", "seed", "mIoU", "official", "pixel accuracy", "majority mIoU", "images/s", "s/epoch"]
     rows = []
-    for _, card in models.promoted(protocol.name):
+    for _, card in models.promoted(protocol):
         numbers = [card.best.miou, card.best.miou_official, card.best.pixel_accuracy, card.majority_miou]
         costs = [f"{card.speed.inference_images_per_second:.1f}", f"{card.best.seconds.total:.1f}"]
         rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs])
-    terminal.table(f"promoted models of {protocol.name}", columns, rows, right=set(range(1, 8)))
-    terminal.say(f"weights, cards and masks: {paths.storage() / 'models'}; in MLflow: python -m segbench.runs")
+    terminal.table(f"promoted models of {protocol}", columns, rows, right=set(range(1, 8)))
+    terminal.say(f"weights, cards and masks: {paths.models()}; in MLflow: python -m segbench.runs")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m segbench.study repair                             end trials whose pro
 python -m segbench.study export demo-deeplab --to t.csv     one row per trial; .csv, .parquet or .json
 python -m segbench.study export --epochs --to e.parquet     one row per epoch, of every study
 python -m segbench.study delete demo-deeplab                with its runs, its models and its checkpoints
+python -m segbench.study new NAME --from cityscapes         copy a protocol to studies/NAME, to change it there
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
+import shlex
 import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.core import paths
+from segbench.core import files, paths, templates
 from segbench.core.errors import UserError
+from segbench.core.names import refusal
 from segbench.core.records import to_json
 from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.runtime import options, terminal
@@ -29,7 +31,7 @@ from segbench.runtime import options, terminal
 if TYPE_CHECKING:
     from segbench.ledger.database import StudyStorage
 
-ACTIONS = ("show", "repair", "export", "delete")
+ACTIONS = ("show", "repair", "export", "delete", "new")
 SUFFIXES = (".csv", ".parquet", ".json")
 
 
@@ -40,6 +42,10 @@ def main(argv: list[str] | None = None) -> int:
         _require_destination(arguments.to)
     elif arguments.to or arguments.epochs:
         raise UserError(f"--to and --epochs belong to export, not to {arguments.action}")
+    if arguments.action == "new":
+        return _new(arguments.name, arguments.copied)
+    if arguments.copied:
+        raise UserError(f"--from belongs to new, not to {arguments.action}")
 
     from segbench.core import urls
     from segbench.ledger import database
@@ -73,9 +79,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", help="which study; default: all of them, except for delete")
     parser.add_argument("--to", metavar="FILE", type=Path, help="export: where to; its suffix decides the format")
     parser.add_argument("--epochs", action="store_true", help="export: one row per epoch instead of one per trial")
+    parser.add_argument(
+        "--from", dest="copied", metavar="PROTOCOL", help="new: which protocol to copy, a name or folder"
+    )
     parser.add_argument("--yes", action="store_true", help="delete: do not ask")
     options.add_study_db(parser)
     return parser
+
+
+def _new(name: str | None, copied: str | None) -> int:
+    """Raises UserError where the copy cannot be made."""
+    if not name or not copied:
+        raise UserError("new needs a name and a protocol to copy, as in: new mine --from cityscapes")
+    folder = templates.copy(copied, name)
+    terminal.say(f"{folder}: a copy of '{copied}'; change its TOML files, then search")
+    terminal.next_command(f"{_SEARCH} --protocol {shlex.quote(name)}")
+    return 0
 
 
 def _require_destination(to: Path | None) -> None:
@@ -177,15 +196,14 @@ def _export(storage: StudyStorage, names: list[str], to: Path, epochs: bool) -> 
     kept = [trial for name in names for trial in studies.record(storage, name).trials]
     rows = [row for trial in kept for row in _epoch_rows(trial)] if epochs else [_exported(trial) for trial in kept]
     frame = pd.DataFrame(rows)
-    partial = to.with_name(f"{to.name}.partial")
     try:
-        if to.suffix == ".csv":
-            frame.to_csv(partial, index=False)
-        elif to.suffix == ".parquet":
-            frame.to_parquet(partial, index=False)
-        else:
-            partial.write_text(json.dumps([_plain(row) for row in rows], indent=2))  # pandas would round
-        os.replace(partial, to)
+        with files.replaced(to) as partial:
+            if to.suffix == ".csv":
+                frame.to_csv(partial, index=False)
+            elif to.suffix == ".parquet":
+                frame.to_parquet(partial, index=False)
+            else:
+                partial.write_text(json.dumps([_plain(row) for row in rows], indent=2))  # pandas would round
     except OSError as error:
         raise UserError(f"cannot write {to} ({error.strerror}); give another file with --to") from error
     terminal.say(f"{to}: {len(frame)} rows")
@@ -198,7 +216,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _exported(trial: TrialRecord) -> dict[str, Any]:
     content = to_json(trial)
-    params, epochs = content.pop("params"), content.pop("epochs")
+    params, epochs, device = content.pop("params"), content.pop("epochs"), content.pop("device") or {}
     identity = {"study": content.pop("study"), "trial": content.pop("index")}
     best = trial.best_epoch
     last = trial.epochs[-1] if trial.epochs else None
@@ -208,7 +226,8 @@ def _exported(trial: TrialRecord) -> dict[str, Any]:
         "best_miou_official": best and best.miou_official,
         "last_miou": last and last.miou,
     }
-    return {**identity, **content, **scores, **{f"params/{name}": value for name, value in params.items()}}
+    parts = {f"{part}/{k}": v for part, values in (("device", device), ("params", params)) for k, v in values.items()}
+    return {**identity, **content, **scores, **parts}
 
 
 def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
@@ -234,7 +253,7 @@ def _delete(storage: StudyStorage, name: str, sure: bool) -> None:
         owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
         raise UserError(f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone "
                         "after 3 minutes)")  # fmt: skip
-    own = (paths.models_folder(name), paths.trials_folder(name)) if Path(name).name == name else ()
+    own = () if refusal(name) else (paths.models_folder(name), paths.trials_folder(name))
     folders = [folder for folder in own if folder.is_dir()]
     _ask(name, len(study.get_trials(deepcopy=False)), folders, sure)
     deleted = 0

@@ -74,9 +74,9 @@ def serious(tab: Any, colours_only: bool) -> list[str]:
     script = (Path(bundle.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     tab.evaluate(f"(() => {{ if (!window.axe) {{ {script} }} }})()")
     rules = "runOnly: ['color-contrast'], " if colours_only else ""
-    found = tab.evaluate(f"axe.run({{ exclude: [['.main-svg']] }}, {{ {rules}resultTypes: ['violations'] }})")
+    axe = tab.evaluate(f"axe.run({{ exclude: [['.main-svg']] }}, {{ {rules}resultTypes: ['violations'] }})")
     return [
-        f"{one['id']}: {one['nodes'][0]['html'][:120]} ({len(one['nodes'])})"
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
+        f"{violation['id']}: {violation['nodes'][0]['html'][:120]} ({len(violation['nodes'])})"
+        for violation in axe["violations"]
+        if violation["impact"] in ("serious", "critical")
     ]

@@ -14,13 +14,23 @@ import pytest
 
 from segbench.core import metrics, paths, protocol
 from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
-from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters, ModelCard, SpeedCard, WeightsOrigin
+from segbench.core.records import (
+    Device,
+    EpochRecord,
+    EpochSeconds,
+    Hyperparameters,
+    ModelCard,
+    SpeedCard,
+    WeightsOrigin,
+    to_json,
+)
 from segbench.data import packing, streets
 from segbench.data.pictures import mask
 from segbench.ledger import database, models, queue, runs, samplers, studies, tracking
 from segbench.report.numbers import comparison
 
 HOSTILE = "<script>alert(1)</script> & <b>streets</b>"
+DEVICE = Device("cpu", "", 2, 1, "fp32", False)
 ERRORS = {"alpha": 0.3, "beta": 0.1}  # the share of pixels each fabricated model gets wrong
 TOML = """
 title = "{title}"
@@ -57,7 +67,7 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
 
     def objective(trial: optuna.Trial) -> float:
         params = samplers.suggest(trial, own.space)
-        trial.set_user_attr("device", "cpu (2 threads), fp32")
+        trial.set_user_attr("device", to_json(DEVICE))
         if studies.index_of(trial) == 3:
             raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         quality = 0.3 + 0.1 * float(np.log10(params["lr"]) + 4) / 2
@@ -75,23 +85,23 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
     wrong = generator.random(truth.shape) < ERRORS[own.name]
     predicted = np.where(wrong, generator.integers(0, 8, truth.shape), truth).astype(np.uint8)
     cells = data.val.labels.astype(np.int64) * 8 + predicted
-    counted = np.stack([np.bincount(one.ravel(), minlength=256 * 8).reshape(256, 8) for one in cells])
+    counted = np.stack([np.bincount(image.ravel(), minlength=256 * 8).reshape(256, 8) for image in cells])
     confusions = metrics.rows(counted)
     for name, categories in zip(data.val.names, predicted, strict=True):
         path = folder / "masks" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         mask(categories).save(path)
     np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(data.val.names))
-    found = metrics.scores(confusions.sum(0))
-    records = [epoch(n, found.miou * n / 4) for n in (1, 2, 3, 4)]
+    scores = metrics.scores(confusions.sum(0))
+    records = [epoch(n, scores.miou * n / 4) for n in (1, 2, 3, 4)]
     client = tracking.client()
     parent = runs.study_run(client, asked.name, record.name, {})
     best = studies.best(record)
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
-    for one in records:
-        runs.log_epoch(client, run, one)
+    for record_ in records:
+        runs.log_epoch(client, run, record_)
     histogram = [np.bincount(split.labels.ravel(), minlength=256) for split in (data.train, data.val)]
-    speed = SpeedCard("cpu", "fp32", 4, data.size, 100 + 300 * ERRORS[own.name], 1e4, 5e3, 120.0, 9.5, 741_080, 0.8)
+    speed = SpeedCard(DEVICE, 4, data.size, 100 + 300 * ERRORS[own.name], 1e4, 5e3, 120.0, 9.5, 741_080, 0.8)
     card = ModelCard(
         architecture=own.name,
         title=own.title,
@@ -120,7 +130,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
         last=records[-1],
         majority_miou=metrics.majority_miou(*histogram),
         speed=speed,
-        device="cpu (2 threads), fp32",
+        device=DEVICE,
         versions={"torch": "2.13.0"},
         run_id=run,
         seconds=12.5,
@@ -174,7 +184,7 @@ def fabricated(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -
 
 
 @pytest.fixture(scope="session")
-def whole(fabricated: Path) -> comparison.Comparison:
+def compared(fabricated: Path) -> comparison.Comparison:
     """What the report reads of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(fabricated / "storage"))

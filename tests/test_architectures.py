@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segbench import architectures
+from segbench import architectures, testing
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORY_OF_RAW
@@ -18,9 +20,8 @@ from segbench.data import streets
 from segbench.data.batches import normalise
 from segbench.engine import checkpoint
 from segbench.engine.inference import predict, ready, resize, scores
-from segbench.runtime.compute import Compute
+from segbench.runtime.compute import choose
 
-SIZES = [(32, 64), (96, 96), (72, 100)]
 TINY = {"size": "tiny"}
 
 
@@ -33,55 +34,9 @@ def build(name: str, seed: int = 0, weights: str = "random") -> Segmenter:
     return architectures.create(name, 8, weights, TINY, seed)[0]
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_trains_and_scores(name: str, size: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    model = build(name)
-    images, labels = torch.randn(2, 3, *size), torch.randint(0, 8, (2, *size))
-    model.train()
-    terms = model.losses(model(images), labels)
-    assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
-    sum(terms.values()).backward()
-    trained = [p for p in model.parameters() if p.grad is not None]
-    assert len(trained) > 0.9 * len(list(model.parameters()))
-    model.eval()
-    with torch.inference_mode():
-        outputs = model(images)
-        scores = model.scores(outputs)
-        assert all(torch.isfinite(term) for term in model.losses(outputs, labels).values())
-    assert scores.shape[:2] == (2, 8)
-    assert scores.dtype == torch.float32
-    probabilities = model.log_probabilities(scores).exp().sum(1)
-    torch.testing.assert_close(probabilities, torch.ones_like(probabilities))
-
-
-def test_learns_one_batch_by_heart(name: str) -> None:
-    torch.manual_seed(0)
-    model = build(name).train()
-    labels = torch.zeros(2, 32, 64, dtype=torch.long)
-    labels[:, 16:] = 1
-    labels[1, :, 32:] = 5
-    images = torch.nn.functional.one_hot(labels, 8)[..., [0, 1, 5]].permute(0, 3, 1, 2).float()
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    losses = []
-    for _ in range(40):
-        loss = sum(model.losses(model(images), labels).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.6 * losses[0]
-    scores = torch.nn.functional.interpolate(model.scores(model(images)), (32, 64), mode="bilinear")
-    assert (scores.argmax(1) == labels).float().mean() > 0.8
-
-
-def test_inference_scores_equal_evaluation_scores(name: str) -> None:
-    model = build(name).eval()
-    images = torch.randn(2, 3, 32, 64)
-    with torch.inference_mode():
-        before = model.scores(model(images))
-        after = model.for_inference().scores(model(images))
-    torch.testing.assert_close(before, after)
+@pytest.mark.parametrize("check", testing.CHECKS, ids=lambda check: check.__name__)
+def test_contract(name: str, check: Callable[[testing.Subject], None]) -> None:
+    check(testing.Subject(importlib.import_module(f"segbench.architectures.{name}").build, TINY))
 
 
 def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
@@ -93,13 +48,13 @@ def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(30):
         optimizer.zero_grad()
-        sum(model.losses(model(normalise(images)), labels).values()).backward()
+        sum(model.losses(model(normalise(images, model.normalisation)), labels).values()).backward()
         optimizer.step()
-    for bf16, share in ((False, 0.9999), (True, 0.995)):
-        compute = Compute(torch.device("cpu"), bf16, "")
+    for precision, share in (("fp32", 0.9999), ("bf16", 0.995)):
+        compute = choose("cpu", precision)
         with torch.inference_mode():
             model.eval()
-            before = resize(scores(model, normalise(images), compute), (64, 128)).argmax(1)
+            before = resize(scores(model, normalise(images, model.normalisation), compute), (64, 128)).argmax(1)
         after = predict(ready(copy.deepcopy(model), compute), images, compute)
         assert (before == after).float().mean() >= share
 

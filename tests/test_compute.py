@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from segbench.core.errors import UserError
+from segbench.core.records import Device, from_json, to_json
 from segbench.runtime import compute
 
 
@@ -30,6 +31,43 @@ def test_compile_is_refused_without_cuda() -> None:
 def test_unknown_device_names_the_others() -> None:
     with pytest.raises(UserError, match="try --device auto"):
         compute.choose("abacus")
+
+
+@pytest.mark.parametrize("name", ["meta", "hpu", "xpu"])
+def test_a_device_that_cannot_train_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"--device {name} cannot train or segment; try --device auto"):
+        compute.choose(name)
+
+
+def test_precision_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(compute.PRECISION_VARIABLE, raising=False)
+    native = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    assert compute.choose("cpu").record.precision == native
+    for wanted in ("bf16", "fp32"):
+        chosen = compute.choose("cpu", wanted)
+        assert chosen.record.precision == wanted
+        with chosen.autocast():
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        assert product.dtype == {"bf16": torch.bfloat16, "fp32": torch.float32}[wanted]
+        monkeypatch.setenv(compute.PRECISION_VARIABLE, wanted)
+        assert compute.choose("cpu").record.precision == wanted
+    assert compute.choose("cpu", "bf16").record.precision == "bf16"  # said on the command line, it wins over fp32
+    with pytest.raises(UserError, match="--precision is 'fp16'; it must be one of auto, bf16, fp32"):
+        compute.choose("cpu", "fp16")
+    monkeypatch.setenv(compute.PRECISION_VARIABLE, "half")
+    with pytest.raises(UserError, match="SEGBENCH_PRECISION is 'half'; it must be one of"):
+        compute.choose("cpu")
+
+
+def test_a_device_is_described_from_its_fields() -> None:
+    both = Device("cpu", "AMD EPYC", 4, 2, "bf16", False)
+    assert both.description == "2 × cpu (AMD EPYC, 4 threads), bf16"
+    assert Device("cpu", "", 1, 1, "fp32", False).description == "cpu (1 threads), fp32"
+    gpu = Device("cuda", "NVIDIA H100", 0, 1, "bf16", True)
+    assert gpu.description == "NVIDIA H100, bf16, compiled"
+    assert [d.is_gpu for d in (both, gpu, Device("mps", "", 0, 1, "fp32", False))] == [False, True, False]
+    assert from_json(Device, to_json(gpu)) == gpu
+    assert compute.choose("cpu").record.threads == torch.get_num_threads()
 
 
 def test_denormal_numbers_count_as_zero_on_a_cpu() -> None:

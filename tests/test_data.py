@@ -17,7 +17,7 @@ from segbench.core import labels
 from segbench.core.errors import UserError
 from segbench.core.protocol import Final, Search
 from segbench.data import packing, subsets
-from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD, Batches, _chunks
+from segbench.data.batches import IMAGENET, Batches, _chunks
 from segbench.data.packing import DamagedScenes, Dataset
 from tests.conftest import SIZE
 
@@ -201,7 +201,7 @@ def test_fewer_images_than_asked(opened: Dataset) -> None:
 def test_batches_are_normalised_and_looked_up(opened: Dataset) -> None:
     batches = Batches(opened.train, np.array([3, 5, 7]), 2, CPU)
     (images, categories, raw, *_), *_ = batches
-    expected = (opened.train.images[3] / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    expected = (opened.train.images[3] / 255 - IMAGENET.mean) / IMAGENET.std
     np.testing.assert_allclose(images[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
     np.testing.assert_array_equal(raw[1].numpy(), opened.train.labels[5])
     np.testing.assert_array_equal(categories[1].numpy(), np.array(labels.CATEGORY_OF_RAW)[opened.train.labels[5]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 
 from segbench.architectures import mask2former
 from segbench.architectures.mask2former import Mask2Former
+from segbench.architectures.parts.published import Checkpoint
+from segbench.architectures.parts.transformers_models import library
 from segbench.architectures.parts.weights import LOCAL_WAYS
 from segbench.core.errors import UserError
 from segbench.engine import checkpoint
@@ -83,11 +87,15 @@ def test_broken_and_foreign_weights_are_one_clear_line(saved: tuple[Mask2Former,
         assert "\n" not in str(error.value), source
 
 
+def named(name: str) -> Checkpoint:
+    return Checkpoint(name, f"hub:{name}", licence="CC-BY-NC-4.0", commercial=False, megabytes=1)
+
+
 def test_pretrained_without_the_hub_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(mask2former, "PRETRAINED", "segbench-tests/never-published")
+    monkeypatch.setitem(mask2former.CHECKPOINTS, "small", named("segbench-tests/never-published"))
     started = time.perf_counter()
     with pytest.raises(UserError) as error:
         create("pretrained", size="small")
@@ -96,19 +104,56 @@ def test_pretrained_without_the_hub_is_one_clear_line(
     assert message.startswith("segbench-tests/never-published")
     assert message.endswith(LOCAL_WAYS)
     assert "\n" not in message
-    assert capfd.readouterr() == ("", "")
+    said = "weights segbench-tests/never-published, licence CC-BY-NC-4.0: not for commercial use\n"
+    assert capfd.readouterr() == (said, "")
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 def test_pretrained_comes_from_the_hub_where_it_answers(
-    saved: tuple[Mask2Former, Path], monkeypatch: pytest.MonkeyPatch
+    file: str, saved: tuple[Mask2Former, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also from a repository that only has the older kind of file."""
     twelve, folder = saved
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)
-    monkeypatch.setattr(mask2former, "PRETRAINED", str(folder))
+    there = tmp_path / file
+    shutil.copy(folder / ("model.safetensors" if file == "model.safetensors" else "bare.pth"), there)
+
+    def download(repository: str, name: str, **_: Any) -> str:
+        assert repository == "segbench-tests/hub"
+        if name != there.name:
+            raise EntryNotFoundError(name)
+        return str(there)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setitem(mask2former.CHECKPOINTS, "small", named("segbench-tests/hub"))
     monkeypatch.setitem(mask2former._SIZES, "small", mask2former._SIZES["tiny"])  # type: ignore[arg-type]
     model = create("pretrained", size="small")
     name = "model.transformer_module.queries_features.weight"
     assert torch.equal(model.network.state_dict()[name], twelve.network.state_dict()[name])
+
+
+def test_a_light_network_is_the_first_layers_and_queries_of_the_whole(
+    saved: tuple[Mask2Former, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file with the names that the hub's have, and from its folder's state dict with today's."""
+    twelve, folder = saved
+    network, backbone = mask2former._SIZES["tiny"]
+    fewer = {**network, "encoder_layers": 1, "decoder_layers": 3, "num_queries": 7}
+    monkeypatch.setitem(mask2former._SIZES, "light", (fewer, backbone))  # type: ignore[arg-type]
+    whole = twelve.network.state_dict()
+    for file in ("model.safetensors", "bare.pth"):
+        light = create(str(folder / file), size="light").network.state_dict()
+        for name, tensor in light.items():
+            if "class_predictor" not in name and "criterion" not in name:
+                wanted = whole[name][:7] if "queries_" in name else whole[name]
+                assert torch.equal(tensor, wanted), name
+        assert len(whole) - len(light) == 22 + 16, "not one decoder and one encoder layer less"
+
+
+@pytest.mark.parametrize(("size", "millions"), [("swin-tiny", 47.4), ("light", 35.7)])
+def test_the_lighter_networks_have_the_published_parts(size: str, millions: float) -> None:
+    with torch.device("meta"):
+        network = library().Mask2FormerForUniversalSegmentation(mask2former.config(C, size))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(millions * 1e6, rel=0.002)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def test_two_processes_come_to_what_one_comes_to(
 
     assert [card.architecture for _, card in alone] == ["deeplab", "mask2former"]
     for (folder, one), (other_folder, other) in zip(alone, promotions("small"), strict=True):
-        assert other.device.startswith("2 × cpu")
+        assert (other.device.kind, other.device.processes) == ("cpu", 2)
+        assert other.speed.device.processes == one.device.processes == 1
         assert other.best.epoch == one.best.epoch
         for name in ("train_loss", "val_loss", "val_nll", "miou", "pixel_accuracy"):
             assert getattr(other.last, name) == pytest.approx(getattr(one.last, name), rel=1e-4), name
@@ -107,7 +108,7 @@ def test_the_shares_of_a_batch(group: pytest.MonkeyPatch) -> None:
 
 
 def test_search_is_one_process(group: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="search is one process, but 3 were started by torchrun or accelerate; say --w"):
+    with pytest.raises(UserError, match="search is one process, but 3 were started by torchrun or accelerate; use --w"):
         search.main(["deeplab", "--protocol", "demo"])
 
 

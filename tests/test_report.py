@@ -1,5 +1,6 @@
-"""The report's numbers and words, on fabricated ledgers. Nothing is drawn here."""
+"""The report's numbers and sentences, on fabricated databases."""
 
+import ast
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from segbench import report
 from segbench.core import metrics, protocol
 from segbench.core.labels import CATEGORIES
-from segbench.core.records import WeightsOrigin
+from segbench.core.records import Device, WeightsOrigin
 from segbench.report.figures import scenes
 from segbench.report.numbers import checks, comparison, pixels, searches, tables, tuning
 from segbench.report.sections import sentences
@@ -22,33 +23,35 @@ from tests.fabricated import read
 
 pytest_plugins = ["tests.fabricated"]
 
+STATES = ("waiting", "running", "complete", "pruned", "diverged", "out of memory", "failed")
+
 
 @pytest.fixture(scope="session")
-def duel(whole: comparison.Comparison) -> tables.PairwiseComparison:
-    """Its two sides, compared."""
-    (found,) = tables.comparisons(tables.summaries(whole))
-    return found
+def pair(compared: comparison.Comparison) -> tables.PairwiseComparison:
+    """Its two candidates, compared."""
+    (only,) = tables.pairs(tables.summaries(compared))
+    return only
 
 
-def verdict_of(found: comparison.Comparison) -> tuple[str, str]:
-    rows = tables.summaries(found)
-    return sentences.verdict(rows, tables.comparisons(rows))
+def verdict_of(compared: comparison.Comparison) -> tuple[str, str]:
+    rows = tables.summaries(compared)
+    return sentences.verdict(rows, tables.pairs(rows))
 
 
-def caveats_of(found: comparison.Comparison) -> str:
-    rows = tables.summaries(found)
-    return " ".join(sentences.caveats(rows, tables.comparisons(rows), checks.checks(found)))
+def caveats_of(compared: comparison.Comparison) -> str:
+    rows = tables.summaries(compared)
+    return " ".join(sentences.caveats(rows, tables.pairs(rows), checks.checks(compared)))
 
 
-def changed(found: comparison.Comparison, **fields: Any) -> comparison.Comparison:
-    """The same with other words on the second side's card."""
-    alpha, beta = found.candidates
+def changed(compared: comparison.Comparison, **fields: Any) -> comparison.Comparison:
+    """The same with other words on the second candidate's card."""
+    alpha, beta = compared.candidates
     model = replace(beta.models[0], card=replace(beta.models[0].card, **fields))
-    return replace(found, candidates=(alpha, replace(beta, models=(model,))))
+    return replace(compared, candidates=(alpha, replace(beta, models=(model,))))
 
 
-def test_summary_is_of_the_confusions_and_cards(fabricated: Path, whole: comparison.Comparison) -> None:
-    alpha, beta = tables.summaries(whole)
+def test_summary_is_of_the_confusions_and_cards(fabricated: Path, compared: comparison.Comparison) -> None:
+    alpha, beta = tables.summaries(compared)
     total = np.load(fabricated / "storage/models/fab-alpha/seed0/confusions.npz")["confusions"].sum(0)
     assert alpha.miou.estimate == pytest.approx(metrics.scores(total).miou)
     assert alpha.miou_official.estimate == pytest.approx(metrics.scores(total).miou_official)
@@ -60,79 +63,80 @@ def test_summary_is_of_the_confusions_and_cards(fabricated: Path, whole: compari
     assert 1 / alpha.milliseconds_per_image[1] * 1000 == pytest.approx(190)
 
 
-def test_duel_is_paired_and_signed(duel: tables.PairwiseComparison) -> None:
-    assert (duel.first.side.name, duel.second.side.name, duel.images) == ("beta", "alpha", 8)
-    assert duel.miou.estimate == pytest.approx(duel.first.miou.estimate - duel.second.miou.estimate)
-    assert duel.miou.excludes_zero
-    assert all(delta.low > 0 for delta in duel.iou)
+def test_duel_is_paired_and_signed(pair: tables.PairwiseComparison) -> None:
+    assert (pair.first.candidate.name, pair.second.candidate.name, pair.images) == ("beta", "alpha", 8)
+    assert pair.miou.estimate == pytest.approx(pair.first.miou.estimate - pair.second.miou.estimate)
+    assert pair.miou.excludes_zero
+    assert all(delta.low > 0 for delta in pair.iou)
 
 
-def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(whole: comparison.Comparison) -> None:
-    said = verdict_of(whole)
+def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(compared: comparison.Comparison) -> None:
+    said = verdict_of(compared)
     assert re.match(
         r"Beta segments better: mIoU 0\.\d{3} against 0\.\d{3} for Alpha .*, \d+\.\d points more\.", said[0]
     )
     assert "paired bootstrap over the 8 validation images" in said[1]
     assert "Beta leads in 100 % of the resamples" in said[1].replace("\u00a0", " ")
-    assert "seed noise is not covered" in caveats_of(whole)
+    assert "seed noise is not covered" in caveats_of(compared)
 
 
-def test_equal_models_are_called_equal(whole: comparison.Comparison) -> None:
-    alpha, beta = whole.candidates
-    said = verdict_of(replace(whole, candidates=(alpha, replace(beta, models=alpha.models))))
+def test_equal_models_are_called_equal(compared: comparison.Comparison) -> None:
+    alpha, beta = compared.candidates
+    said = verdict_of(replace(compared, candidates=(alpha, replace(beta, models=alpha.models))))
     assert "cannot be told apart" in said[0]
     assert "includes zero" in said[1]
 
 
-def test_small_gap_of_one_seed_is_read_as_a_tie(duel: tables.PairwiseComparison) -> None:
-    small = replace(duel, miou=Interval(0.012, 0.008, 0.015))
-    rows = [duel.first, duel.second]
+def test_small_gap_of_one_seed_is_read_as_a_tie(pair: tables.PairwiseComparison) -> None:
+    small = replace(pair, miou=Interval(0.012, 0.008, 0.015))
+    rows = [pair.first, pair.second]
     assert "too little to call" in sentences.verdict(rows, [small])[0]
     assert "quality does not decide" in " ".join(sentences.conclusion(rows, [small]))
 
 
-def test_official_miou_that_says_the_opposite_is_not_passed_over(duel: tables.PairwiseComparison) -> None:
-    mixed = replace(duel, miou_official=Interval(-0.018, -0.026, -0.009))
-    rows = [duel.first, duel.second]
+def test_official_miou_that_says_the_opposite_is_not_passed_over(pair: tables.PairwiseComparison) -> None:
+    mixed = replace(pair, miou_official=Interval(-0.018, -0.026, -0.009))
+    rows = [pair.first, pair.second]
     said = " ".join(sentences.caveats(rows, [mixed], []))
     assert "says the opposite: there Alpha </script><i>net</i> is ahead by 1.8 points (0.9 to 2.6)" in said
     assert "depends on whether void counts" in " ".join(sentences.conclusion(rows, [mixed]))
 
 
-def test_several_seeds_are_averaged(whole: comparison.Comparison) -> None:
-    alpha, beta = whole.candidates
+def test_several_seeds_are_averaged(compared: comparison.Comparison) -> None:
+    alpha, beta = compared.candidates
     two = replace(
-        whole, candidates=tuple(replace(side, models=alpha.models + beta.models) for side in whole.candidates)
+        compared,
+        candidates=tuple(replace(candidate, models=alpha.models + beta.models) for candidate in compared.candidates),
     )
     rows = tables.summaries(two)
     assert rows[0].miou.estimate == pytest.approx(np.mean(rows[0].miou_of_seed))
     assert rows[0].seconds == 25
     assert "means over 2 seeds" in caveats_of(two)
-    seeds = summary_table(rows, tables.comparisons(rows)).rows[1]
+    seeds = summary_table(rows, tables.pairs(rows)).rows[1]
     assert seeds[0].text == "mIoU over 2 seeds, mean and spread"
     assert seeds[1].note == f"± {np.std(rows[0].miou_of_seed, ddof=1):.3f}"
 
 
-def test_classes_confusion_and_baseline(whole: comparison.Comparison) -> None:
-    side = whole.candidates[0]
-    rows = tables.classes(side)
+def test_classes_confusion_and_baseline(compared: comparison.Comparison) -> None:
+    candidate = compared.candidates[0]
+    rows = tables.classes(candidate)
     assert [row.category for row in rows] == list(CATEGORIES)
     assert sum(row.share for row in rows) == pytest.approx(1)
     assert np.isnan(rows[0].iou_official)
-    assert np.nansum(tables.confusion(side), axis=1) == pytest.approx(np.ones(8))
-    assert tables.majority_accuracy(side) == pytest.approx(max(row.share for row in rows))
+    assert np.nansum(tables.confusion(candidate), axis=1) == pytest.approx(np.ones(8))
+    assert tables.majority_accuracy(candidate) == pytest.approx(max(row.share for row in rows))
 
 
-def test_fair_comparison_passes_its_checks(whole: comparison.Comparison) -> None:
-    found = checks.checks(whole)
-    assert len(found) == 15
-    assert all(check.held for check in found)
+def test_fair_comparison_passes_its_checks(compared: comparison.Comparison) -> None:
+    fairness = checks.checks(compared)
+    assert len(fairness) == 15
+    assert all(check.held for check in fairness)
 
 
 @pytest.mark.parametrize(
     ("key", "fields"),
     [
-        ("device", {"device": "another"}),
+        ("device", {"device": Device("cpu", "", 2, 1, "bf16", False)}),
         ("data", {"data_fingerprint": "another"}),
         ("epochs", {"epochs": 5}),
         ("seeds", {"seed": 1}),
@@ -144,58 +148,58 @@ def test_fair_comparison_passes_its_checks(whole: comparison.Comparison) -> None
     ],
 )
 def test_each_unfairness_is_found(
-    whole: comparison.Comparison, duel: tables.PairwiseComparison, key: str, fields: dict[str, Any]
+    compared: comparison.Comparison, pair: tables.PairwiseComparison, key: str, fields: dict[str, Any]
 ) -> None:
-    found = checks.checks(changed(whole, **fields))
-    assert [check.key for check in found if not check.held] == [key]
-    assert "The conditions were not equal" in " ".join(sentences.caveats([duel.second, duel.first], [duel], found))
+    fairness = checks.checks(changed(compared, **fields))
+    assert [check.key for check in fairness if not check.held] == [key]
+    assert "The conditions were not equal" in " ".join(sentences.caveats([pair.second, pair.first], [pair], fairness))
 
 
-def test_augmenting_one_side_alone_is_found(whole: comparison.Comparison) -> None:
-    first, *others = whole.candidates
+def test_augmenting_one_architecture_alone_is_found(compared: comparison.Comparison) -> None:
+    first, *others = compared.candidates
     augment = protocol.Augment(flip=0.5, scale=(0.5, 2.0), colour=0.4)
     study = replace(first.study, protocol=replace(first.study.protocol, augment=augment))
-    found = checks.checks(replace(whole, candidates=(replace(first, study=study), *others)))
-    (check,) = (check for check in found if not check.held)
-    assert [said for _, said in check.found] == [
+    fairness = checks.checks(replace(compared, candidates=(replace(first, study=study), *others)))
+    (check,) = (check for check in fairness if not check.held)
+    assert [said for _, said in check.recorded] == [
         "50\u00a0% mirrored, zoomed by 0.50 to 2.00, brightness, contrast and saturation changed by up to 40\u00a0%",
         "none",
     ]
 
 
-def test_searches(whole: comparison.Comparison) -> None:
-    side = whole.candidates[0]
-    used = searches.budget(side.study)
+def test_searches(compared: comparison.Comparison) -> None:
+    candidate = compared.candidates[0]
+    used = searches.budget(candidate.study)
     assert (used.asked, used.ended, used.complete, used.epochs) == (12, 12, 11, 3)
-    steps = searches.history(side.study)
+    steps = searches.history(candidate.study)
     assert [step.trial.index for step in steps] == list(range(12))
-    assert steps[-1].best == max(t.value for t in side.study.trials if t.value is not None and not t.baseline)
-    shown = searches.valued(side.study)
-    lr, _, optimizer = searches.axes(side.study, shown)
+    assert steps[-1].best == max(t.value for t in candidate.study.trials if t.value is not None and not t.baseline)
+    shown = searches.valued(candidate.study)
+    lr, _, optimizer = searches.axes(candidate.study, shown)
     assert float(lr.high) == 0.5  # the baseline's, beyond the space
     assert all(0 <= place <= 1 for place in (*lr.positions, *optimizer.positions))
-    found = searches.importance(side)
-    assert found.trials == 11
-    assert found.shares[0][0] == "lr"  # the only one that decides the fabricated value
-    assert sum(share for _, share in found.shares) == pytest.approx(1)
+    importance = searches.importance(candidate)
+    assert importance.trials == 11
+    assert importance.shares[0][0] == "lr"  # the only one that decides the fabricated value
+    assert sum(share for _, share in importance.shares) == pytest.approx(1)
 
 
-def test_tuning_is_counted_from_the_trials(whole: comparison.Comparison) -> None:
-    one, _ = found = tuning.tunings(whole)
-    assert len(one.values) == 12
-    assert np.isnan(one.values).sum() == 1  # the diverged trial found nothing
-    assert one.by_trials[-1] == pytest.approx(one.best) == np.nanmax(one.values)
-    assert one.by_trials[0] == pytest.approx(np.nansum(one.values) / 12)
-    assert one.baseline == pytest.approx(0.3 + 0.1 * (np.log10(0.5) + 4) / 2)
-    assert 0 < one.chance <= 1
-    assert one.ranks.tau == pytest.approx(1)  # the fabricated scores are equal
-    assert tuning.comparable(found)
+def test_tuning_is_counted_from_the_trials(compared: comparison.Comparison) -> None:
+    alpha, _ = tuned = tuning.tunings(compared)
+    assert len(alpha.values) == 12
+    assert np.isnan(alpha.values).sum() == 1  # the diverged trial found nothing
+    assert alpha.by_trials[-1] == pytest.approx(alpha.best) == np.nanmax(alpha.values)
+    assert alpha.by_trials[0] == pytest.approx(np.nansum(alpha.values) / 12)
+    assert alpha.baseline == pytest.approx(0.3 + 0.1 * (np.log10(0.5) + 4) / 2)
+    assert 0 < alpha.chance <= 1
+    assert alpha.ranks.tau == pytest.approx(1)  # the fabricated scores are equal
+    assert tuning.comparable(tuned)
 
 
-def test_crossover_is_where_the_leader_changes_for_good(whole: comparison.Comparison) -> None:
-    one, other = tuning.tunings(whole)
-    fast = one._replace(values=(0.3, 0.3, 0.3), seconds=(1.0, 1.0, 1.0), best=0.3)
-    slow = other._replace(values=(0.4, 0.4), seconds=(2.0, 2.0), best=0.4)
+def test_crossover_is_where_the_leader_changes_for_good(compared: comparison.Comparison) -> None:
+    alpha, beta = tuning.tunings(compared)
+    fast = alpha._replace(values=(0.3, 0.3, 0.3), seconds=(1.0, 1.0, 1.0), best=0.3)
+    slow = beta._replace(values=(0.4, 0.4), seconds=(2.0, 2.0), best=0.4)
     budgets = tuning.budgets([fast, slow])
     assert budgets.ahead == 1
     assert budgets.crossover == pytest.approx(2.0, abs=0.02)
@@ -212,8 +216,8 @@ def test_trials_without_confusions_have_no_chance_and_the_page_says_why(here: Pa
     assert np.isnan(beta.chance)
 
 
-def test_pareto_front_and_prices(duel: tables.PairwiseComparison) -> None:
-    better, worse = duel.first, duel.second
+def test_pareto_front_and_prices(pair: tables.PairwiseComparison) -> None:
+    better, worse = pair.first, pair.second
     dear, cheap = replace(better, latency_ms=30.0), replace(worse, latency_ms=10.0)
     assert tables.front([dear, cheap], "latency") == [dear, cheap]
     assert tables.front([replace(better, latency_ms=5.0), cheap], "latency") == [replace(better, latency_ms=5.0)]
@@ -224,60 +228,93 @@ def test_pareto_front_and_prices(duel: tables.PairwiseComparison) -> None:
 
 
 def test_borders_and_ceiling_come_from_the_pixels(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = read(here)
-    val = pixels.split(found)
-    borders = pixels.borders(found, val)
+    compared = read(here)
+    val = pixels.split(compared)
+    borders = pixels.borders(compared, val)
     assert borders.images == 8
     truth = pixels.CATEGORY[val.labels]
     assert borders.counts["alpha"][:, 1].sum() == (truth != 0).sum()  # void is not counted
     errors = borders.counts["alpha"][:, 0].sum() / borders.counts["alpha"][:, 1].sum()
     assert errors == pytest.approx(0.3 * 7 / 8, abs=0.03)
-    assert pixels.ceiling(found, val) is None
+    assert pixels.ceiling(compared, val) is None
     monkeypatch.setenv("CITYSCAPES_DATASET", str(here / "data"))
-    assert pixels.ceiling(found, val).miou == pytest.approx(1)  # these streets were packed at their own size
+    assert pixels.ceiling(compared, val).miou == pytest.approx(1)  # these streets were packed at their own size
     (here / "storage/models/fab-beta/seed0/masks" / f"{val.names[0]}.png").unlink()
-    assert pixels.borders(found, val) is None
+    assert pixels.borders(compared, val) is None
 
 
 def test_scenes_are_chosen_by_rule() -> None:
     once = {"best": 1, "median": 1, "worst": 1, "gap": 1}
     a = {"p": 0.9, "q": 0.5, "r": 0.1, "s": 0.55, "t": 0.4}
     b = {"p": 0.9, "q": 0.5, "r": 0.1, "s": 0.15, "t": 0.4}
-    found = {one.rule: one.name for one in scenes.choose({"a": a, "b": b}, once)}
-    assert found == {"best": "p", "median": "t", "worst": "r", "gap": "s"}
-    assert [one.rule for one in scenes.choose({"a": {"only": 0.5}}, once)] == ["best"]
+    chosen = {scene.rule: scene.name for scene in scenes.choose({"a": a, "b": b}, once)}
+    assert chosen == {"best": "p", "median": "t", "worst": "r", "gap": "s"}
+    assert [scene.rule for scene in scenes.choose({"a": {"only": 0.5}}, once)] == ["best"]
     assert scenes.choose({}, once) == []
     many = scenes.choose({"a": a, "b": b}, {"gap": 3, "worst": 3, "best": 3, "median": 3})
-    assert sorted(one.name for one in many) == list("pqrst")  # each scene once
-    assert {one.rule for one in many} == {"gap", "worst", "best", "median"}
+    assert sorted(scene.name for scene in many) == list("pqrst")  # each scene once
+    assert {scene.rule for scene in many} == {"gap", "worst", "best", "median"}
 
 
-def test_languages_have_the_same_texts() -> None:
-    def flat(table: dict[str, Any], path: str = "") -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for key, value in table.items():
-            if isinstance(value, dict):
-                found |= flat(value, f"{path}{key}.")
-            else:
-                assert value.strip(), f"{path}{key}"
-                found[path + key] = set(re.findall(r"(?<!\{)\{(\w+)\}", value))
-        return found
+def flat(table: dict[str, Any], path: str = "") -> dict[str, str]:
+    """Dotted key to text."""
+    texts: dict[str, str] = {}
+    for key, value in table.items():
+        texts |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
+    return texts
 
+
+def test_every_text_is_translated() -> None:
     english, french = (flat(i18n.table(language)) for language in i18n.LANGUAGES)
-    assert english == french
-    untold = {"page.kicker", "words.points", "parts.", "figures.", "cost.", "record.", "index.", "search."}
-    same = [k for k in english if _text(k, "en") == _text(k, "fr") and len(_text(k, "en")) > 24]
-    assert [k for k in same if not any(k.startswith(u) for u in untold)] == []
-    used = "\n".join(path.read_text() for path in Path(report.__file__).parent.rglob("*.[ph]*"))
-    sections = {key.split(".")[0] for key in english}
-    assert all(f'"{name}.' in used or f"'{name}." in used or f'"{name}"' in used for name in sections)
+    assert list(english) == list(french)
+    for key, content in english.items():
+        assert content.strip(), key
+        assert french[key].strip(), key
+        assert placeholders(content) == placeholders(french[key]), key
+        words = re.findall(r"[^\W\d_]{2,}", re.sub(r"\{\w+\}", "", content))
+        assert english[key] != french[key] or len(words) < 2, key  # "pixels" alone is both
 
 
-def _text(key: str, language: str) -> str:
-    found: Any = i18n.table(language)
-    for part in key.split("."):
-        found = found[part]
-    return str(found)
+def placeholders(content: str) -> set[str]:
+    return set(re.findall(r"(?<!\{)\{(\w+)\}", content))
+
+
+def test_every_text_is_used_and_every_key_used_is_there() -> None:
+    """A key stands in the code as it is, or is put together: then its changing part stands there as a string."""
+    keys = {key for key in flat(i18n.table("en")) if not key.startswith("glossary.")}  # glossary() takes all of these
+    folder = Path(report.__file__).parent
+    trees = [ast.parse(path.read_text()) for path in folder.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    templates = "".join(path.read_text() for path in folder.rglob("*.html"))
+    asked = {key for node in nodes if is_text_call(node) for key in constants(node.args[0])}
+    asked |= set(re.findall(r"text\('(\w+\.\w+)'", templates))
+    assert asked - keys == set()
+    composed = [composed_key(node) for node in nodes if isinstance(node, ast.JoinedStr)]
+    parts = {text for node in nodes for text in constants(node)} | set(CATEGORIES) | set(STATES)
+    unused = set()
+    for key in keys - asked - parts:
+        changing = {match[1] for pattern in composed if pattern and (match := pattern.fullmatch(key))}
+        if not changing & parts:
+            unused.add(key)
+    assert unused == {f"language.{language}" for language in i18n.LANGUAGES}  # index.html puts these together
+
+
+def is_text_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("text", "_say")
+
+
+def constants(node: ast.AST) -> set[str]:
+    """The strings of an expression, those inside of f-strings left out."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return {node.value}
+    inside = [] if isinstance(node, ast.JoinedStr) else [getattr(node, "body", None), getattr(node, "orelse", None)]
+    return {text for part in inside if isinstance(part, ast.AST) for text in constants(part)}
+
+
+def composed_key(node: ast.JoinedStr) -> re.Pattern[str] | None:
+    """What an f-string such as f"quality.{key}_caption" may become."""
+    parts = [re.escape(v.value) if isinstance(v, ast.Constant) else "(.+)" for v in node.values]
+    return re.compile("".join(parts)) if parts.count("(.+)") == 1 and re.match(r"[a-z_]+\\\.", parts[0]) else None
 
 
 def test_french_writes_numbers_the_french_way() -> None:

@@ -62,9 +62,9 @@ def test_page_has_everything_and_titles_stay_text(here: Path) -> None:
     assert order == sorted(order)
 
 
-def test_tables_are_there_as_csv(whole: comparison.Comparison) -> None:
-    summaries = tables.summaries(whole)
-    table = summary_table(summaries, tables.comparisons(summaries))
+def test_tables_are_there_as_csv(compared: comparison.Comparison) -> None:
+    summaries = tables.summaries(compared)
+    table = summary_table(summaries, tables.pairs(summaries))
     rows = list(csv.reader(io.StringIO(download.content(table))))
     assert len({len(row) for row in rows}) == 1
     assert rows[0][1:4] == [f"Alpha </script><i>net</i>{end}" for end in ("", " low", " high")]
@@ -103,7 +103,7 @@ def test_command_writes_the_same_bytes_and_lists_its_reports(here: Path, capsys:
     assert command.main(["--protocol", str(here / "fab"), "--lang", "fr"]) == 0
     (folder / "foreign.html").write_text("<p>not ours")
     made = index.reports(folder)
-    assert [(one.file, one.language, one.title) for one in made] == [
+    assert [(report.file, report.language, report.title) for report in made] == [
         ("fab.fr.html", "fr", HOSTILE),
         ("fab.html", "en", HOSTILE),
     ]
@@ -145,7 +145,7 @@ def test_damaged_card_costs_its_model_not_the_report(here: Path) -> None:
     assert "Seul Alpha" in html
 
 
-def test_unsearched_side_and_unfinished_search_say_how_to_go_on(here: Path) -> None:
+def test_unsearched_architecture_and_unfinished_search_say_how_to_go_on(here: Path) -> None:
     shutil.rmtree(here / "storage/models/fab-beta")
     storage = database.connect(here / "storage/studies.db")
     optuna.delete_study(study_name="fab-beta", storage=storage)

@@ -28,7 +28,7 @@ from segbench import runs as runs_page
 from segbench.core import paths
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.engine import inference, speed
-from segbench.experiment import objective
+from segbench.experiment import objective, promotion
 from segbench.ledger import curves, database, models, notes, registry, runs, showcase, studies, tracking
 from segbench.runtime import compute
 from tests import worker
@@ -92,7 +92,7 @@ def promoted(made_databases: Path, drawn: Path, tmp_path_factory: pytest.TempPat
             assert call(search, *arguments) == 130
         assert call(search, *arguments) == 0
         with patch.context() as killed:
-            killed.setattr(promote, "_put_in_place", die)
+            killed.setattr(promotion, "_put_in_place", die)
             assert call(promote, *arguments) == 130
         assert call(promote, *arguments) == 0
         yield folder

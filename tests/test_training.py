@@ -106,7 +106,7 @@ def test_batch_norm_needs_two_images(data: packing.Dataset, val: Batches) -> Non
 
 def test_evaluation_does_not_depend_on_the_batch_size(data: packing.Dataset) -> None:
     model, _ = architectures.create("deeplab", 8, "random", {"size": "tiny"}, 0)
-    plain = CPU._replace(bf16=False)
+    plain = compute.choose("cpu", "fp32")
     small, large = (evaluate(model, Batches(data.val, np.arange(8), size, plain.device), plain) for size in (3, 8))
     np.testing.assert_array_equal(small.confusions, large.confusions)
     assert small.nll == pytest.approx(large.nll, rel=1e-5)

@@ -1,56 +1,75 @@
 """Mask2Former: Swin backbone, deformable-attention pixel decoder, masked attention (Cheng et al., arXiv 2112.01527).
 
-`size = "small"` is the note's model, transformers' port of Mask2Former-Swin-Small. `size = "tiny"` is the same design
-with 1.1 M parameters, for small studies. The loss is ours (`segbench/matching.py`): transformers' own asks the host
-once per image and decoder layer.
+`size = "small"` is the note's model, transformers' port of Mask2Former-Swin-Small, and "swin-tiny" its smaller sibling.
+"light" is that with fewer layers and queries, 0.7 times the arithmetic, and starts from the same weights. "tiny" is the
+same design with 1.1 M parameters, for small studies. The loss is ours (`parts/matching.py`): transformers' own asks the
+host once per image and decoder layer.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from segbench.architectures.parts import deformable, matching
-from segbench.architectures.parts.torchvision_ops import ensure_importable
-from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, read_state_dict
+from segbench.architectures.parts import deformable, matching, transformers_models
+from segbench.architectures.parts.published import Checkpoint
+from segbench.architectures.parts.transformers_models import Design, library
+from segbench.architectures.parts.weights import Weights, choose
 from segbench.architectures.segmenter import Segmenter
-from segbench.core.errors import UserError
 
-PRETRAINED = "facebook/mask2former-swin-small-coco-panoptic"
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
 _UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built but never called; older files lack it
-_OTHER_SIZE = "Use weights of that size, or set size under [model] in mask2former.toml"
-_SECONDS_TO_ANSWER = 5  # of the hub, before we say that it cannot be reached
 _FAINTEST = 1e-6  # score of a class that no query claims at a pixel: bounds the negative log-likelihood
 
+_LICENCE = "CC-BY-NC-4.0"  # MODEL_ZOO.md of facebookresearch/Mask2Former
+_SWIN_TINY = Checkpoint(
+    "facebook/mask2former-swin-tiny-coco-panoptic",
+    "hub:facebook/mask2former-swin-tiny-coco-panoptic",
+    licence=_LICENCE,
+    commercial=False,
+    megabytes=190,
+)
+CHECKPOINTS = {
+    "small": Checkpoint(
+        "facebook/mask2former-swin-small-coco-panoptic",
+        "hub:facebook/mask2former-swin-small-coco-panoptic",
+        licence=_LICENCE,
+        commercial=False,
+        megabytes=276,
+    ),
+    "swin-tiny": _SWIN_TINY,
+    "light": _SWIN_TINY,
+}
+
+# configs/coco/panoptic-segmentation/swin/maskformer2_swin_{small,tiny}_bs16_50ep.yaml of facebookresearch/Mask2Former.
+# transformers counts the loss on the learnt queries as a decoder layer: 10 here are 9 layers and 10 predictions.
+_PUBLISHED = {
+    "feature_size": 256,
+    "mask_feature_size": 256,
+    "hidden_dim": 256,
+    "encoder_feedforward_dim": 1024,
+    "dim_feedforward": 2048,
+    "encoder_layers": 6,
+    "decoder_layers": 10,
+    "num_attention_heads": 8,
+    "num_queries": 100,
+    "dropout": 0.0,
+    "pre_norm": False,
+}
+_SWIN_T = {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24), "window_size": 7}
 # What fixes the shapes and the meaning of the weights, by size: of Mask2FormerConfig, and of its backbone's SwinConfig.
 _SIZES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
-    # configs/coco/panoptic-segmentation/swin/maskformer2_swin_small_bs16_50ep.yaml of facebookresearch/Mask2Former.
-    # transformers counts the loss on the learnt queries as a decoder layer: 10 here are 9 layers and 10 predictions.
-    "small": (
-        {
-            "feature_size": 256,
-            "mask_feature_size": 256,
-            "hidden_dim": 256,
-            "encoder_feedforward_dim": 1024,
-            "dim_feedforward": 2048,
-            "encoder_layers": 6,
-            "decoder_layers": 10,
-            "num_attention_heads": 8,
-            "num_queries": 100,
-            "dropout": 0.0,
-            "pre_norm": False,
-        },
-        {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24), "window_size": 7},
-    ),
+    "small": (_PUBLISHED, {**_SWIN_T, "depths": (2, 2, 18, 2)}),
+    "swin-tiny": (_PUBLISHED, _SWIN_T),
+    "light": ({**_PUBLISHED, "encoder_layers": 3, "decoder_layers": 4, "num_queries": 50}, _SWIN_T),
     "tiny": (
         {
+            **_PUBLISHED,
             "feature_size": 64,
             "mask_feature_size": 64,
             "hidden_dim": 64,
@@ -60,14 +79,14 @@ _SIZES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
             "decoder_layers": 4,
             "num_attention_heads": 4,
             "num_queries": 20,
-            "dropout": 0.0,
-            "pre_norm": False,
         },
         # At 64×128 the stages see 16×32 … 2×4 positions, and a window of 7 would mostly hold padding.
         {"embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
     ),
 }
-_DROP_PATH = {"small": 0.3, "tiny": 0.0}  # stochastic depth: the published recipe's; none where so little could overfit
+_LAYER = re.compile(r"model\.(?:pixel_level_module\.decoder\.encoder|(transformer_module\.decoder))\.layers\.(\d+)\.")
+# Stochastic depth: the published recipe's, none where so little could overfit.
+_DROP_PATH = {"small": 0.3, "swin-tiny": 0.3, "light": 0.3, "tiny": 0.0}
 
 
 class Outputs(NamedTuple):
@@ -139,117 +158,37 @@ def _contiguous(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, di
 
 
 def build(classes: int, weights: Weights, size: str = "small") -> Segmenter:
-    """Published weights exist for "small". A file or folder must hold weights of `size`, for any number of classes."""
-    if size not in _SIZES:
-        raise UserError(f"mask2former has no size '{size}'; it has: small, tiny. Mend [model] in mask2former.toml")
-    if weights.kind == "pretrained" and size != "small":
-        raise UserError(f"there are no published weights for mask2former at size '{size}': {LOCAL_WAYS}")
-    with _quiet(bars=weights.kind == "pretrained"):
-        if weights.path is None:
-            if weights.kind == "pretrained":
-                return Mask2Former(_published(classes, size))
-            return Mask2Former(_transformers().Mask2FormerForUniversalSegmentation(_config(classes, size)))
-        if weights.kind == "folder":
-            return Mask2Former(_from_folder(str(weights.path), classes, size))
-        state = read_state_dict(weights.path)
-        return Mask2Former(_load(str(weights.path), _config(classes, size), size, state))
+    """A file or folder must hold weights of `size`, for any number of classes."""
+    return Mask2Former(transformers_models.build(_design(classes, size), weights, CHECKPOINTS.get(size)))
 
 
-def _config(classes: int, size: str) -> Any:
-    network, backbone = _SIZES[size]
+def _design(classes: int, size: str) -> Design:
+    network, backbone = choose("mask2former", size, _SIZES)
+    return Design(
+        f"mask2former of size '{size}'",
+        "Mask2FormerForUniversalSegmentation",
+        config(classes, size),
+        {"": network, "backbone_config": backbone},
+        lambda state: _HEADS + _UNUSED,
+        partial(_prefix, network),
+    )
+
+
+def _prefix(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a larger network's weights that this one has: its first layers and its first queries."""
+    kept = {}
+    for name, tensor in state.items():
+        layer = _LAYER.match(name)
+        if layer and int(layer[2]) >= (network["decoder_layers"] - 1 if layer[1] else network["encoder_layers"]):
+            continue
+        queries = name.startswith("model.transformer_module.queries_")
+        kept[name] = tensor[: network["num_queries"]] if queries else tensor
+    return kept
+
+
+def config(classes: int, size: str) -> Any:
+    """transformers' configuration of this size."""
+    network, backbone = choose("mask2former", size, _SIZES)
     stages = ["stage1", "stage2", "stage3", "stage4"]
-    swin = _transformers().SwinConfig(**backbone, drop_path_rate=_DROP_PATH[size], out_features=stages)
-    return _transformers().Mask2FormerConfig(**network, backbone_config=swin, num_labels=classes)
-
-
-def _published(classes: int, size: str) -> Any:
-    """From the hub, or from its local cache where the hub does not answer at once."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    try:  # transformers itself would try for half a minute
-        get_hf_file_metadata(hf_hub_url(PRETRAINED, "config.json"), timeout=_SECONDS_TO_ANSWER)
-    except Exception as silence:  # httpx's, ssl's and the hub's own errors share no narrower class
-        try:
-            return _from_folder(PRETRAINED, classes, size)
-        except UserError:
-            raise UserError(
-                f"{PRETRAINED} is not in the local cache and cannot be downloaded ({_brief(silence)}): {LOCAL_WAYS}"
-            ) from silence
-    return _from_folder(PRETRAINED, classes, size, local=False)
-
-
-def _from_folder(name: str, classes: int, size: str, local: bool = True) -> Any:
-    """`name` is a save_pretrained folder or a name on the hub. Its config must be that of `size`, which alone is
-    remembered of a model; what only training sees, such as stochastic depth, is the folder's.
-    """
-    try:
-        config = _transformers().Mask2FormerConfig.from_pretrained(name, local_files_only=local, num_labels=classes)
-    except Exception as error:  # as in _load
-        raise UserError(f"{name} cannot be loaded ({_brief(error)}): {LOCAL_WAYS}") from error
-    for part, wanted in zip((config, config.backbone_config), _SIZES[size], strict=True):
-        for key, value in wanted.items():
-            found = getattr(part, key, None)
-            if (tuple(found) if isinstance(found, list) else found) != value:
-                raise UserError(
-                    f"{name} is no mask2former of size '{size}': its {key} is {found}, not {value}. {_OTHER_SIZE}"
-                )
-    return _load(name, config, size, local=local)
-
-
-def _load(name: str, config: Any, size: str, state: Mapping[str, Tensor] | None = None, local: bool = True) -> Any:
-    """transformers' loader, which also knows the tensor names of its older versions, made strict.
-
-    Reads the folder or hub name `name`, or takes `state`. Raises UserError for what cannot be read or does not fit.
-    """
-    try:
-        network, report = _transformers().Mask2FormerForUniversalSegmentation.from_pretrained(
-            name if state is None else None,
-            config=config,
-            state_dict=state and dict(state),
-            local_files_only=local,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    except Exception as error:  # json's, safetensors', pickle's, the hub's and torch's errors share no narrower class
-        raise UserError(f"{name} cannot be loaded ({_brief(error)}): {LOCAL_WAYS}") from error
-    wrong = _unforgiven({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    extra = _unforgiven(report["unexpected_keys"])
-    if wrong or extra:
-        raise UserError(
-            f"{name} does not fit mask2former of size '{size}': {len(wrong)} tensors missing or of another shape, "
-            f"{len(extra)} unknown, such as '{(wrong or extra)[0]}'. {_OTHER_SIZE}"
-        )
-    return network
-
-
-def _unforgiven(keys: Iterable[str]) -> list[str]:
-    """What differs beyond the number of classes, and beyond what transformers computes itself or never uses."""
-    return sorted(k for k in keys if not k.startswith(_HEADS + _UNUSED) and not k.endswith("relative_position_index"))
-
-
-def _transformers() -> Any:
-    """Imported here alone: it takes seconds, and needs torchvision. Untyped, as its annotations lag behind its code."""
-    ensure_importable()
-    return importlib.import_module("transformers")
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet(bars: bool) -> Iterator[None]:
-    """Holds back transformers' report of a new class head, which we asked for, and progress bars unless `bars`."""
-    logging = _transformers().utils.logging
-    verbosity, bars_before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if not bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars_before:
-            logging.enable_progress_bar()
+    swin = library().SwinConfig(**backbone, drop_path_rate=_DROP_PATH[size], out_features=stages)
+    return library().Mask2FormerConfig(**network, backbone_config=swin, num_labels=classes)

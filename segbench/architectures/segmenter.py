@@ -5,10 +5,12 @@ An architecture is one file in this folder with a `build` function (see `archite
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+
+from segbench.data.batches import IMAGENET, Normalisation
 
 
 class Segmenter(nn.Module):
@@ -18,7 +20,8 @@ class Segmenter(nn.Module):
     `forward` may run under autocast; `losses` and `scores` get its outputs outside of autocast and compute in float32.
     """
 
-    smallest_batch: ClassVar[int] = 1  # 2 where BatchNorm sees one value per channel and image
+    smallest_batch: int = 1  # 2 where BatchNorm sees one value per channel and image
+    normalisation: Normalisation = IMAGENET  # of the images that `forward` gets
 
     def forward(self, images: Tensor) -> Any:
         """images: (B, 3, H, W) float, normalised. Returns whatever `losses` and `scores` of this class need."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from segbench.core import names
 from segbench.core.errors import UserError
 
 STUDY_DB_VARIABLE = "SEGBENCH_STUDY_DB"
@@ -39,29 +40,34 @@ def artifacts() -> Path:
     return storage() / "artifacts"
 
 
-def trials_folder(study: str) -> Path:
-    """What the trials of a study go on from, whether or not it is there yet."""
-    return storage() / "trials" / study
-
-
 def cache() -> Path:
     """What can be made again: packed datasets and drawn streets."""
     return storage() / "cache"
 
 
+def models() -> Path:
+    """The promoted models of all studies."""
+    return storage() / "models"
+
+
 def models_folder(study: str) -> Path:
     """Where the promoted models of a study lie, whether or not they are there yet."""
-    return storage() / "models" / study
-
-
-def trial_folder(study: str, trial: int) -> Path:
-    """Where a trial keeps its checkpoint while it trains, and its small files after; trial -1 is the baseline."""
-    return trials_folder(study) / ("baseline" if trial < 0 else f"trial{trial}")
+    return models() / names.part(study, "study")
 
 
 def model_folder(study: str, seed: int) -> Path:
     """Where a promoted model lies, whether or not it is there yet."""
     return models_folder(study) / f"seed{seed}"
+
+
+def trials_folder(study: str) -> Path:
+    """What the trials of a study go on from, whether or not it is there yet."""
+    return storage() / "trials" / names.part(study, "study")
+
+
+def trial_folder(study: str, trial: int) -> Path:
+    """Where a trial keeps its checkpoint while it trains, and its small files after; trial -1 is the baseline."""
+    return trials_folder(study) / ("baseline" if trial < 0 else f"trial{trial}")
 
 
 def writable(path: Path, source: str) -> Path:
@@ -82,12 +88,13 @@ def writable(path: Path, source: str) -> Path:
 def protocol_folder(name_or_path: str) -> Path:
     """The folder of a protocol: a path to one, or a name under `studies/`. Raises UserError where there is none."""
     path = Path(name_or_path)
-    if path.is_dir() and (path / "protocol.toml").is_file():
+    if os.path.isfile(path / "protocol.toml"):  # unlike Path's, false for a path that is too long
         return path
-    for root in _studies_roots():
-        if len(path.parts) == 1 and (root / path / "protocol.toml").is_file():
-            return root / path
-    if path.is_dir():
+    if not names.refusal(name_or_path):
+        for root in _studies_roots():
+            if os.path.isfile(root / path / "protocol.toml"):
+                return root / path
+    if os.path.isdir(path):
         raise UserError(f"{path} holds no protocol.toml. Copy one: cp {_studies_roots()[-1]}/demo/*.toml {path}/")
     known = ", ".join(protocol_names())
     raise UserError(f"no protocol '{name_or_path}': studies/ holds {known}; or give a folder with a protocol.toml")

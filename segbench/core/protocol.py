@@ -2,26 +2,27 @@
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what is the architecture's own: weights, batch size, space, known-good values
+studies/<name>/<architecture>.py      only where it is the user's own architecture: the code that builds it
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
-import tomllib
-import types
+import os
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segbench.core import code as sources
+from segbench.core import names, tables
 from segbench.core.errors import UserError
-from segbench.core.records import Scalar, to_json
+from segbench.core.records import Code, Scalar
+from segbench.core.tables import is_number, is_scalar, require, require_one_of, shown
 
 DRAWN = "These are drawn streets: no number here is a Cityscapes result."
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -30,6 +31,16 @@ PRUNERS = ("none", "median", "halving", "hyperband")
 SELECT_ON = ("train", "val")
 SMALLEST_SIDE = 32  # pixels: the coarsest feature map of the networks is a 32nd of the image
 LARGEST_SIDE = 4096
+LARGEST_COUNT = 1_000_000  # of trials, epochs, images
+LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes, from which Optuna draws
+SCALES = (0.1, 10.0)  # how far an augmented image may be zoomed
+_ADDED = {"added": True}
+
+
+def added(default: Any) -> Any:
+    """A field that came after the first release. At its default it stays out of the fingerprint, so that the studies
+    made before there was such a field keep theirs."""
+    return field(default=default, metadata=_ADDED)
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,10 @@ class Streets:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.train >= 1 and self.val >= 1, "train and val must be at least 1")
-        _require(min(self.size) >= SMALLEST_SIDE, f"size must be at least {SMALLEST_SIDE} a side")
+        for name in ("train", "val"):
+            _require_count(name, getattr(self, name))
+        _require_size(self.size)
+        _require_seed("seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,7 @@ class Data:
     streets: Streets | None = None
 
     def __post_init__(self) -> None:
-        fits = all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in self.size)
-        _require(fits, f"size must be {SMALLEST_SIDE}..{LARGEST_SIDE} pixels a side")
+        _require_size(self.size)
 
 
 @dataclass(frozen=True)
@@ -73,10 +85,11 @@ class Search:
 
     def __post_init__(self) -> None:
         for name in ("trials", "epochs", "train_images", "val_images"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        _choice("select_on", self.select_on, SELECT_ON)
-        _choice("sampler", self.sampler, SAMPLERS)
-        _choice("pruner", self.pruner, PRUNERS)
+            _require_count(name, getattr(self, name))
+        _require_seed("seed", self.seed)
+        require_one_of("select_on", self.select_on, SELECT_ON)
+        require_one_of("sampler", self.sampler, SAMPLERS)
+        require_one_of("pruner", self.pruner, PRUNERS)
 
 
 @dataclass(frozen=True)
@@ -89,11 +102,13 @@ class Final:
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
+        _require_count("epochs", self.epochs)
         for name in ("train_images", "val_images"):
-            count = getattr(self, name)
-            _require(count is None or count >= 1, f"{name} must be at least 1, not {count}")
-        _require(0 < len(self.seeds) == len(set(self.seeds)), "seeds must be distinct, and at least one")
+            if getattr(self, name) is not None:
+                _require_count(name, getattr(self, name))
+        for seed in self.seeds:
+            _require_seed("seeds", seed)
+        require(0 < len(self.seeds) == len(set(self.seeds)), "seeds must be distinct, and at least one")
 
 
 @dataclass(frozen=True)
@@ -105,10 +120,11 @@ class Augment:
     colour: float = 0.0  # brightness, contrast and saturation each times 1 - colour … 1 + colour
 
     def __post_init__(self) -> None:
-        _require(0 <= self.flip <= 1, f"flip is a share, 0..1, not {self.flip:g}")
+        require(0 <= self.flip <= 1, f"flip is a share, 0..1, not {self.flip:g}")
         low, high = self.scale
-        _require(0 < low <= high, f"scale must be [low, high] with 0 < low <= high, not {list(self.scale)}")
-        _require(0 <= self.colour < 1, f"colour must be 0 or more and below 1, not {self.colour:g}")
+        fits = SCALES[0] <= low <= high <= SCALES[1]
+        require(fits, f"scale must be [low, high] with {SCALES[0]} <= low <= high <= {SCALES[1]}, not {[low, high]}")
+        require(0 <= self.colour < 1, f"colour must be 0 or more and below 1, not {self.colour:g}")
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,9 @@ class Protocol:
     search: Search
     final: Final
     augment: Augment | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.title.strip()), "title is empty")
 
     @property
     def drawn(self) -> bool:
@@ -138,9 +157,10 @@ class Range:
     integer: bool = False
 
     def __post_init__(self) -> None:
-        _require(math.isfinite(self.low) and math.isfinite(self.high), "bounds must be finite")
-        _require(self.low <= self.high, f"low {self.low:g} is above high {self.high:g}")
-        _require(self.low > 0 or not self.log, f"a log scale needs low above 0, not {self.low:g}")
+        require(math.isfinite(self.low) and math.isfinite(self.high), "bounds must be finite")
+        require(self.low <= self.high, f"low {self.low:g} is above high {self.high:g}")
+        require(math.isfinite(self.high - self.low), "the bounds are too far apart")
+        require(self.low > 0 or not self.log, f"a log scale needs low above 0, not {self.low:g}")
 
 
 @dataclass(frozen=True)
@@ -150,8 +170,10 @@ class Choice:
     values: tuple[Scalar, ...]
 
     def __post_init__(self) -> None:
-        _require(len(self.values) > 0, "choice needs at least one value")
-        _require(len(set(self.values)) == len(self.values), f"choice repeats a value: {list(self.values)}")
+        require(len(self.values) > 0, "choice needs at least one value")
+        odd = next((value for value in self.values if not is_scalar(value)), None)
+        require(odd is None, f"a value must be a number, a text, true or false, not {shown(odd)}")
+        require(len(set(self.values)) == len(self.values), f"choice repeats a value: {shown(list(self.values))}")
 
 
 Space = Mapping[str, Range | Choice]
@@ -159,7 +181,8 @@ Space = Mapping[str, Range | Choice]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole <architecture>.toml. `name` is its file's, and the file's in segbench/architectures/."""
+    """A whole <architecture>.toml. `name` is its file's, and that of the module that builds it: `code`'s, or one in
+    segbench/architectures/, or one that an installed package offers."""
 
     name: str
     title: str
@@ -168,43 +191,63 @@ class Architecture:
     space: Space
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
+    code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, where there is one
 
     def __post_init__(self) -> None:
-        _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")
+        require(bool(self.title.strip()), "title is empty")
+        require(bool(self.weights.strip()), 'weights must be "pretrained", "random", or a path')
+        _require_count("batch_size", self.batch_size)
         for name in ("lr", "weight_decay", "optimizer"):
-            _require(name in self.space, f"[space] lacks '{name}'")
+            require(name in self.space, f"[space] lacks '{name}'")
+        for table, content in (("space", self.space), ("model", self.model)):
+            odd = next((name for name in content if not name.isidentifier()), None)
+            require(odd is None, f"[{table}] {shown(odd)} cannot be an argument of the architecture's build")
+        for value in _extremes(self.space["lr"]):
+            _require_rate("[space] lr", value, above_zero=True)
+        for value in _extremes(self.space["weight_decay"]):
+            _require_rate("[space] weight_decay", value)
         optimizers = self.space["optimizer"]
-        _require(isinstance(optimizers, Choice), "[space] optimizer must be a name or a choice of names")
-        for value in typing.cast(Choice, optimizers).values:
-            _choice("[space] optimizer", value, OPTIMIZERS)
+        require(isinstance(optimizers, Choice), "[space] optimizer must be a name or a choice of names")
+        for value in _extremes(optimizers):
+            require_one_of("[space] optimizer", value, OPTIMIZERS)
         if self.baseline:
-            odd = set(self.baseline) ^ set(self.space)
-            _require(not odd, f"[baseline] and [space] must name the same things, but differ in {sorted(odd)}")
-            for name, value in self.baseline.items():
-                values = self.space[name]
-                if isinstance(values, Choice):
-                    _choice(f"[baseline] {name}", value, values.values)
-                else:
-                    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-                    _require(number, f"[baseline] {name} must be a number, not {value!r}")
+            self._check_baseline()
+
+    def _check_baseline(self) -> None:
+        differing = set(self.baseline) ^ set(self.space)
+        require(not differing, f"[baseline] and [space] must name the same things, but differ in {sorted(differing)}")
+        for name, value in self.baseline.items():
+            values = self.space[name]
+            if isinstance(values, Choice):
+                require_one_of(f"[baseline] {name}", value, values.values)
+            else:
+                fits = is_number(value) and (isinstance(value, int) or not values.integer)
+                expected = "a whole number" if values.integer else "a number"
+                require(fits, f"[baseline] {name} must be {expected}, not {shown(value)}")
+        _require_rate("[baseline] lr", self.baseline["lr"], above_zero=True)
+        _require_rate("[baseline] weight_decay", self.baseline["weight_decay"])
 
 
 def load(folder: Path) -> Protocol:
     """Reads `<folder>/protocol.toml`. Raises UserError naming file, table and key of whatever is wrong."""
     path = folder / "protocol.toml"
-    return typing.cast(Protocol, _table(Protocol, {"name": folder.resolve().name, **_toml(path)}, str(path), ""))
+    name = names.part(folder.resolve().name, "protocol")
+    return typing.cast(Protocol, tables.record(Protocol, _named(name, "folder", path), str(path)))
 
 
 def load_architecture(folder: Path, name: str) -> Architecture:
     """Reads `<folder>/<name>.toml`. Raises UserError as `load` does, and where the folder has no such file."""
-    path = folder / f"{name}.toml"
-    if not path.is_file():
+    path = folder / f"{names.part(name, 'architecture')}.toml"
+    if not os.path.lexists(path):
         known = ", ".join(architecture_names(folder)) or "none"
         raise UserError(f"no architecture '{name}' in {folder}: it holds {known}. Write {path} to add one")
-    content = _toml(path)
-    with located(f"{path}: [space]"):
-        content["space"] = {key: _distribution(value) for key, value in content.get("space", {}).items()}
-    return typing.cast(Architecture, _table(Architecture, {"name": name, **content}, str(path), ""))
+    content = _named(name, "file", path)
+    if isinstance(content.get("space"), dict):  # else it is refused as any other value of a wrong type
+        content["space"] = {
+            key: _distribution(value, f"{path}: [space] {key}") for key, value in content["space"].items()
+        }
+    architecture = typing.cast(Architecture, tables.record(Architecture, content, str(path)))
+    return dataclasses.replace(architecture, code=sources.beside(path))
 
 
 def architecture_names(folder: Path) -> list[str]:
@@ -216,104 +259,78 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     """12 hexadecimal digits that change with whatever a search's outcome depends on.
 
     Titles and the baseline do not enter, nor [final], nor the number of trials: a longer search contains the shorter.
+    Nor does a field that was `added` later, where it has its default.
     """
-    search = {k: v for k, v in to_json(protocol.search).items() if k != "trials"}
-    own = {k: v for k, v in to_json(architecture).items() if k not in ("title", "baseline")}
-    content = json.dumps([to_json(protocol.data), to_json(protocol.augment), search, own], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    first = {"name", "title", "data", "search", "final", "augment"}
+    later = {k: v for k, v in _entering(protocol).items() if k not in first}
+    search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
+    own = {k: v for k, v in _entering(architecture).items() if k not in ("title", "baseline", "code")}
+    if architecture.code:
+        own["code"] = architecture.code.sha256
+    content = [_entering(protocol.data), _entering(protocol.augment), search, own, *([later] if later else [])]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-@contextlib.contextmanager
-def located(where: str) -> Iterator[None]:
-    """Turns the ValueError of a record that refuses its values into a UserError that says where they stand."""
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+def _entering(record: Any) -> Any:
+    """As `to_json`, without the fields that were added later and have their default."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        fields = [(f, getattr(record, f.name)) for f in dataclasses.fields(record)]
+        return {f.name: _entering(value) for f, value in fields if not ("added" in f.metadata and value == f.default)}
+    if isinstance(record, Mapping):
+        return {str(key): _entering(value) for key, value in record.items()}
+    return [_entering(item) for item in record] if isinstance(record, (tuple, list)) else record
 
 
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid TOML: {error}") from error
+def _named(name: str, holder: str, path: Path) -> dict[str, Any]:
+    """The content of a TOML file under the name that its `holder`, the file or its folder, gives it."""
+    content = tables.read(path)
+    if "name" in content:
+        raise UserError(f"{path}: unknown key 'name'; the name is the {holder}'s, here '{name}': remove that line")
+    return {"name": name, **content}
 
 
-def _distribution(value: Any) -> Range | Choice:
-    """log_uniform = [low, high], uniform = [low, high], integer = [low, high], choice = [a, b, …], or a fixed value."""
-    if not isinstance(value, dict):
-        return Choice((value,))
-    kinds = ("log_uniform", "uniform", "integer", "choice")
-    if len(value) != 1 or next(iter(value)) not in kinds:
-        raise ValueError(f"expected one of {', '.join(kinds)}, found {', '.join(value) or 'nothing'}")
-    kind, content = next(iter(value.items()))
-    if not isinstance(content, list):
-        raise ValueError(f"{kind} needs a list, found {content!r}")
-    if kind == "choice":
-        return Choice(tuple(content))
-    if len(content) != 2 or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in content):
-        raise ValueError(f"{kind} needs two numbers [low, high], found {content!r}")
-    if kind == "integer":
-        return Range(int(content[0]), int(content[1]), integer=True)
-    return Range(float(content[0]), float(content[1]), log=kind == "log_uniform")
+def _distribution(value: Any, where: str) -> Range | Choice:
+    """log_uniform = [low, high], uniform = [low, high], integer = [low, high], choice = [a, b, …], or a fixed value.
+
+    Raises UserError that begins with `where` for anything else."""
+    with tables.located(where):
+        if not isinstance(value, dict):
+            return Choice((value,))
+        kinds = ("log_uniform", "uniform", "integer", "choice")
+        found = ", ".join(map(shown, value)) or "nothing"
+        require(len(value) == 1 and next(iter(value)) in kinds, f"expected one of {', '.join(kinds)}, found {found}")
+        kind, content = next(iter(value.items()))
+        require(isinstance(content, list), f"{kind} needs a list, found {shown(content)}")
+        if kind == "choice":
+            return Choice(tuple(content))
+        numbers = len(content) == 2 and all(map(is_number, content))
+        require(numbers, f"{kind} needs two numbers [low, high], found {shown(content)}")
+        if kind == "integer":
+            whole = all(isinstance(bound, int) for bound in content)
+            require(whole, f"integer needs two whole numbers [low, high], found {shown(content)}")
+            return Range(content[0], content[1], integer=True)
+        return Range(float(content[0]), float(content[1]), log=kind == "log_uniform")
 
 
-def _table(kind: type, content: Any, path: str, table: str) -> Any:
-    """A dataclass from a TOML table: every key known, every value of the declared type."""
-    where = f"{path}: [{table}]" if table else path
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: expected a table, found {content!r}")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    for key in content:
-        if key not in fields:
-            close = difflib.get_close_matches(key, fields, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"it knows {', '.join(k for k in fields if k != 'name')}"
-            raise UserError(f"{where}: unknown key '{key}'; {hint}")
-    values = {}
-    for name, own in fields.items():
-        if name in content:
-            values[name] = _value(hints[name], content[name], path, f"{table}.{name}".lstrip("."))
-        elif own.default is dataclasses.MISSING and own.default_factory is dataclasses.MISSING:
-            raise UserError(f"{where}: '{name}' is missing")
-    with located(where):
-        return kind(**values)
+def _extremes(values: Range | Choice) -> tuple[Scalar, ...]:
+    """The values of a choice, or the smallest of a range."""
+    return values.values if isinstance(values, Choice) else (values.low,)
 
 
-def _value(hint: Any, value: Any, path: str, key: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:  # X | None: a TOML value is never None
-        return _value(next(a for a in arguments if a is not types.NoneType), value, path, key)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _table(hint, value, path, key)
-    if origin is tuple and isinstance(value, list):
-        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(kinds) == len(value):
-            return tuple(_value(k, item, path, key) for k, item in zip(kinds, value, strict=True))
-    if hint in (int, float, str) and isinstance(value, hint) and not isinstance(value, bool):
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is not None and origin is not tuple and isinstance(value, dict):  # mappings check their own content
-        return value
-    raise UserError(f"{path}: {key} must be {_in_words(hint)}, found {value!r}")
+def _require_rate(name: str, value: Scalar, above_zero: bool = False) -> None:
+    good = is_number(value) and (float(value) > 0 or (value == 0 and not above_zero))
+    require(good, f"{name} must be a number {'above 0' if above_zero else 'of 0 or more'}, not {shown(value)}")
 
 
-def _in_words(hint: Any) -> str:
-    words = {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        tuple[int, int]: "[height, width]",
-        tuple[float, float]: "[low, high]",
-    }
-    return words.get(hint, "a list of whole numbers" if typing.get_origin(hint) is tuple else "a table")
+def _require_count(name: str, count: int) -> None:
+    require(count >= 1, f"{name} must be at least 1, not {count}")
+    require(count <= LARGEST_COUNT, f"{name} must be at most {LARGEST_COUNT}, not {count}")
 
 
-def _require(truth: bool, rule: str) -> None:
-    if not truth:
-        raise ValueError(rule)
+def _require_seed(name: str, seed: int) -> None:
+    require(0 <= seed <= LARGEST_SEED, f"{name} must be 0..{LARGEST_SEED}, not {seed}")
 
 
-def _choice(name: str, value: Any, known: Sequence[Scalar]) -> None:
-    _require(value in known, f"{name} must be one of {', '.join(map(str, known))}, not {value!r}")
+def _require_size(size: tuple[int, int]) -> None:
+    fits = all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in size)
+    require(fits, f"size must be {SMALLEST_SIDE}..{LARGEST_SIDE} pixels a side, not {list(size)}")

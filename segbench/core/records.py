@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Scalar = bool | int | float | str
+PRECISIONS = ("auto", "bf16", "fp32")  # that may be asked for; "auto" becomes one of the others
 Record = typing.TypeVar("Record")
 
 
@@ -21,6 +21,18 @@ class WeightsOrigin:
     kind: str  # "random" | "pretrained" | "file" | "folder"
     name: str  # "seed 0", a weights' name, or a file's or folder's name
     sha256: str  # of the whole initial state: equal digests mean equal starting points
+    licence: str = ""  # of published weights, in words
+
+
+@dataclass(frozen=True)
+class Code:
+    """What builds an architecture that is not segbench's own."""
+
+    kind: str  # "file": <architecture>.py beside its TOML | "package": installed, with an entry point
+    name: str  # "my_net.py", or "my-package==1.2"
+    sha256: str  # of the file's bytes; "" for a package
+    # What the digest is of. It stays in memory: code that a database or a card holds must never be run.
+    text: str = field(default="", repr=False, compare=False, metadata={"stored": False})
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,32 @@ class Hyperparameters:
     def params(self) -> dict[str, Scalar]:
         """The flat mapping again."""
         return {"lr": self.lr, "weight_decay": self.weight_decay, "optimizer": self.optimizer, **self.model}
+
+
+@dataclass(frozen=True)
+class Device:
+    """What computed something, and how."""
+
+    kind: str  # "cpu" | "cuda" | "mps"
+    name: str  # of the chip, such as "NVIDIA H100 80GB HBM3"; "" where the system does not tell
+    threads: int  # on a CPU, of each process; 0 elsewhere
+    processes: int  # that worked together, each on such a device
+    precision: str  # of forward passes: "bf16" | "fp32"
+    compiled: bool  # whether training's forward passes went through torch.compile
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it has memory of its own, which `EpochRecord.peak_memory_gb` then counts."""
+        return self.kind == "cuda"
+
+    @property
+    def description(self) -> str:
+        """For people: "2 × cpu (AMD EPYC, 2 threads), bf16"."""
+        name = self.name or self.kind
+        if self.kind == "cpu":
+            name = f"cpu ({', '.join(filter(None, [self.name, f'{self.threads} threads']))})"
+        group = f"{self.processes} × " if self.processes > 1 else ""
+        return f"{group}{name}, {self.precision}{', compiled' if self.compiled else ''}"
 
 
 @dataclass(frozen=True)
@@ -93,8 +131,7 @@ def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
 class SpeedCard:
     """Speed of one model apart from data loading. Images per second at `batch_size`, latency at batch 1."""
 
-    device: str
-    precision: str
+    device: Device
     batch_size: int
     size: tuple[int, int]  # (height, width)
     forward_images_per_second: float
@@ -137,17 +174,18 @@ class ModelCard:
     last: EpochRecord
     majority_miou: float  # what predicting the most frequent training category everywhere scores
     speed: SpeedCard
-    device: str
+    device: Device
     versions: Mapping[str, str]
     run_id: str  # MLflow
     seconds: float  # wall-clock of the whole promotion
     created: str  # UTC, ISO 8601
+    code: Code | None = None  # of an architecture that is not segbench's own; a file's copy lies beside the card
 
 
 def to_json(record: Any) -> Any:
     """A record as plain dicts, lists and scalars."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
+        return {f.name: to_json(getattr(record, f.name)) for f in _stored(record)}
     if isinstance(record, Mapping):
         return {str(key): to_json(value) for key, value in record.items()}
     if isinstance(record, (tuple, list)):
@@ -156,17 +194,22 @@ def to_json(record: Any) -> Any:
 
 
 def from_json(kind: type[Record], data: Any) -> Record:
-    """The record that `to_json` made `data` from. Raises KeyError or TypeError where a field is missing or wrong.
-
-    A field that has a default may be missing: the record was kept before there was such a field.
-    """
+    """The record that `to_json` made `data` from. Raises KeyError or TypeError where a field is missing or wrong."""
     return typing.cast(Record, _decode(kind, data))
+
+
+def _stored(record: Any) -> list[dataclasses.Field[Any]]:
+    """The fields that travel as JSON."""
+    return [f for f in dataclasses.fields(record) if f.metadata.get("stored", True)]
 
 
 def _decode(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return hint(**{f.name: _decode(f_hint, data[f.name]) for f, f_hint in _fields(hint) if _is_given(f, data)})
+        hints = typing.get_type_hints(hint)
+        # A field with a default may be newer than what was written.
+        written = [f for f in _stored(hint) if f.name in data or f.default is dataclasses.MISSING]
+        return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in written})
     if origin is tuple and arguments[-1] is Ellipsis:
         return tuple(_decode(arguments[0], item) for item in data)
     if origin is tuple:
@@ -176,7 +219,7 @@ def _decode(hint: Any, data: Any) -> Any:
             return None
         kinds: list[Any] = [a for a in arguments if dataclasses.is_dataclass(a)]
         # Of several records the one that has all these fields.
-        part = next((a for a in kinds if len(kinds) == 1 or set(data) <= {f.name for f, _ in _fields(a)}), None)
+        part = next((a for a in kinds if len(kinds) == 1 or set(data) <= {f.name for f in _stored(a)}), None)
         return _decode(part, data) if part else data
     if origin is Mapping:
         return {key: _decode(arguments[1], value) for key, value in data.items()}
@@ -185,15 +228,3 @@ def _decode(hint: Any, data: Any) -> Any:
     if hint in (int, float, str, bool) and not isinstance(data, hint):
         raise TypeError(f"expected {hint.__name__}, found {data!r}")
     return data
-
-
-@functools.cache
-def _fields(kind: Any) -> tuple[tuple[dataclasses.Field[Any], Any], ...]:
-    """The fields of a record, each with its type."""
-    hints = typing.get_type_hints(kind)
-    return tuple((f, hints[f.name]) for f in dataclasses.fields(kind))
-
-
-def _is_given(own: dataclasses.Field[Any], data: Mapping[str, Any]) -> bool:
-    has_default = own.default is not dataclasses.MISSING or own.default_factory is not dataclasses.MISSING
-    return own.name in data or not has_default

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import EpochRecord, Scalar, WeightsOrigin, best_epoch
+from segbench.core.records import Device, EpochRecord, Scalar, WeightsOrigin, best_epoch
 
 
 class TrialState(StrEnum):
@@ -41,7 +41,7 @@ class TrialRecord:
     reason: str  # why it did not complete, else ""
     seconds: float  # wall-clock, with the epochs that were kept from before a kill; 0 where it has not ended
     startup_seconds: float  # of these: before the first epoch, since the last start (model, checkpoint, MLflow run)
-    device: str  # such as "cpu (2 threads), bf16"
+    device: Device | None  # None where it has not begun
     run_id: str  # its MLflow run, "" where none was made
     owner: str  # the process that runs or ran it, host:pid:start, "" where none did
     ended: str  # when its last attempt ended, UTC, ISO 8601; "" where it has not

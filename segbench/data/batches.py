@@ -16,9 +16,15 @@ from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
 
-# Of ImageNet's pixels scaled to 0..1, per RGB channel: what the published weights were trained with.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+
+class Normalisation(NamedTuple):
+    """The mean and deviation, of pixels scaled to 0..1 and per RGB channel, that a network expects its images in."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # what most published weights were trained with
 
 
 class Batch(NamedTuple):
@@ -65,12 +71,12 @@ class Batches:
         """All, in the order of the split."""
         return self.every(1)
 
-    def every(self, step: int, first: int = 0) -> Iterator[Batch]:
+    def every(self, step: int, first: int = 0, normalisation: Normalisation = IMAGENET) -> Iterator[Batch]:
         """In the order of the split, whole batches: number `first`, and of those after it every `step`th."""
         for chosen in _chunks(torch.arange(self.images), self.batch_size)[first::step]:
-            yield self._batch(chosen, len(chosen), 1.0)
+            yield self._batch(chosen, len(chosen), 1.0, normalisation)
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
+    def shuffled(self, seed: int, epoch: int, normalisation: Normalisation = IMAGENET) -> Iterator[Batch]:
         """In an order decided by (seed, epoch) alone, so that a resumed epoch sees what it would have seen. Of several
         processes each gets its part of every batch."""
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
@@ -80,18 +86,24 @@ class Batches:
             views = augmentation.Views(*(part.to(self._images.device) for part in drawn))
         for batch in _chunks(torch.from_numpy(order), self.batch_size):
             own, loss_weight = global_batch.part(batch)
-            yield self._batch(own, len(batch), loss_weight, views)
+            yield self._batch(own, len(batch), loss_weight, normalisation, views)
 
     def _batch(
-        self, chosen: Tensor, global_batch_size: int, loss_weight: float, views: augmentation.Views | None = None
+        self,
+        chosen: Tensor,
+        global_batch_size: int,
+        loss_weight: float,
+        normalisation: Normalisation,
+        views: augmentation.Views | None = None,
     ) -> Batch:
         chosen = chosen.to(self._images.device)
         images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
         if views is None:
-            images = normalise(images)
+            images = normalise(images, normalisation)
         else:
             own = augmentation.Views(*(self._on_device(part[chosen]) for part in views))
-            images, raw = augmentation.reframed(normalise(augmentation.relit(images.float(), own)), raw, own)
+            lit = normalise(augmentation.relit(images.float(), own), normalisation)
+            images, raw = augmentation.reframed(lit, raw, own)
         return Batch(images, self._categories[raw.int()], raw, global_batch_size, loss_weight)
 
     def _on_device(self, gathered: Tensor) -> Tensor:
@@ -102,10 +114,10 @@ class Batches:
         return gathered.to(self.device, non_blocking=True)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 RGB to (B, 3, H, W) float32 with ImageNet's mean and deviation, in channels_last memory."""
-    scale = torch.tensor(IMAGENET_STD, device=images.device).mul(255).reciprocal()
-    shift = torch.tensor(IMAGENET_MEAN, device=images.device).div(torch.tensor(IMAGENET_STD, device=images.device))
+def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
+    """(B, H, W, 3) uint8 RGB to (B, 3, H, W) float32 as a network expects them, in channels_last memory."""
+    mean, std = (torch.tensor(values, device=images.device) for values in normalisation)
+    scale, shift = std.mul(255).reciprocal(), mean.div(std)
     return images.float().mul_(scale).sub_(shift).permute(0, 3, 1, 2)
 
 

@@ -22,6 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from segbench.core import files
 from segbench.core import labels as table
 from segbench.data import scenes
 from segbench.data.scenes import Problem, Scene
@@ -169,7 +170,8 @@ def _pack(root: Path, pairs: list[Scene], folder: Path, size: tuple[int, int], a
     if not problems:
         images.flush()
         labels.flush()
-        _write_atomically(manifest, {"size": size, "scenes": [line._asdict() for line in lines if line]})
+        with files.replaced(manifest) as partial:
+            partial.write_text(json.dumps({"size": size, "scenes": [line._asdict() for line in lines if line]}))
     return sorted(problems)
 
 
@@ -262,12 +264,3 @@ def _digest(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> str:
     total = hashlib.sha256(np.ascontiguousarray(image).data)
     total.update(np.ascontiguousarray(labels).data)
     return total.hexdigest()
-
-
-def _write_atomically(path: Path, content: Any) -> None:
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from segbench.core import files
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
@@ -50,20 +51,16 @@ class Damaged(Exception):
 
 
 def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the state dict beside `path`, makes it durable, and renames it into place. Raises OSError."""
+    """Writes the state dict, whole or not at all. Raises OSError."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    partial = path.with_suffix(".partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    try:
-        save_file(tensors, partial, dict(metadata or {}))
-    except SafetensorError as error:  # the library's word for a full disk
-        partial.unlink(missing_ok=True)
-        raise OSError(str(error)) from error
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with files.replaced(path) as partial:
+        try:
+            save_file(tensors, partial, dict(metadata or {}))
+        except SafetensorError as error:  # the library's word for a full disk
+            raise OSError(str(error)) from error
 
 
 def load(model: nn.Module, path: Path) -> None:

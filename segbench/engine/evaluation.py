@@ -36,12 +36,12 @@ def evaluate(
 ) -> Evaluation:
     """Scores the model, in evaluation mode, on every image once. `see` is given each batch's (B, H, W) int64
     predicted categories, in order."""
-    return _joined([_pass(model, batches, compute, see)], batches.images)
+    return _joined([_pass(model, batches.every(1, normalisation=model.normalisation), compute, see)], batches.images)
 
 
 def evaluate_together(model: Segmenter, batches: Batches, compute: Compute) -> Evaluation:
     """The same, with the batches dealt out among the processes of the group; all of them get all of it."""
-    own = batches.every(process_group.size(), process_group.rank())
+    own = batches.every(process_group.size(), process_group.rank(), model.normalisation)
     return _joined(process_group.gather(_pass(model, own, compute)), batches.images)
 
 

@@ -13,18 +13,31 @@ from torch import Tensor, nn
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.core.records import ModelCard
-from segbench.data.batches import normalise
+from segbench.core import code as sources
+from segbench.core.records import Code, ModelCard
+from segbench.data.batches import Normalisation, normalise
 from segbench.engine import checkpoint
+from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
 
 def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
-    """The network a card describes, with the `weights` of a safetensors file, ready for inference."""
+    """The network a card describes, with the `weights` of a safetensors file, ready for inference. An architecture of
+    the user's own is built by the copy of its code beside the weights, which is run. Raises UserError where weights or
+    code are not those of the card."""
     options = {**card.model, **card.hyperparameters.model}
-    model, _ = architectures.create(card.architecture, len(card.categories), "random", options, seed=0)
+    code = _code(card.code, weights.parent)
+    model, _ = architectures.create(card.architecture, len(card.categories), "random", options, 0, code)
     checkpoint.load(model, weights)
+    model.normalisation = Normalisation(card.mean, card.std)
     return ready(model, compute)
+
+
+def _code(code: Code | None, folder: Path) -> Code | None:
+    if code is None or code.kind != "file":
+        return code
+    terminal.say(f"{folder / code.name} is run: it is the code that built this model")
+    return sources.kept(folder, code)
 
 
 def ready(model: Segmenter, compute: Compute) -> Segmenter:
@@ -41,7 +54,7 @@ def ready(model: Segmenter, compute: Compute) -> Segmenter:
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
     """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 categories 0..7 on the compute device."""
     with torch.inference_mode():
-        own = scores(model, normalise(images.to(compute.device)), compute)
+        own = scores(model, normalise(images.to(compute.device), model.normalisation), compute)
         return resize(own, images.shape[1:3]).argmax(1).to(torch.uint8)
 
 
@@ -53,8 +66,8 @@ def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], c
     height, width = size
     seen = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as packed.py resizes
     with torch.inference_mode():
-        images = normalise(torch.from_numpy(np.array(seen))[None].to(compute.device))
-        full = resize(scores(model, images, compute), image.shape[:2])
+        images = torch.from_numpy(np.array(seen))[None].to(compute.device)
+        full = resize(scores(model, normalise(images, model.normalisation), compute), image.shape[:2])
         return full.argmax(1)[0].to(torch.uint8).cpu().numpy()
 
 

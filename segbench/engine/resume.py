@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.core import files
 from segbench.core.records import EpochRecord, EpochSeconds, from_json, to_json
 from segbench.engine import checkpoint
 from segbench.engine.training import State
@@ -139,9 +139,8 @@ class TrainingSession:
 
     @run.setter
     def run(self, run: str) -> None:
-        partial = self.folder / "run.partial"
-        partial.write_text(json.dumps({"identity": self._identity, "run": run}))
-        os.replace(partial, self.folder / _RUN)
+        with files.replaced(self.folder / _RUN) as partial:
+            partial.write_text(json.dumps({"identity": self._identity, "run": run}))
 
     def clear(self) -> None:
         """Forgets the training, for it is finished; other files of the folder stay."""

@@ -28,19 +28,18 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
     raw = torch.randint(0, 256, (batch_size, *size, 3), dtype=torch.uint8, generator=generator).to(device)
     compute.forget_peak()
     with torch.inference_mode():
-        images = normalise(raw)
+        images = normalise(raw, model.normalisation)
         own = scores(model, images, compute)
         parts: dict[str, Callable[[], object]] = {
             "forward": lambda: scores(model, images, compute),
-            "preprocess": lambda: normalise(raw),
+            "preprocess": lambda: normalise(raw, model.normalisation),
             "postprocess": lambda: resize(own, size).argmax(1).to(torch.uint8),
             "inference": lambda: predict(model, raw, compute),
         }
         rates = {f"{name}_images_per_second": batch_size / _median(call, device) for name, call in parts.items()}
         latency = _median(lambda: predict(model, raw[:1], compute), device)
     return SpeedCard(
-        device=compute.description,
-        precision=compute.precision,
+        device=compute.of_one_process(),
         batch_size=batch_size,
         size=size,
         latency_ms=latency * 1000,

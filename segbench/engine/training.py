@@ -66,7 +66,7 @@ def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) 
     """Moves the model to the device and gives it an optimizer."""
     compute.forget_peak()
     model.to(compute.device)
-    if compute.compiled:
+    if compute.record.compiled:
         model.compile()
     forward: Callable[[Tensor], Any] = model
     if process_group.size() > 1:
@@ -95,7 +95,7 @@ def require_batches(model: Segmenter, train: Batches) -> None:
     smallest = min(train.batch_size, train.images)
     if smallest < model.smallest_batch:
         raise UserError(
-            f"{type(model).__name__} normalises over the batch and needs batch_size and train_images of at least "
+            "the network normalises over the batch and needs batch_size and train_images of at least "
             f"{model.smallest_batch}, not {smallest}; raise batch_size in the architecture's TOML"
         )
 
@@ -133,7 +133,7 @@ def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
     """One pass over the training images. Returns the mean loss per image; the host asks for it only at the end."""
     model, optimizer, processes = state.model.train(), state.optimizer, process_group.size()
     total = torch.zeros((), device=state.compute.device)
-    batches = train.shuffled(seed, state.epoch)
+    batches = train.shuffled(seed, state.epoch, model.normalisation)
     while True:
         with watch.part("data"):
             batch = next(batches, None)

@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from segbench.core import metrics
+from segbench import architectures
+from segbench.core import artefacts, files, metrics
+from segbench.core import code as sources
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Hyperparameters, ModelCard, SpeedCard, WeightsOrigin
 from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.data import pictures
-from segbench.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation, inference, speed
 from segbench.engine.resume import TrainingSession
 from segbench.engine.training import State
 from segbench.experiment.objective import Images
-from segbench.runtime import process_group
 
 _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
 
@@ -62,12 +62,15 @@ def examine(trained: Trained, images: Images, data: Dataset) -> ModelCard:
     """
     model, compute, folder = trained.state.model, trained.state.compute, trained.kept.folder
     try:
-        checkpoint.save(model, folder / "last.safetensors")
+        if (code := trained.plan.architecture.code) is not None:
+            sources.keep(folder, code)
+        checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
         model.load_state_dict(trained.kept.best.weights)
-        checkpoint.save(model, folder / "best.safetensors")
-        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / "masks", images.names))
+        checkpoint.save(model, folder / artefacts.WEIGHTS)
+        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / artefacts.MASKS, images.names))
         confusions = result.confusions.astype(np.int32)
-        np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(images.names))
+        with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}); free some space and type the same command again: nothing is "
@@ -101,8 +104,8 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         model=plan.architecture.model,
         categories=CATEGORIES,
         size=data.size,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=trained.state.model.normalisation.mean,
+        std=trained.state.model.normalisation.std,
         hyperparameters=trained.hyperparameters,
         batch_size=plan.architecture.batch_size,
         protocol=plan.protocol.name,
@@ -123,9 +126,10 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         last=records[-1],
         majority_miou=metrics.majority_miou(train, val),
         speed=measured,
-        device=process_group.times(trained.state.compute.description),
+        device=trained.state.compute.record,
         versions={name: version(name) for name in _VERSIONS},
         run_id=trained.run,
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=architectures.origin(plan.architecture.name, plan.architecture.code),
     )

@@ -18,10 +18,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.core import paths
+from segbench.core import artefacts, files, paths
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Augment, Choice, Search
-from segbench.core.records import EpochRecord, Hyperparameters, Scalar, WeightsOrigin
+from segbench.core.records import EpochRecord, Hyperparameters, Scalar, WeightsOrigin, to_json
 from segbench.core.study_record import TrialState
 from segbench.data import subsets
 from segbench.data.batches import Batches
@@ -93,7 +93,8 @@ class Job:
 def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: int) -> tuple[Segmenter, WeightsOrigin]:
     """An untrained model of this architecture with these hyperparameters. Raises UserError where it cannot be had."""
     options = {**architecture.model, **hyperparameters.model}
-    return architectures.create(architecture.name, len(CATEGORIES), architecture.weights, options, seed)
+    weights, code = architecture.weights, architecture.code
+    return architectures.create(architecture.name, len(CATEGORIES), weights, options, seed, code)
 
 
 def check_buildable(architecture: Architecture, images: Images, initial: Initial) -> None:
@@ -122,7 +123,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     kept.restore(state)
     run = _run(trial, job, kept, params)
     trial.set_user_attr("run_id", run)
-    trial.set_user_attr("device", job.compute.description)
+    trial.set_user_attr("device", to_json(job.compute.record))
     studies.remember_weights(trial, origin)
     handed_over = (UpdateFinishedTrialError,)  # this process was thought dead, and another goes on with its trial
     with runs.ended(job.mlflow, run, fine=(optuna.TrialPruned,), killed=(studies.Stopped,), handed_over=handed_over):
@@ -161,8 +162,8 @@ def _kept(trial: optuna.Trial, job: Job, params: dict[str, Scalar], origin: Weig
         job.search.seed,
         job.search.epochs,
         origin.sha256,
-        job.compute.device.type,
-        job.compute.precision,
+        job.compute.record.kind,
+        job.compute.record.precision,
     )
     return TrainingSession(paths.trial_folder(trial.study.study_name, studies.index_of(trial)), identity)
 
@@ -201,9 +202,9 @@ def _train(trial: optuna.Trial, job: Job, state: State, kept: TrainingSession, r
 def _keep_confusions(kept: TrainingSession, images: Images) -> None:
     """The best epoch's, image by image: from them the report computes how sure the choice of the trial is."""
     best = kept.best
-    path = kept.folder / "confusions.npz"
-    with _forgiving(path):
-        np.savez_compressed(path, confusions=best.confusions, names=np.array(images.names), epoch=best.record.epoch)
+    path = kept.folder / artefacts.CONFUSIONS
+    with _forgiving(path), files.replaced(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, confusions=best.confusions, names=np.array(images.names), epoch=best.record.epoch)
 
 
 def _show(trial: optuna.Trial, job: Job, state: State, kept: TrainingSession) -> None:
@@ -221,10 +222,11 @@ def _keep_weights(trial: optuna.Trial, job: Job, state: State, kept: TrainingSes
     """Of a study's finished trials only the best keeps its weights, unless all were asked for; of equals the first
     trial, as in `trials.best`."""
     study = str(trial.study.user_attrs.get("fingerprint"))
-    path, best = kept.folder / "best.safetensors", kept.best
+    path, best = kept.folder / artefacts.WEIGHTS, kept.best
     own = (best.record.miou, -studies.index_of(trial))
     with FileLock(kept.folder.parent / "best.lock"):
-        others = [] if job.keep_weights else sorted(set(kept.folder.parent.glob("trial*/best.safetensors")) - {path})
+        kept_weights = set(kept.folder.parent.glob(f"trial*/{artefacts.WEIGHTS}"))
+        others = [] if job.keep_weights else sorted(kept_weights - {path})
         for other in others:
             about = checkpoint.metadata(other)
             if about.get("study") == study and (float(about["miou"]), -int(about["trial"])) > own:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import optuna
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core.records import Hyperparameters
 from segbench.core.study_record import TrialRecord, TrialState
 from segbench.data import subsets
@@ -59,7 +59,7 @@ def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: 
 
 def _weights(plan: Plan, trial: TrialRecord) -> Path | None:
     """Of a finished trial of the plan, where they were kept."""
-    path = paths.trial_folder(plan.study.name, trial.index) / "best.safetensors"
+    path = paths.trial_folder(plan.study.name, trial.index) / artefacts.WEIGHTS
     if trial.state != TrialState.COMPLETE or trial.baseline or not path.is_file():
         return None
     return path if checkpoint.metadata(path).get("study") == plan.study.fingerprint else None

@@ -10,13 +10,15 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
-from segbench.core import paths
+from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
 from segbench.core.records import ModelCard, from_json, to_json
+
+_SEED = re.compile(r"seed\d+")  # the folder of a finished promotion, as paths.model_folder names it
 
 
 class Promoted(NamedTuple):
@@ -26,20 +28,50 @@ class Promoted(NamedTuple):
     @property
     def weights(self) -> Path:
         """The epoch with the highest mIoU."""
-        return self.folder / "best.safetensors"
+        return self.folder / artefacts.WEIGHTS
+
+
+class Listing(NamedTuple):
+    """The finished promotions there are."""
+
+    promoted: list[Promoted]
+    unreadable: list[Path]  # folders of those whose card cannot be read
+
+
+def listing(protocol: str | None = None) -> Listing:
+    """The finished promotions of all protocols, or of the one of this name, in order of study and seed.
+
+    The one place that looks for them. A killed or running promotion's seed<k>.partial or seed<k>.old never counts.
+    A card that cannot be read tells its protocol by its folder's name, which begins with it.
+    """
+    root = paths.models()
+    studies = sorted(root.iterdir()) if root.is_dir() else []
+    promoted: list[Promoted] = []
+    unreadable: list[Path] = []
+    for study in studies:
+        if protocol is not None and not study.name.startswith(f"{protocol}-"):
+            continue
+        for card in cards(study):
+            try:
+                model = Promoted(card.parent, read_card(card))
+            except UserError:
+                unreadable.append(card.parent)
+                continue
+            if protocol is None or model.card.protocol == protocol:
+                promoted.append(model)
+    return Listing(promoted, unreadable)
 
 
 def promoted(protocol: str | None = None) -> list[Promoted]:
-    """All promoted models, or one protocol's, in order of study and seed."""
-    study = "*" if protocol is None else f"{protocol}-*"  # another protocol's broken card is not asked
-    folders = sorted((paths.storage() / "models").glob(study))
-    found = [Promoted(path.parent, read_card(path)) for folder in folders for path in cards(folder)]
-    return [one for one in found if protocol is None or one.card.protocol == protocol]
+    """The promoted models of `listing`; one whose card cannot be read is left out."""
+    return listing(protocol).promoted
 
 
-def cards(folder: Path) -> list[Path]:
-    """Those of a study's finished promotions, in order of seed; a killed one leaves a .partial or .old beside them."""
-    return sorted(path for path in folder.glob("seed*/card.json") if not path.parent.suffix)
+def cards(study: Path) -> list[Path]:
+    """Those of a study's finished promotions, in order of seed; `study` is its folder under models/."""
+    folders = [path for path in study.glob("seed*") if _SEED.fullmatch(path.name)]
+    ordered = sorted(folders, key=lambda folder: int(folder.name.removeprefix("seed")))
+    return [folder / artefacts.CARD for folder in ordered if (folder / artefacts.CARD).is_file()]
 
 
 def read_card(path: Path) -> ModelCard:
@@ -52,6 +84,5 @@ def read_card(path: Path) -> ModelCard:
 
 def write_card(path: Path, card: ModelCard) -> None:
     """Written whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(to_json(card), indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, path)
+    with files.replaced(path) as partial:
+        partial.write_text(json.dumps(to_json(card), indent=1, ensure_ascii=False), encoding="utf-8")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import EpochRecord, EpochSeconds, Scalar, WeightsOrigin, from_json
+from segbench.core.records import Device, EpochRecord, EpochSeconds, Scalar, WeightsOrigin, from_json
 from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.ledger import attempts
 from segbench.ledger.attempts import EPOCH, Attempt
@@ -127,7 +127,7 @@ def _trial(study: str, attempt: Attempt, content: _Content) -> TrialRecord:
         reason=known.get("reason", ""),
         seconds=seconds,
         startup_seconds=known.get("startup_seconds", 0.0),
-        device=known.get("device", ""),
+        device=from_json(Device, known["device"]) if "device" in known else None,
         run_id=known.get("run_id", ""),
         owner=known.get("owner", ""),
         ended=attempt.ended.replace(tzinfo=UTC).isoformat() if attempt.ended else "",

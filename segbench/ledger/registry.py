@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
-from segbench.core.records import EpochRecord, ModelCard
+from segbench.core.records import Code, EpochRecord, ModelCard
 from segbench.ledger import curves
 from segbench.runtime import terminal
 
@@ -41,12 +41,12 @@ def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequen
 
     mlpackage = folder / "mlflow"
     try:
-        curves.draw(records).save(folder / "learning-curve.png")
-        _save(mlpackage, folder)
-        mlflow.log_artifact(card.run_id, str(folder / "learning-curve.png"))
-        mlflow.log_artifact(card.run_id, str(folder / "card.json"))
-        for mask in sorted((folder / "masks").rglob("*.png"))[:_MASKS]:
-            mlflow.log_artifact(card.run_id, str(mask), "masks")
+        curves.draw(records).save(folder / artefacts.LEARNING_CURVE)
+        _save(mlpackage, folder, card.code)
+        mlflow.log_artifact(card.run_id, str(folder / artefacts.LEARNING_CURVE))
+        mlflow.log_artifact(card.run_id, str(folder / artefacts.CARD))
+        for mask in sorted((folder / artefacts.MASKS).rglob("*.png"))[:_MASKS]:
+            mlflow.log_artifact(card.run_id, str(mask), artefacts.MASKS)
         mlflow.log_artifacts(card.run_id, str(mlpackage), "model")
         mlflow.set_tag(card.run_id, "mlflow.note.content", _note(card))
         with FileLock(paths.models_folder(card.study) / "registry.lock"):
@@ -74,8 +74,8 @@ def delete(mlflow: MlflowClient, study: str) -> None:
         mlflow.delete_registered_model(name(study))
 
 
-def _save(mlpackage: Path, folder: Path) -> None:
-    """As a folder that MLflow can load anywhere: our code goes with it, and no pickle."""
+def _save(mlpackage: Path, folder: Path, code: Code | None) -> None:
+    """As a folder that MLflow can load anywhere: our code goes with it, the user's own, if any, and no pickle."""
     import numpy as np
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
@@ -83,16 +83,22 @@ def _save(mlpackage: Path, folder: Path) -> None:
 
     byte = np.dtype(np.uint8)
     photographs, maps = TensorSpec(byte, (-1, -1, -1, 3)), TensorSpec(byte, (-1, -1, -1))
+    artifacts = {"card": str(folder / artefacts.CARD), "weights": str(folder / artefacts.WEIGHTS)}
+    requirements = [f"{package}=={version(package).partition('+')[0]}" for package in _NEEDED]
+    if code and code.kind == "file":
+        artifacts["code"] = str(folder / code.name)
+    elif code:
+        requirements.append(code.name)
     shutil.rmtree(mlpackage, ignore_errors=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it advises an input example, which would be run
         pyfunc.save_model(
             str(mlpackage),
             python_model=str(_PACKAGE / "experiment" / "served.py"),
-            artifacts={"card": str(folder / "card.json"), "weights": str(folder / "best.safetensors")},
+            artifacts=artifacts,
             code_paths=[str(_PACKAGE)],
             signature=ModelSignature(Schema([photographs]), Schema([maps])),
-            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in _NEEDED],
+            pip_requirements=requirements,
             model_config={"device": "auto"},
         )
 

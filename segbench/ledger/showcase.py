@@ -23,10 +23,10 @@ from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from PIL import Image
 
-from segbench.core import paths
+from segbench.core import artefacts, paths
 from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.protocol import DRAWN, Architecture, Protocol
-from segbench.core.records import EpochRecord, WeightsOrigin, best_epoch, from_json
+from segbench.core.records import Device, EpochRecord, WeightsOrigin, best_epoch, from_json
 from segbench.core.study_record import TrialState
 from segbench.data import pictures
 from segbench.ledger import attempts, curves, database, notes, optuna_private, queue, reading
@@ -72,7 +72,7 @@ def show(attempt: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) 
     Raises OSError where the pictures cannot be written.
     """
     _attach(attempt, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
-    _attach(attempt, "learning-curve.png", "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
+    _attach(attempt, artefacts.LEARNING_CURVE, "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
     notes.write_note(attempt.study, _trial_note(attempt, records), attempt)
     with database.storage_of(attempt.study).locked():
         _describe(attempt.study)
@@ -160,7 +160,7 @@ def _trial_note(attempt: optuna.Trial, records: Sequence[EpochRecord]) -> str:
         "pixel accuracy": f"{best.pixel_accuracy:.4f}",
         **{name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in attempt.params.items()},
         "initial weights": f"{weights.get('name', '')} (SHA-256 {weights.get('sha256', '')[:12]})",
-        "device": str(known.get("device", "")),
+        "device": from_json(Device, known["device"]).description,
         "seconds": f"{sum(record.seconds.total for record in records):.1f} ({last.images_per_second:.1f} images/s)",
         "MLflow run": f"`{run}`",
     }

@@ -12,6 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState as AttemptState
 
 from segbench.core.errors import UserError
+from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol, fingerprint
 from segbench.core.records import EpochRecord, WeightsOrigin, to_json
 from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
@@ -69,8 +70,8 @@ def open_study(
 
 
 def study_name(protocol: Protocol, architecture: Architecture) -> str:
-    """`<protocol>-<architecture>`."""
-    return f"{protocol.name}-{architecture.name}"
+    """`<protocol>-<architecture>`. Raises UserError where that is too long."""
+    return part(f"{protocol.name}-{architecture.name}", "study")
 
 
 def run(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from filelock import FileLock
 
-from segbench.core import paths
+from segbench.core import files, paths
 from segbench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ def _its_place() -> str:
 
 def _make(mlflow: ModuleType, file: Path) -> None:
     """MLflow makes its tables in many steps, and cannot go on where it was killed between two: so elsewhere first."""
-    partial = file.with_suffix(".partial")
-    for leftover in file.parent.glob(f"{partial.name}*"):
+    for leftover in file.parent.glob(f"{file.name}{files.UNFINISHED}*"):
         leftover.unlink()
-    mlflow.MlflowClient(f"sqlite:///{partial.resolve()}").search_experiments(max_results=1)
-    os.replace(partial, file)
+    with files.replaced(file) as partial:
+        mlflow.MlflowClient(f"sqlite:///{partial.resolve()}").search_experiments(max_results=1)

@@ -11,46 +11,46 @@ from segbench.report.sections.summary import summary_table
 from segbench.report.text.i18n import glossary, language, text
 
 
-def page(ledgers: Comparison) -> Page:
+def page(comparison: Comparison) -> Page:
     """The whole report."""
-    rows = tables.summaries(ledgers)
-    comparisons = tables.comparisons(rows)
-    found = checks.checks(ledgers)
-    val = pixels.split(ledgers)
-    borders, ceiling = pixels.borders(ledgers, val), pixels.ceiling(ledgers, val)
+    rows = tables.summaries(comparison)
+    pairs = tables.pairs(rows)
+    fairness = checks.checks(comparison)
+    val = pixels.split(comparison)
+    borders, ceiling = pixels.borders(comparison, val), pixels.ceiling(comparison, val)
     sections = (
-        quality.section(ledgers, rows, comparisons, borders, ceiling),
+        quality.section(comparison, rows, pairs, borders, ceiling),
         cost.section(rows),
-        search.section(ledgers),
-        scenes.section(ledgers, rows, val),
-        record.section(ledgers, found),
+        search.section(comparison),
+        scenes.section(comparison, rows, val),
+        record.section(comparison, fairness),
         _glossary(),
     )
     return Page(
-        title=ledgers.protocol.title,
+        title=comparison.protocol.title,
         kicker=text("page.kicker"),
         language=language(),
-        banner=text("page.drawn") if ledgers.protocol.drawn else "",
-        verdict=sentences.verdict(rows, comparisons),
-        front=front(ledgers, rows, comparisons, found),
+        banner=text("page.drawn") if comparison.protocol.drawn else "",
+        verdict=sentences.verdict(rows, pairs),
+        front=front(comparison, rows, pairs, fairness),
         sections=sections,
-        newest=ledgers.newest,
-        footer=text("page.footer", newest=ledgers.newest, protocol=ledgers.protocol.name),
+        newest=comparison.newest,
+        footer=text("page.footer", newest=comparison.newest, protocol=comparison.protocol.name),
     )
 
 
 def front(
-    ledgers: Comparison, rows: list[Summary], comparisons: list[PairwiseComparison], found: list[checks.Check]
+    comparison: Comparison, rows: list[Summary], pairs: list[PairwiseComparison], fairness: list[checks.Check]
 ) -> tuple[Block, ...]:
     """What follows the verdict: what is missing, the table, what it amounts to, what to know before quoting it."""
     blocks: list[Block] = []
-    missing = sentences.missing(ledgers)
+    missing = sentences.missing(comparison)
     if missing:
         blocks.append(Prose((text("status.title"), *missing), tone="warning"))
     if rows:
-        blocks.append(summary_table(rows, comparisons))
-        blocks.append(Points(tuple(sentences.conclusion(rows, comparisons)), text("summary.amounts"), half=True))
-        blocks.append(Points(tuple(sentences.caveats(rows, comparisons, found)), text("summary.caveats"), half=True))
+        blocks.append(summary_table(rows, pairs))
+        blocks.append(Points(tuple(sentences.conclusion(rows, pairs)), text("summary.amounts"), half=True))
+        blocks.append(Points(tuple(sentences.caveats(rows, pairs, fairness)), text("summary.caveats"), half=True))
     return tuple(blocks)
 
 

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from segbench.core import paths, protocol
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
+from segbench.core.records import PRECISIONS
 from segbench.runtime import terminal
+
+
+class Shared(TypedDict):
+    """What `parser`'s options say beside the architectures: the fields of `experiment.settings.Settings`."""
+
+    protocol: str
+    data: Path | None
+    study_db: str | None
+    device: str
+    precision: str
+    compiled: bool
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -20,6 +34,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add_data(made)
     add_study_db(made)
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
+    made.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of forward passes; default: auto, which is bf16 where the device computes in it natively, else fp32",
+    )
     made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
     return made
 
@@ -57,11 +77,32 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Nam
 
 def read(arguments: argparse.Namespace) -> tuple[Protocol, list[Architecture]]:
     """The protocol and the architectures meant. Raises UserError for whatever is wrong with their files."""
-    folder = folder_of(arguments)
-    names = arguments.architecture or protocol.architecture_names(folder)
+    return chosen(folder_of(arguments), arguments.architecture)
+
+
+def chosen(folder: Path, names: Sequence[str]) -> tuple[Protocol, list[Architecture]]:
+    """The protocol in `folder`, and those of its architectures that are to be built; no `names`: all of them. Says of
+    which the user's own code is run. Raises UserError for whatever is wrong with their files."""
+    names = list(dict.fromkeys(names)) or protocol.architecture_names(folder)
     if not names:
         raise UserError(f"{folder} names no architecture: put a deeplab.toml beside its protocol.toml")
-    return protocol.load(folder), [protocol.load_architecture(folder, name) for name in names]
+    wanted, architectures = protocol.load(folder), [protocol.load_architecture(folder, name) for name in names]
+    for code in (architecture.code for architecture in architectures):
+        if code:
+            terminal.say(f"{folder / code.name} is run: code of your own (sha256 {code.sha256[:12]})")
+    return wanted, architectures
+
+
+def shared(arguments: argparse.Namespace) -> Shared:
+    """The options of `parser`, typed."""
+    return {
+        "protocol": arguments.protocol or paths.default_protocol(arguments.data),
+        "data": Path(arguments.data) if arguments.data else None,
+        "study_db": arguments.study_db,
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "compiled": arguments.compile,
+    }
 
 
 def folder_of(arguments: argparse.Namespace) -> Path:

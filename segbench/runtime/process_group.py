@@ -59,11 +59,6 @@ def joined(device: str) -> Iterator[str]:
         _patient = None
 
 
-def times(device: str) -> str:
-    """The words for a device, with how many processes have one each."""
-    return device if size() == 1 else f"{size()} × {device}"
-
-
 def refuse(command: str, instead: str) -> None:
     """Raises UserError where several processes were started for a command that is for one."""
     if size() > 1:

@@ -19,23 +19,23 @@ IN_A_SEARCH = {
     "claimed, not begun": Instant("segbench.ledger.queue", "claim", 1, after=True),
     "dead attempt ended, trial not queued again": Instant("segbench.ledger.attempts", "requeue", 1),
     "trial's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
-    "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 3),
+    "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 4),
     "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),
     "epoch told, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),
-    "in a step": Instant("segbench.architectures.deeplab", "DeepLab.losses", 5),
+    "in a step": Instant("segbench.architectures.parts.per_pixel", "PerPixel.losses", 5),
     "all trained, confusions half written": Instant("segbench.experiment.objective", "np.savez_compressed"),
-    "while weights are kept": Instant("segbench.engine.checkpoint", "os.replace", 1),
+    "while weights are kept": Instant("segbench.core.files", "os.replace", 2),
     "MLflow run ended, trial not": Instant("optuna.study", "Study.tell", 1),
 }
 IN_A_PROMOTION = {
     "MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "epoch logged": Instant("segbench.ledger.runs", "log_epoch", 1, after=True),
-    "in a step": Instant("segbench.architectures.deeplab", "DeepLab.losses", 4),
+    "in a step": Instant("segbench.architectures.parts.per_pixel", "PerPixel.losses", 4),
     "while the best weights are written": Instant("segbench.engine.checkpoint", "save", 2),
     "while masks are written": Instant("segbench.data.pictures", "mask", 3),
     "MLflow run ended, no card": Instant("segbench.ledger.models", "write_card"),
-    "card written, not in place": Instant("segbench.promote", "_put_in_place"),
-    "in place, not cleared": Instant("segbench.promote", "_put_in_place", 1, after=True),
+    "card written, not in place": Instant("segbench.experiment.promotion", "_put_in_place"),
+    "in place, not cleared": Instant("segbench.experiment.promotion", "_put_in_place", 1, after=True),
 }
 
 

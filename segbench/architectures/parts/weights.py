@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from segbench.core.errors import UserError
 LOCAL_WAYS = (
     "use --weights random, or --weights with a state-dict file (.safetensors, .pth) or a save_pretrained folder"
 )
+
+
+Size = TypeVar("Size")
 
 
 class Weights(NamedTuple):
@@ -53,6 +56,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} holds no flat mapping of names to tensors: {LOCAL_WAYS}")
     # Our own checkpoints name the wrapped network; published files name its parts directly.
     return {key.removeprefix("network."): value for key, value in state.items()}
+
+
+def choose(architecture: str, size: str, sizes: Mapping[str, Size]) -> Size:
+    """What `sizes` holds for `size`. Raises UserError where there is no such size."""
+    if size not in sizes:
+        raise UserError(
+            f"{architecture} has no size '{size}'; it has: {', '.join(sizes)}. Fix [model] in {architecture}.toml"
+        )
+    return sizes[size]
 
 
 def load_state_dict(network: nn.Module, state: Mapping[str, Tensor], heads: Iterable[str], source: str) -> None:

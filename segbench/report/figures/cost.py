@@ -38,29 +38,30 @@ def pareto(rows: Sequence[Summary], cost: str) -> go.Figure:
 
 
 def _candidate(row: Summary, cost: str, best: bool) -> Any:
-    value, score_ = tables.costs(row)[cost], row.miou
-    shape = symbol(row.side.index)
+    value, miou = tables.costs(row)[cost], row.miou
+    shape = symbol(row.candidate.index)
+    lines = (row.candidate.title, f"mIoU {score(miou.estimate)}", f"{text(f'figures.{cost}')}: {number(value)}")
     return go.Scatter(
         x=[value],
-        y=[score_.estimate],
+        y=[miou.estimate],
         mode="markers",
-        name=safe(row.side.title),
+        name=safe(row.candidate.title),
         marker={
             "symbol": shape if best else f"{shape}-open",
             "size": 13,
-            "color": colour(row.side.index),
-            "line": {"width": 2, "color": colour(row.side.index)},
+            "color": colour(row.candidate.index),
+            "line": {"width": 2, "color": colour(row.candidate.index)},
         },
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [_reach(score_.high - score_.estimate)],
-            "arrayminus": [_reach(score_.estimate - score_.low)],
+            "array": [_reach(miou.high - miou.estimate)],
+            "arrayminus": [_reach(miou.estimate - miou.low)],
             "thickness": 1.5,
             "width": 5,
-            "color": colour(row.side.index),
+            "color": colour(row.candidate.index),
         },
-        text=[f"{safe(row.side.title)}<br>mIoU {score(score_.estimate)}<br>{text(f'figures.{cost}')}: {number(value)}"],
+        text=["<br>".join(map(safe, lines))],
         hovertemplate="%{text}<extra></extra>",
     )
 
@@ -76,11 +77,11 @@ def bars(rows: Sequence[Summary], value: Callable[[Summary], float], written: Ca
         x=values,
         y=list(range(len(rows))),
         orientation="h",
-        marker={"color": [colour(row.side.index) for row in rows]},
+        marker={"color": [colour(row.candidate.index) for row in rows]},
         text=[written(v) for v in values],
         textposition="outside",
         cliponaxis=False,
-        hovertext=[safe(row.side.title) for row in rows],
+        hovertext=[safe(row.candidate.title) for row in rows],
         hovertemplate="%{hovertext}: %{text}<extra></extra>",
     )
     x = {"range": [0, max(values) * 1.18 or 1], "visible": False}
@@ -100,7 +101,7 @@ def stacked(
             orientation="h",
             name=text(f"parts.{name}"),
             marker={"color": PART_COLOURS[i]},
-            hovertext=[safe(row.side.title) for row in rows],
+            hovertext=[safe(row.candidate.title) for row in rows],
             hovertemplate="%{hovertext}: %{x:.3~g} " + unit + "<extra>%{fullData.name}</extra>",
         )
         for i, name in enumerate(names)
@@ -125,5 +126,5 @@ def _named(made: go.Figure, rows: Sequence[Summary]) -> go.Figure:
     """Writes each architecture's name above its bar: beside it, a long one would leave a phone no room for bars."""
     for i, row in enumerate(rows):
         where = {"x": 0, "xref": "paper", "xanchor": "left", "y": i, "yshift": 24}
-        made.add_annotation(text=safe(row.side.title), showarrow=False, **where)
+        made.add_annotation(text=safe(row.candidate.title), showarrow=False, **where)
     return made.update_yaxes(visible=False, range=[len(rows) - 0.5, -0.62])

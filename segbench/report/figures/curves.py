@@ -21,25 +21,27 @@ def curves(
     value: Callable[[EpochRecord], float],
     baselines: Sequence[float | None] = (),
 ) -> go.Figure:
-    """One line per side and seed over the epochs. `baselines`: horizontal dashed lines, equal ones once."""
+    """One line per candidate and seed over the epochs. `baselines`: horizontal dashed lines, equal ones once."""
     traces: list[Any] = []
-    for side in candidates:
-        for model in side.models:
+    for candidate in candidates:
+        for model in candidate.models:
             name = (
-                side.title if len(side.models) == 1 else f"{side.title}, {text('figures.seed', seed=model.card.seed)}"
+                candidate.title
+                if len(candidate.models) == 1
+                else f"{candidate.title}, {text('figures.seed', seed=model.card.seed)}"
             )
             traces.append(
                 go.Scatter(
                     x=[e.epoch for e in model.epochs],
                     y=[finite(value(e)) for e in model.epochs],
                     name=safe(name),
-                    line=line(side.index),
-                    marker={"symbol": symbol(side.index), "size": 7, "color": colour(side.index)},
+                    line=line(candidate.index),
+                    marker={"symbol": symbol(candidate.index), "size": 7, "color": colour(candidate.index)},
                     mode="lines+markers",
                     hovertemplate="%{y:.4f}",
                 )
             )
-    last = max((e.epoch for side in candidates for m in side.models for e in m.epochs), default=1)
+    last = max((e.epoch for candidate in candidates for m in candidate.models for e in m.epochs), default=1)
     for base in dict.fromkeys(round(b, 6) for b in baselines if b is not None and not math.isnan(b)):
         traces.append(
             go.Scatter(

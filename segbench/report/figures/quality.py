@@ -19,13 +19,13 @@ CONFUSION = 400  # heights, in pixels
 _BORDERS, _BARS, _ROW = 300, 360, 26
 
 
-def forest(duel: PairwiseComparison, reach: float) -> go.Figure:
-    """The paired differences of one duel, first minus second, in points: the scores, then the categories. `reach`: how
-    far the axis goes to either side, in points, so that several duels share it."""
-    scores = ((text("summary.miou"), duel.miou), (text("summary.miou_official"), duel.miou_official))
-    named = [*scores, (text("summary.pixel_accuracy"), duel.pixel_accuracy)]
-    named += [(name, delta) for name, delta in zip(CATEGORIES, duel.iou, strict=True) if finite(delta.estimate)]
-    traces = [_difference(duel, name, delta, y) for y, (name, delta) in enumerate(named)]
+def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
+    """The paired differences of a pair, first minus second, in points: the scores, then the categories. `reach`: how
+    far the axis goes to either side, in points, so that several pairs share it."""
+    scores = ((text("summary.miou"), pair.miou), (text("summary.miou_official"), pair.miou_official))
+    named = [*scores, (text("summary.pixel_accuracy"), pair.pixel_accuracy)]
+    named += [(name, delta) for name, delta in zip(CATEGORIES, pair.iou, strict=True) if finite(delta.estimate)]
+    traces = [_difference(pair, name, delta, y) for y, (name, delta) in enumerate(named)]
     x = {
         "title": text("figures.difference"),
         "range": [-reach, reach],
@@ -46,21 +46,21 @@ def forest(duel: PairwiseComparison, reach: float) -> go.Figure:
     return made
 
 
-def reach(comparisons: Sequence[PairwiseComparison]) -> float:
+def reach(pairs: Sequence[PairwiseComparison]) -> float:
     """A common half-width for the axes of several forests, in points."""
     ends = [
-        v for d in comparisons for one in (d.miou, d.miou_official, d.pixel_accuracy, *d.iou) for v in one if v == v
+        v for d in pairs for interval in (d.miou, d.miou_official, d.pixel_accuracy, *d.iou) for v in interval if v == v
     ]
     return max((abs(v) for v in ends), default=0.01) * 108
 
 
-def borders(found: pixels.Borders, candidates: Sequence[Candidate]) -> go.Figure:
+def borders(measured: pixels.Borders, candidates: Sequence[Candidate]) -> go.Figure:
     """The share of wrong pixels in bands of distance from a border."""
     edges = pixels.EDGES
     names = [_band(low, high) for low, high in zip((0, *edges), (*edges, None), strict=True)]
     traces = []
-    for side in candidates:
-        counts = found.counts[side.name]
+    for candidate in candidates:
+        counts = measured.counts[candidate.name]
         shares = [wrong / every if every else None for wrong, every in counts.tolist()]
         near = [finite(float(v)) for v in trimap_errors(counts)]
         traces.append(
@@ -68,10 +68,10 @@ def borders(found: pixels.Borders, candidates: Sequence[Candidate]) -> go.Figure
                 x=names,
                 y=shares,
                 customdata=near,
-                name=safe(side.title),
+                name=safe(candidate.title),
                 mode="lines+markers",
-                line=line(side.index),
-                marker={"symbol": symbol(side.index), "size": 8, "color": colour(side.index)},
+                line=line(candidate.index),
+                marker={"symbol": symbol(candidate.index), "size": 8, "color": colour(candidate.index)},
                 hovertemplate="%{y:.1%}",
             )
         )
@@ -81,20 +81,20 @@ def borders(found: pixels.Borders, candidates: Sequence[Candidate]) -> go.Figure
 
 
 def class_bars(
-    found: Sequence[tuple[Candidate, Sequence[ClassRow]]], ceiling: Mapping[str, float | None] | None = None
+    categories: Sequence[tuple[Candidate, Sequence[ClassRow]]], ceiling: Mapping[str, float | None] | None = None
 ) -> go.Figure:
     """IoU per category, grouped by architecture, with intervals; `ceiling`: category to the label ceiling."""
     traces: list[Any] = []
     marks: list[Any] = []
-    for side, rows in found:
+    for candidate, rows in categories:
         values = [finite(row.iou.estimate) for row in rows]
         ends = [(row.iou.high - row.iou.estimate, row.iou.estimate - row.iou.low) for row in rows]
         traces.append(
             go.Bar(
                 x=[row.category for row in rows],
                 y=values,
-                name=safe(side.title),
-                marker={"color": colour(side.index)},
+                name=safe(candidate.title),
+                marker={"color": colour(candidate.index)},
                 error_y={
                     "type": "data",
                     "symmetric": False,
@@ -160,9 +160,9 @@ def confusion(shares: Any) -> go.Figure:
     return figure([trace], CONFUSION, xaxis=x, yaxis=y, margin={"l": 56, "r": 8, "t": 8, "b": 56})
 
 
-def _difference(duel: PairwiseComparison, name: str, delta: Interval, y: int) -> Any:
+def _difference(pair: PairwiseComparison, name: str, delta: Interval, y: int) -> Any:
     """One row: grey where its interval includes zero, else in the colour of the one that is ahead."""
-    ahead = (duel.first if delta.estimate > 0 else duel.second).side.index
+    ahead = (pair.first if delta.estimate > 0 else pair.second).candidate.index
     tint = colour(ahead) if delta.excludes_zero else GREY
     return go.Scatter(
         x=[delta.estimate * 100],
@@ -179,7 +179,7 @@ def _difference(duel: PairwiseComparison, name: str, delta: Interval, y: int) ->
             "thickness": 2.5 if y < 1 else 1.6,
             "width": 4,
         },
-        text=[f"{name}: {signed(delta.estimate)} ({points_range(delta)}) {text('words.points')}"],
+        text=[f"{name}: {signed(delta.estimate)} ({points_range(delta)}) {text('common.points')}"],
         hovertemplate="%{text}<extra></extra>",
     )
 

@@ -54,29 +54,29 @@ class Scenes:
     missing: str = ""
 
 
-def scenes(ledgers: Comparison, val: packing.Split | None) -> Scenes:
+def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
     """The chosen scenes as pictures, from the packed dataset and the promoted models' masks, as many as the page may
-    hold: at least one per rule."""
-    candidates = [side for side in ledgers.promoted if tables.image_miou(side)]
-    chosen = choose({side.name: tables.image_miou(side) for side in candidates}, COUNTS)
+    hold: at least scene per rule."""
+    candidates = [candidate for candidate in comparison.promoted if tables.image_miou(candidate)]
+    chosen = choose({candidate.name: tables.image_miou(candidate) for candidate in candidates}, COUNTS)
     if not chosen:
         return Scenes((), missing="confusions")
     index = {name: i for i, name in enumerate(val.names)} if val else {}
-    if val is None or any(one.name not in index for one in chosen):
+    if val is None or any(scene.name not in index for scene in chosen):
         return Scenes((), missing="cache")
     size = _fitting(val.labels[0].shape)
     drawn: dict[str, Pictured] = {}
     spent = 0
-    firsts = {next(one.name for one in chosen if one.rule == rule) for rule in {one.rule for one in chosen}}
-    for one in sorted(chosen, key=lambda one: one.name not in firsts):  # these come in whatever they weigh
+    firsts = {next(scene.name for scene in chosen if scene.rule == rule) for rule in {scene.rule for scene in chosen}}
+    for scene in sorted(chosen, key=lambda scene: scene.name not in firsts):  # these come in whatever they weigh
         made = _pictured(
-            one, candidates, val.images[index[one.name]], pixels.CATEGORY[val.labels[index[one.name]]], size
+            scene, candidates, val.images[index[scene.name]], pixels.CATEGORY[val.labels[index[scene.name]]], size
         )
         weight = sum(map(len, (made.image, made.truth, made.disagreement, *made.masks.values(), *made.errors.values())))
-        if one.name in firsts or spent + weight <= _BUDGET:
-            drawn[one.name] = made
+        if scene.name in firsts or spent + weight <= _BUDGET:
+            drawn[scene.name] = made
             spent += weight
-    return Scenes(tuple(drawn[one.name] for one in chosen if one.name in drawn), size)
+    return Scenes(tuple(drawn[scene.name] for scene in chosen if scene.name in drawn), size)
 
 
 def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int]) -> list[Chosen]:
@@ -87,8 +87,8 @@ def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
     """
     if not scores:
         return []
-    common = sorted(set.intersection(*(set(one) for one in scores.values())))
-    table = np.array([[one[name] for name in common] for one in scores.values()]).reshape(len(scores), len(common))
+    common = sorted(set.intersection(*(set(own) for own in scores.values())))
+    table = np.array([[own[name] for name in common] for own in scores.values()]).reshape(len(scores), len(common))
     order = sorted(range(len(common)), key=lambda i: (-table[:, i].mean(), common[i]))
     middle = sorted(order, key=lambda i: abs(order.index(i) - (len(order) - 1) // 2))
     lines = {"best": order, "median": middle, "worst": order[::-1]}
@@ -100,18 +100,18 @@ def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
             free = next((i for i in lines.get(rule, ()) if i not in taken), None)
             if free is not None and turn < counts.get(rule, 0):
                 taken[free] = rule
-    found = [Chosen(rule, common[i], {n: float(s[common[i]]) for n, s in scores.items()}) for i, rule in taken.items()]
-    return sorted(found, key=lambda one: list(counts).index(one.rule))
+    chosen = [Chosen(rule, common[i], {n: float(s[common[i]]) for n, s in scores.items()}) for i, rule in taken.items()]
+    return sorted(chosen, key=lambda scene: list(counts).index(scene.rule))
 
 
 def _pictured(
-    one: Chosen, candidates: Sequence[Candidate], image: Pixels, truth: Pixels, size: tuple[int, int]
+    chosen: Chosen, candidates: Sequence[Candidate], image: Pixels, truth: Pixels, size: tuple[int, int]
 ) -> Pictured:
-    read = [(side, pixels.mask(side, one.name)) for side in candidates]
-    predicted = [(side, mask) for side, mask in read if mask is not None and mask.shape == truth.shape]
+    read = [(candidate, pixels.mask(candidate, chosen.name)) for candidate in candidates]
+    predicted = [(candidate, mask) for candidate, mask in read if mask is not None and mask.shape == truth.shape]
     pale = _pale(_scaled(Image.fromarray(np.asarray(image)), size, smooth=True))
     shown = _scaled(Image.fromarray(np.asarray(image)), size, smooth=True)
-    errors = {side.name: _webp(_painted(pale, [(mask != truth, WRONG)], size)) for side, mask in predicted}
+    errors = {candidate.name: _webp(_painted(pale, [(mask != truth, WRONG)], size)) for candidate, mask in predicted}
     disagreement = ""
     if len(predicted) > 1:
         (a, first), (b, second) = predicted[:2]
@@ -122,8 +122,8 @@ def _pictured(
             (~right & ~other, BOTH_WRONG),
         ]
         disagreement = _webp(_painted(pale, parts, size))
-    masks = {side.name: _png(mask, size) for side, mask in predicted}
-    return Pictured(one, _webp(shown), _png(truth, size), masks, errors, disagreement)
+    masks = {candidate.name: _png(mask, size) for candidate, mask in predicted}
+    return Pictured(chosen, _webp(shown), _png(truth, size), masks, errors, disagreement)
 
 
 def _fitting(shape: tuple[int, ...]) -> tuple[int, int]:

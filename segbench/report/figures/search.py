@@ -16,6 +16,7 @@ from segbench.report.numbers.tuning import Budgets, Tuning
 from segbench.report.text.i18n import duration, percent, scalar, score, text
 
 HISTORY, PARALLEL = 280, 340
+_MANY = 60  # marks in a row; more would cover one another
 _MARGIN = {"l": 52, "r": 12, "t": 12, "b": 44}
 
 
@@ -37,7 +38,7 @@ def history(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fig
             x=[s.trial.index for s in done],
             y=[s.trial.value for s in done],
             mode="markers",
-            marker={"symbol": symbol(index), "size": 10, "color": colour(index)},
+            marker={"symbol": symbol(index), "size": 10 if len(done) <= _MANY else 5, "color": colour(index)},
             name=text("figures.trial"),
             text=[described(s.trial) for s in done],
             hovertemplate="%{y:.4f}<br>%{text}",
@@ -65,34 +66,34 @@ def learning(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fi
 
 def span(studies: Sequence[StudyRecord], epochs: bool = True) -> tuple[float, float]:
     """An mIoU axis that holds the value, and with `epochs` every epoch, of every trial of these studies."""
-    found = [e.miou for study in studies for t in study.trials for e in t.epochs]
-    values = [v for v in found if epochs and math.isfinite(v)]
+    scores = [e.miou for study in studies for t in study.trials for e in t.epochs]
+    values = [v for v in scores if epochs and math.isfinite(v)]
     values += [t.value for study in studies for t in study.trials if t.value is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     pad = max((high - low) * 0.07, 0.005)
     return max(low - pad, 0.0), high + pad
 
 
-def expected_by_trials(found: Sequence[Tuning], axis: tuple[float, float]) -> go.Figure:
+def expected_by_trials(tuned: Sequence[Tuning], axis: tuple[float, float]) -> go.Figure:
     """The expected best after 1, 2, … trials of each search."""
     traces = [
         go.Scatter(
-            x=list(range(1, len(one.by_trials) + 1)),
-            y=list(one.by_trials),
-            mode="lines+markers",
-            line=line(one.side.index),
-            marker={"symbol": symbol(one.side.index), "size": 7, "color": colour(one.side.index)},
-            name=safe(one.side.title),
+            x=list(range(1, len(tuning.by_trials) + 1)),
+            y=list(tuning.by_trials),
+            mode="lines+markers" if len(tuning.by_trials) <= _MANY else "lines",
+            line=line(tuning.candidate.index),
+            marker={"symbol": symbol(tuning.candidate.index), "size": 7, "color": colour(tuning.candidate.index)},
+            name=safe(tuning.candidate.title),
             hovertemplate="%{y:.3f}",
         )
-        for one in found
+        for tuning in tuned
     ]
-    most = max(len(one.by_trials) for one in found)
+    most = max(len(tuning.by_trials) for tuning in tuned)
     x = {"title": text("figures.trials"), "tick0": 1, "dtick": max(1, round(most / 10))}
     return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x", margin=_MARGIN)
 
 
-def expected_by_time(found: Sequence[Tuning], budgets: Budgets, axis: tuple[float, float]) -> go.Figure:
+def expected_by_time(tuned: Sequence[Tuning], budgets: Budgets, axis: tuple[float, float]) -> go.Figure:
     """The expected best within each budget of time; a dashed line where the leader changes."""
     longest = budgets.seconds[-1]
     unit, name = (3600, "search_hours") if longest >= 7200 else (60, "minutes")
@@ -103,11 +104,11 @@ def expected_by_time(found: Sequence[Tuning], budgets: Budgets, axis: tuple[floa
             x=(budgets.seconds / unit).round(5).tolist(),
             y=[finite(v) for v in curve.round(6).tolist()],
             mode="lines",
-            line={**line(one.side.index), "shape": "hv"},
-            name=safe(one.side.title),
+            line={**line(tuning.candidate.index), "shape": "hv"},
+            name=safe(tuning.candidate.title),
             hovertemplate="%{y:.3f}",
         )
-        for one, curve in zip(found, budgets.expected, strict=True)
+        for tuning, curve in zip(tuned, budgets.expected, strict=True)
     ]
     if budgets.crossover is not None:
         at = budgets.crossover / unit
@@ -168,7 +169,7 @@ def importance(shares: Sequence[tuple[str, float]], index: int) -> go.Figure:
 def described(trial: TrialRecord) -> str:
     """A trial's hyperparameters, one a line, for a tooltip."""
     lines = [f"{_title(trial)}: mIoU {score(trial.value)}" if trial.value is not None else _title(trial)]
-    return "<br>".join(safe(one) for one in [*lines, *(f"{k} {scalar(v)}" for k, v in trial.params.items())])
+    return "<br>".join(safe(line_) for line_ in [*lines, *(f"{k} {scalar(v)}" for k, v in trial.params.items())])
 
 
 def _title(trial: TrialRecord) -> str:

@@ -1,4 +1,4 @@
-"""Whether the comparison was fair: each check compares the sides by what the ledgers recorded of them."""
+"""Whether the comparison was fair: each check compares what was recorded of the candidates."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Check(NamedTuple):
 
     key: str
     held: bool
-    found: tuple[tuple[str, str], ...]  # (architecture's title, what was found), for the reader to judge
+    recorded: tuple[tuple[str, str], ...]  # (architecture's title, what was recorded of it), for the reader to judge
 
 
-def checks(ledgers: Comparison) -> list[Check]:
-    """All that apply: those between sides need two searched or two promoted ones."""
-    searched = [side for side in ledgers.candidates if side.study]
+def checks(comparison: Comparison) -> list[Check]:
+    """All that apply: those between candidates need two searched or two promoted ones."""
+    searched = [candidate for candidate in comparison.candidates if candidate.study]
     made = []
     if len(searched) > 1:
         made += [
@@ -44,7 +44,7 @@ def checks(ledgers: Comparison) -> list[Check]:
             ),
             _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.found_none")),
         ]
-    promoted = list(ledgers.promoted)
+    promoted = list(comparison.promoted)
     if len(promoted) > 1:
         made += [
             _alike("data", promoted, _cards(lambda c: c.data_fingerprint)),
@@ -52,7 +52,7 @@ def checks(ledgers: Comparison) -> list[Check]:
             _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
             _alike("epochs", promoted, _cards(lambda c: text("checks.found_epochs", epochs=c.epochs))),
             _alike("seeds", promoted, _cards(lambda c: text("checks.found_seed", seed=c.seed))),
-            _alike("device", promoted, _cards(lambda c: c.device)),
+            _alike("device", promoted, _cards(lambda c: c.device.description)),
             _alike("weights", promoted, _cards(lambda c: c.weights.kind)),
             _alike("versions", promoted, _cards(lambda c: _versions(c.versions))),
         ]
@@ -62,33 +62,33 @@ def checks(ledgers: Comparison) -> list[Check]:
 
 
 def _alike(key: str, candidates: Sequence[Candidate], what: Any) -> Check:
-    found = tuple((side.title, str(what(side))) for side in candidates)
-    return Check(key, len({text for _, text in found}) == 1, found)
+    recorded = tuple((candidate.title, str(what(candidate))) for candidate in candidates)
+    return Check(key, len({text for _, text in recorded}) == 1, recorded)
 
 
-def _asked(side: Candidate) -> Search:
-    assert side.study
-    return side.study.protocol.search
+def _asked(candidate: Candidate) -> Search:
+    assert candidate.study
+    return candidate.study.protocol.search
 
 
-def _budget(side: Candidate) -> str:
-    assert side.study
-    used = searches.budget(side.study)
+def _budget(candidate: Candidate) -> str:
+    assert candidate.study
+    used = searches.budget(candidate.study)
     return text("checks.found_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
 
 
 def _cards(what: Any) -> Any:
-    """What all cards of a side say; all different answers where they disagree."""
-    return lambda side: "; ".join(dict.fromkeys(str(what(model.card)) for model in side.models))
+    """What all cards of a candidate say; all different answers where they disagree."""
+    return lambda candidate: "; ".join(dict.fromkeys(str(what(model.card)) for model in candidate.models))
 
 
 def _images(card: ModelCard) -> str:
     return text("record.images_cell", train=card.train_images, val=card.val_images)
 
 
-def _names(side: Candidate) -> str:
+def _names(candidate: Candidate) -> str:
     """Tells sets of validation images apart that are of one size."""
-    lists = dict.fromkeys(hashlib.sha256("\n".join(m.names).encode()).hexdigest()[:6] for m in side.scored)
+    lists = dict.fromkeys(hashlib.sha256("\n".join(m.names).encode()).hexdigest()[:6] for m in candidate.scored)
     return f" ({text('checks.found_list', list=', '.join(lists))})" if lists else ""
 
 
@@ -98,27 +98,29 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 def _best(candidates: Sequence[Candidate]) -> Check:
     """Whether what was promoted is what the search finds best now, under the same fingerprint: it may have gone on."""
-    found, held = [], True
-    for side in candidates:
-        promoted = ", ".join(str(index) for index in dict.fromkeys(model.card.trial for model in side.models))
-        best = studies.best(side.study) if side.study else None
-        same = side.study and all(m.card.fingerprint == side.study.fingerprint for m in side.models)
-        held &= bool(same and best and all(m.card.trial == best.index for m in side.models))
-        found.append((side.title, text("checks.found_best", trials=promoted, best=best.index if best else MISSING)))
-    return Check("best", held, tuple(found))
+    recorded, held = [], True
+    for candidate in candidates:
+        promoted = ", ".join(str(index) for index in dict.fromkeys(model.card.trial for model in candidate.models))
+        best = studies.best(candidate.study) if candidate.study else None
+        same = candidate.study and all(m.card.fingerprint == candidate.study.fingerprint for m in candidate.models)
+        held &= bool(same and best and all(m.card.trial == best.index for m in candidate.models))
+        recorded.append(
+            (candidate.title, text("checks.found_best", trials=promoted, best=best.index if best else MISSING))
+        )
+    return Check("best", held, tuple(recorded))
 
 
 def _reproduced(candidates: Sequence[Candidate]) -> Check:
     """Whether the saved weights score what training recorded of them."""
     from segbench.core import metrics
 
-    found, held = [], True
-    for side in candidates:
+    recorded, held = [], True
+    for candidate in candidates:
         gaps = [
             abs(metrics.scores(m.confusions.sum(0)).miou - m.card.best.miou)
-            for m in side.scored
+            for m in candidate.scored
             if m.confusions is not None
         ]
-        held &= len(gaps) == len(side.models) and max(gaps) <= _AGREEMENT
-        found.append((side.title, decimals(max(gaps), 4) if gaps else MISSING))
-    return Check("reproduced", held, tuple(found))
+        held &= len(gaps) == len(candidate.models) and max(gaps) <= _AGREEMENT
+        recorded.append((candidate.title, decimals(max(gaps), 4) if gaps else MISSING))
+    return Check("reproduced", held, tuple(recorded))

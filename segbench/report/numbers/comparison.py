@@ -1,7 +1,8 @@
-"""What the ledgers hold about one protocol, side by side. Reads only; what is missing is None or empty, and noted."""
+"""What the databases and folders hold about one protocol, side by side. It only reads; what is missing is noted."""
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.core import paths, protocol
+from segbench.core import artefacts, paths, protocol, urls
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES, LABELS
 from segbench.core.protocol import Protocol
 from segbench.core.records import EpochRecord, ModelCard
-from segbench.core.study_record import StudyRecord
+from segbench.core.study_record import StudyRecord, TrialState
 from segbench.ledger import database, models, runs, studies, tracking
+
+CONTENDERS = 50  # so many of a search's best trials are asked which is the best; another one hardly ever is
+
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Model:
     folder: Path
     card: ModelCard
     epochs: tuple[EpochRecord, ...]  # from MLflow; where it lost the run, only the card's best and last epoch
-    confusions: NDArray[np.int64] | None  # (N, 35, 8), one per final validation image; None where the file is unusable
+    confusions: Counts | None  # (N, 35, 8), one per final validation image; None where the file is unusable
     names: tuple[str, ...]  # N scenes, in the same order
 
 
@@ -41,7 +46,12 @@ class Candidate:
     index: int  # its place in the protocol, which decides its colour
     study: StudyRecord | None
     models: tuple[Model, ...]  # in order of seed
-    trials: Mapping[int, NDArray[np.int64]]  # trial to (N, 35, 8), of the same selection images; what the search kept
+    trial_confusions: Mapping[int, Counts]  # of each contender: (N, 35, 8), of the same N selection images
+
+    @property
+    def promoted_trials(self) -> set[int]:
+        """The trials whose configuration was trained fully."""
+        return {model.card.trial for model in self.models}
 
     @property
     def scored(self) -> tuple[Model, ...]:
@@ -49,14 +59,14 @@ class Candidate:
         return tuple(m for m in self.models if m.confusions is not None)
 
     @property
-    def runs(self) -> list[NDArray[np.int64]]:
-        """Their confusions."""
+    def runs(self) -> list[Counts]:
+        """The confusions of these models, each (N, 35, 8)."""
         return [m.confusions for m in self.models if m.confusions is not None]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something the ledgers lack. `key` names its text under [problems]."""
+    """Something that is missing or damaged. `key` names its text under [problems]."""
 
     key: str
     values: dict[str, str]
@@ -67,20 +77,21 @@ class Comparison:
     """All there is about one protocol."""
 
     protocol: Protocol
-    asked: str  # how the user names the protocol on the command line
+    protocol_option: str  # "--protocol NAME" as the user gave it, quoted for a shell, for commands to suggest
+    options: str  # that, and "--study-db URL" without its password where it was given
     candidates: tuple[Candidate, ...]
     problems: tuple[Problem, ...]
 
     @property
     def promoted(self) -> tuple[Candidate, ...]:
-        return tuple(side for side in self.candidates if side.models)
+        return tuple(candidate for candidate in self.candidates if candidate.models)
 
     @property
     def newest(self) -> str:
         """When the newest row was written, UTC; the report's own time would make equal reports differ."""
-        studies = [side.study for side in self.candidates if side.study]
+        studies = [candidate.study for candidate in self.candidates if candidate.study]
         ends = [trial.ended for study in studies for trial in study.trials if trial.ended]
-        ends += [model.card.created for side in self.candidates for model in side.models]
+        ends += [model.card.created for candidate in self.candidates for model in candidate.models]
         stamps = [datetime.fromisoformat(end) for end in ends]
         return max(stamps).strftime("%Y-%m-%d %H:%M UTC") if stamps else "—"
 
@@ -88,46 +99,41 @@ class Comparison:
 def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     """`study_db` is what --study-db gives.
 
-    Raises UserError where no architecture of the protocol has been searched or promoted, and for broken ledgers.
+    Raises UserError where no architecture of the protocol has been searched or promoted, and for broken databases.
     """
     wanted = protocol.load(folder)
+    options = protocol_option = f"--protocol {shlex.quote(asked)}"
+    if study_db:
+        options += f" --study-db {shlex.quote(urls.shown(study_db))}"
     problems: list[Problem] = []
     cards = _cards(wanted.name, problems)
     studies = _studies(wanted.name, paths.studies_database(study_db))
     names = dict.fromkeys(protocol.architecture_names(folder))
-    names |= dict.fromkeys(study.architecture.name for study in studies) | dict.fromkeys(
-        one.card.architecture for one in cards
-    )
+    names |= dict.fromkeys(study.architecture.name for study in studies)
+    names |= dict.fromkeys(model.card.architecture for model in cards)
     if not studies and not cards and not problems:
         raise UserError(
             f"nothing to report: {paths.storage()} holds no study of protocol '{wanted.name}'; "
-            f"search first: python -m segbench.search --protocol {asked}"
+            f"search first: python -m segbench.search {options}"
         )
     client = tracking.client() if cards and tracking.is_there() else None
     candidates = []
     for index, name in enumerate(sorted(names)):
         study = next((study for study in studies if study.architecture.name == name), None)
-        own = [_model(one, client, problems) for one in cards if one.card.architecture == name]
+        own = [_model(promoted, client, problems) for promoted in cards if promoted.card.architecture == name]
         own.sort(key=lambda m: m.card.seed)
         title = study.architecture.title if study else own[-1].card.title if own else name
-        candidates.append(Candidate(name, title, index, study, tuple(own), _trials(study)))
-    return Comparison(wanted, asked, tuple(candidates), tuple(problems))
+        candidates.append(Candidate(name, title, index, study, tuple(own), _trial_confusions(study)))
+    return Comparison(wanted, protocol_option, options, tuple(candidates), tuple(problems))
 
 
 def _cards(name: str, problems: list[Problem]) -> list[models.Promoted]:
     """The protocol's promoted models. A card that cannot be read costs its model, not the report."""
-    found = []
-    for path in sorted((paths.storage() / "models").glob(f"{name}-*/seed*/card.json")):
-        try:
-            card = models.read_card(path)
-        except UserError:
-            study, seed = path.parent.parent.name, path.parent.name
-            architecture = study.removeprefix(f"{name}-")
-            problems.append(Problem("card", {"model": f"{architecture}, {seed}", "architecture": architecture}))
-            continue
-        if card.protocol == name:
-            found.append(models.Promoted(path.parent, card))
-    return found
+    listing = models.listing(name)
+    for folder in listing.unreadable:
+        architecture = folder.parent.name.removeprefix(f"{name}-")
+        problems.append(Problem("card", {"model": f"{architecture}, {folder.name}", "architecture": architecture}))
+    return listing.promoted
 
 
 def _studies(name: str, where: str) -> list[StudyRecord]:
@@ -135,12 +141,12 @@ def _studies(name: str, where: str) -> list[StudyRecord]:
     if not database.is_there(where):
         return []
     storage = database.connect(where)
-    found = [studies.record(storage, one) for one in studies.names(storage) if one.startswith(f"{name}-")]
-    return [study for study in found if study.protocol.name == name and study.trials]
+    made = [studies.record(storage, each) for each in studies.names(storage) if each.startswith(f"{name}-")]
+    return [study for study in made if study.protocol.name == name and study.trials]
 
 
-def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
-    card = one.card
+def _model(promoted: models.Promoted, client: Any, problems: list[Problem]) -> Model:
+    card = promoted.card
     who = {"model": f"{card.architecture}, seed {card.seed}", "architecture": card.architecture}
     try:
         epochs = runs.epochs(client, card.run_id) if client else ()
@@ -149,24 +155,34 @@ def _model(one: models.Promoted, client: Any, problems: list[Problem]) -> Model:
     if not epochs:
         problems.append(Problem("epochs", who))
         epochs = tuple(dict.fromkeys((card.best, card.last)))
-    confusions, names = _confusions(one.folder / "confusions.npz")
+    confusions, names = _confusions(promoted.folder / artefacts.CONFUSIONS)
     if confusions is None:
         problems.append(Problem("confusions", who))
-    return Model(one.folder, card, epochs, confusions, names)
+    return Model(promoted.folder, card, epochs, confusions, names)
 
 
-def _trials(study: StudyRecord | None) -> dict[int, NDArray[np.int64]]:
-    """The confusions the search kept of its trials; none where they are not all of the same images."""
+def contenders(study: StudyRecord) -> list[int]:
+    """The complete trials with the highest values, CONTENDERS at most, best first. The baseline is no candidate."""
+    complete = [t for t in study.planned if t.state == TrialState.COMPLETE and t.value is not None]
+    ranked = sorted(complete, key=lambda t: (-(t.value or 0.0), t.index))
+    return [trial.index for trial in ranked[:CONTENDERS]]
+
+
+def _trial_confusions(study: StudyRecord | None) -> dict[int, Counts]:
+    """What the search kept of its contenders; none where they are not all of the same images."""
     if study is None:
         return {}
-    folder = paths.storage() / "trials" / study.name
-    indices = [trial.index for trial in study.trials if not trial.baseline]
-    read = {index: _confusions(folder / f"trial{index}" / "confusions.npz") for index in indices}
-    names = {names for confusions, names in read.values() if confusions is not None}
-    return {index: one for index, (one, _) in read.items() if one is not None} if len(names) == 1 else {}
+    kept: dict[int, Counts] = {}
+    scenes = set()
+    for index in contenders(study):
+        confusions, names = _confusions(paths.trial_folder(study.name, index) / artefacts.CONFUSIONS)
+        if confusions is not None:
+            kept[index] = confusions
+            scenes.add(names)
+    return kept if len(scenes) == 1 else {}
 
 
-def _confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def _confusions(path: Path) -> tuple[Counts | None, tuple[str, ...]]:
     """(N, 35, 8) and the N scenes of a confusions.npz; nothing where it is missing or damaged."""
     try:
         with np.load(path) as file:

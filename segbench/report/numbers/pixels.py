@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench import stats
-from segbench.core import metrics, paths
+from segbench.core import artefacts, metrics, paths
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORY_OF_RAW
 from segbench.data import packing
-from segbench.data import scenes as found_scenes
+from segbench.data import scenes as dataset_scenes
 from segbench.report.numbers.comparison import Candidate, Comparison
 
 EDGES = (1, 2, 3, 5, 9, 17)  # pixels; bands widen as errors get rare
@@ -48,11 +48,11 @@ class Ceiling(NamedTuple):
     size: tuple[int, int]  # (height, width)
 
 
-def split(ledgers: Comparison) -> packing.Split | None:
+def split(comparison: Comparison) -> packing.Split | None:
     """The packed validation images the models were scored on; None where they are gone or are others now."""
-    if not ledgers.promoted:
+    if not comparison.promoted:
         return None
-    card = ledgers.promoted[0].models[0].card
+    card = comparison.promoted[0].models[0].card
     folder = paths.cache() / card.cache
     try:
         train, val = packing.open_split(folder / "train"), packing.open_split(folder / "val")
@@ -62,41 +62,41 @@ def split(ledgers: Comparison) -> packing.Split | None:
     return val if same else None
 
 
-def mask(side: Candidate, name: str) -> NDArray[np.uint8] | None:
-    """(H, W) categories that the side's first seed predicted; None where the file is gone or damaged."""
-    model = next(iter(side.scored or side.models))
+def mask(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
+    """(H, W) categories that the candidate's first seed predicted; None where the file is gone or damaged."""
+    model = next(iter(candidate.scored or candidate.models))
     try:
-        with Image.open(model.folder / "masks" / f"{name}.png") as file:
+        with Image.open(model.folder / artefacts.MASKS / f"{name}.png") as file:
             return np.asarray(file) if file.mode == "P" else None
     except (OSError, ValueError, SyntaxError):
         return None
 
 
-def borders(ledgers: Comparison, val: packing.Split | None) -> Borders | None:
+def borders(comparison: Comparison, val: packing.Split | None) -> Borders | None:
     """None where the images, or a mask of one of them, are gone."""
     if val is None:
         return None
-    names = _some([name for name in ledgers.promoted[0].models[0].names if name in val.names], val.labels[0].size)
+    names = _some([name for name in comparison.promoted[0].models[0].names if name in val.names], val.labels[0].size)
     index = {name: i for i, name in enumerate(val.names)}
-    counts = {side.name: np.zeros((len(EDGES) + 1, 2), np.int64) for side in ledgers.promoted}
+    counts = {candidate.name: np.zeros((len(EDGES) + 1, 2), np.int64) for candidate in comparison.promoted}
     for name in names:
         truth = CATEGORY[val.labels[index[name]]]
-        for side in ledgers.promoted:
-            predicted = mask(side, name)
+        for candidate in comparison.promoted:
+            predicted = mask(candidate, name)
             if predicted is None or predicted.shape != truth.shape:
                 return None
-            counts[side.name] += stats.boundary_errors(truth, predicted, EDGES)
+            counts[candidate.name] += stats.boundary_errors(truth, predicted, EDGES)
     return Borders(counts, len(names)) if names else None
 
 
-def ceiling(ledgers: Comparison, val: packing.Split | None) -> Ceiling | None:
+def ceiling(comparison: Comparison, val: packing.Split | None) -> Ceiling | None:
     """None where the labels at the photographs' size are not at hand, or are not those that were packed."""
     if val is None:
         return None
-    card = ledgers.promoted[0].models[0].card
+    card = comparison.promoted[0].models[0].card
     for root in _roots(card.cache):
         try:
-            pairs, _ = found_scenes.find(root, "val")
+            pairs, _ = dataset_scenes.find(root, "val")
         except UserError:
             continue
         files = {scene.name: scene.labels for scene in pairs}
@@ -106,8 +106,8 @@ def ceiling(ledgers: Comparison, val: packing.Split | None) -> Ceiling | None:
             names = _some(list(val.names), file.size[0] * file.size[1])
         total = _measured(files, names, val, card.size)
         if total is not None:
-            found = metrics.scores(total)
-            return Ceiling(found.miou, found.iou, len(names), card.size)
+            scores = metrics.scores(total)
+            return Ceiling(scores.miou, scores.iou, len(names), card.size)
     return None
 
 
@@ -132,12 +132,12 @@ def _measured(
 def _roots(cache: str) -> list[Path]:
     """Where the photographs may lie: streets drawn into the cache, whose name the packed folder's begins with, or the
     dataset the environment names."""
-    found = [paths.cache() / cache.rsplit("-", 2)[0]]
+    drawn = [paths.cache() / cache.rsplit("-", 2)[0]]
     try:
         named = paths.dataset(None)
     except UserError:
         named = None
-    return [root for root in (*found, named) if root and root.is_dir()]
+    return [root for root in (*drawn, named) if root and root.is_dir()]
 
 
 def _some(names: list[str], pixels: int) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
+from collections.abc import Collection
 from typing import NamedTuple
 
 from segbench.core.protocol import Choice, Range
@@ -14,6 +16,9 @@ from segbench.report.text.i18n import decimals, percent, scalar, text
 
 TRIALS_FOR_IMPORTANCE = 10  # below, the top quarter is one or two trials
 _TOP = 0.25  # the quantile of trials that PED-ANOVA contrasts with all; Optuna's 0.1 would leave one of ten
+
+
+BEST_SHOWN, OTHERS_SHOWN = 20, 30  # of more trials than both together, so many are drawn and listed
 
 
 class Budget(NamedTuple):
@@ -73,10 +78,26 @@ def history(study: StudyRecord) -> list[Step]:
     return steps
 
 
+def thinned(study: StudyRecord, promoted: Collection[int] = ()) -> StudyRecord:
+    """The study with the trials that are drawn and listed: itself where these are all.
+
+    Of more than BEST_SHOWN + OTHERS_SHOWN planned trials: the best, the promoted ones, and of the others those that
+    are evenly spaced by rank, the ones without a value last. The baseline is always there.
+    """
+    trials = study.planned
+    if len(trials) <= BEST_SHOWN + OTHERS_SHOWN:
+        return study
+    ranked = sorted(trials, key=lambda t: (t.value is None, -(t.value or 0.0), t.index))
+    others = ranked[BEST_SHOWN:]
+    spaced = [others[round(i * (len(others) - 1) / (OTHERS_SHOWN - 1))] for i in range(OTHERS_SHOWN)]
+    shown = {trial.index for trial in (*ranked[:BEST_SHOWN], *spaced)} | set(promoted)
+    return dataclasses.replace(study, trials=tuple(t for t in study.trials if t.baseline or t.index in shown))
+
+
 def valued(study: StudyRecord) -> list[TrialRecord]:
     """Trials with a value, worst first, so that the best are drawn over the others."""
-    found = [t for t in study.trials if t.value is not None]
-    return sorted(found, key=lambda t: (t.value or 0.0, -t.index))
+    trials = [t for t in study.trials if t.value is not None]
+    return sorted(trials, key=lambda t: (t.value or 0.0, -t.index))
 
 
 def searched(study: StudyRecord) -> dict[str, Range | Choice]:
@@ -93,7 +114,7 @@ def axes(study: StudyRecord, shown: list[TrialRecord]) -> list[Axis]:
     return [_axis(name, values, shown) for name, values in searched(study).items()]
 
 
-def importance(side: Candidate) -> Importance:
+def importance(candidate: Candidate) -> Importance:
     """How much each searched hyperparameter decides whether a trial is among the best quarter.
 
     S. Watanabe, A. Bansal, F. Hutter: PED-ANOVA, IJCAI 2023, as Optuna computes it.
@@ -102,23 +123,22 @@ def importance(side: Candidate) -> Importance:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial
 
-    space = searched(side.study) if side.study else {}
-    varying = list(space)
-    complete = [t for t in side.study.planned if t.state == TrialState.COMPLETE] if side.study else []
-    if len(varying) < 2:
+    space = searched(candidate.study) if candidate.study else {}
+    complete = [t for t in candidate.study.planned if t.state == TrialState.COMPLETE] if candidate.study else []
+    if len(space) < 2:
         return Importance((), len(complete), "fixed")
     if len(complete) < TRIALS_FOR_IMPORTANCE:
         return Importance((), len(complete), "few")
-    distributions = {name: samplers.distribution(values) for name, values in space.items()}
     copy = create_study(direction="maximize")  # without the baseline, whose values may lie outside the space
+    distributions = {name: samplers.distribution(values) for name, values in space.items()}
     for trial in complete:
-        params = {name: trial.params[name] for name in varying}
+        params = {name: trial.params[name] for name in space}
         copy.add_trial(create_trial(value=trial.value, params=params, distributions=distributions))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_TOP)
-        shares = get_param_importances(copy, evaluator=evaluator, params=varying)
-    ordered = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
+        shares = get_param_importances(copy, evaluator=evaluator, params=list(space))
+    ordered = sorted(shares.items(), key=lambda both: (-both[1], both[0]))
     return Importance(tuple((k, float(v)) for k, v in ordered), len(complete), "")
 
 

@@ -1,4 +1,4 @@
-"""Every number of the comparison, from the ledgers' records. Nothing here draws."""
+"""Every number of the comparison, from its records. Nothing here draws."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAN = float("nan")
 class Summary:
     """One promoted architecture in numbers: means over its seeds where there are several."""
 
-    side: Candidate
+    candidate: Candidate
     seeds: tuple[int, ...]
     miou: Interval  # of the best epoch's weights, from the per-image confusions
     miou_official: Interval
@@ -63,7 +63,7 @@ class PairwiseComparison:
 
     @property
     def seeds(self) -> int:
-        """How many trainings stand behind the side that has fewer."""
+        """How many trainings stand behind the candidate that has fewer."""
         return min(len(self.first.seeds), len(self.second.seeds))
 
 
@@ -77,51 +77,51 @@ class ClassRow:
     share: float  # of the validation pixels that truly are of it, 0..1
 
 
-def summaries(ledgers: Comparison) -> list[Summary]:
-    """One per promoted side, in the protocol's order."""
-    return [_summary(side) for side in ledgers.promoted]
+def summaries(comparison: Comparison) -> list[Summary]:
+    """One per promoted candidate, in the protocol's order."""
+    return [_summary(candidate) for candidate in comparison.promoted]
 
 
 def ranked(rows: Iterable[Summary]) -> list[Summary]:
     """Best mIoU first; undefined ones last."""
-    return sorted(rows, key=lambda row: (math.isnan(row.miou.estimate), -row.miou.estimate, row.side.name))
+    return sorted(rows, key=lambda row: (math.isnan(row.miou.estimate), -row.miou.estimate, row.candidate.name))
 
 
-def comparisons(rows: list[Summary]) -> list[PairwiseComparison]:
+def pairs(rows: list[Summary]) -> list[PairwiseComparison]:
     """The best against each other one; none where the per-image confusions are not of the same images."""
-    order = ranked(row for row in rows if row.side.runs)
-    return [duel for other in order[1:] if (duel := _duel(order[0], other))]
+    order = ranked(row for row in rows if row.candidate.runs)
+    return [pair for other in order[1:] if (pair := _pair(order[0], other))]
 
 
-def classes(side: Candidate) -> list[ClassRow]:
+def classes(candidate: Candidate) -> list[ClassRow]:
     """One row per category, void first; none where no confusion is there."""
-    if not side.runs:
+    if not candidate.runs:
         return []
-    found = stats.interval(side.runs, stats.iou)
-    official = np.mean([metrics.official_iou(run.sum(0)) for run in side.runs], axis=0)
-    truth = metrics.category_confusion(side.runs[0].sum(0)).sum(1)
+    intervals = stats.interval(candidate.runs, stats.iou)
+    official = np.mean([metrics.official_iou(run.sum(0)) for run in candidate.runs], axis=0)
+    truth = metrics.category_confusion(candidate.runs[0].sum(0)).sum(1)
     shares = truth / max(truth.sum(), 1)
-    return [ClassRow(name, found[i], float(official[i]), float(shares[i])) for i, name in enumerate(CATEGORIES)]
+    return [ClassRow(name, intervals[i], float(official[i]), float(shares[i])) for i, name in enumerate(CATEGORIES)]
 
 
-def confusion(side: Candidate) -> NDArray[np.float64] | None:
+def confusion(candidate: Candidate) -> NDArray[np.float64] | None:
     """(8, 8): of the pixels of each true category (row), which share was predicted as what; NaN where there is none."""
-    if not side.runs:
+    if not candidate.runs:
         return None
-    counts = metrics.category_confusion(np.sum([run.sum(0) for run in side.runs], axis=0))
+    counts = metrics.category_confusion(np.sum([run.sum(0) for run in candidate.runs], axis=0))
     totals = counts.sum(1, keepdims=True)
     return np.asarray(np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0))
 
 
-def majority_accuracy(side: Candidate) -> float | None:
+def majority_accuracy(candidate: Candidate) -> float | None:
     """The pixel accuracy of the majority baseline. The card keeps only its mIoU, which tells which category it was."""
-    if not side.runs:
+    if not candidate.runs:
         return None
-    truth = metrics.category_confusion(side.runs[0].sum(0)).sum(1)
+    truth = metrics.category_confusion(candidate.runs[0].sum(0)).sum(1)
     for index in range(len(CATEGORIES)):
         guess = np.zeros((len(CATEGORIES), len(CATEGORIES)), np.int64)
         guess[:, index] = truth
-        if math.isclose(metrics.mean(metrics.jaccard(guess)), side.models[0].card.majority_miou, abs_tol=1e-9):
+        if math.isclose(metrics.mean(metrics.jaccard(guess)), candidate.models[0].card.majority_miou, abs_tol=1e-9):
             return float(truth[index] / truth.sum())
     return None
 
@@ -152,25 +152,25 @@ def front(rows: list[Summary], cost: str) -> list[Summary]:
     return [row for row in rows if not beaten(row)]
 
 
-def image_miou(side: Candidate) -> dict[str, float]:
+def image_miou(candidate: Candidate) -> dict[str, float]:
     """Scene to mIoU of that image alone, mean over seeds."""
-    if not side.runs or any(model.names != side.scored[0].names for model in side.scored):
+    if not candidate.runs or any(model.names != candidate.scored[0].names for model in candidate.scored):
         return {}
-    values = np.mean([stats.miou(run) for run in side.runs], axis=0)
-    return dict(zip(side.scored[0].names, values.tolist(), strict=True))
+    values = np.mean([stats.miou(run) for run in candidate.runs], axis=0)
+    return dict(zip(candidate.scored[0].names, values.tolist(), strict=True))
 
 
-def _summary(side: Candidate) -> Summary:
-    cards = [model.card for model in side.models]
-    epochs = [epoch for model in side.models for epoch in model.epochs]
+def _summary(candidate: Candidate) -> Summary:
+    cards = [model.card for model in candidate.models]
+    epochs = [epoch for model in candidate.models for epoch in model.epochs]
     speeds = [card.speed for card in cards]
     parts = parts_of_epoch(epochs)
     return Summary(
-        side=side,
+        candidate=candidate,
         seeds=tuple(card.seed for card in cards),
-        miou=_score(side, stats.miou, [card.best.miou for card in cards]),
-        miou_official=_score(side, stats.miou_official, [card.best.miou_official for card in cards]),
-        pixel_accuracy=_score(side, stats.pixel_accuracy, [card.best.pixel_accuracy for card in cards]),
+        miou=_score(candidate, stats.miou, [card.best.miou for card in cards]),
+        miou_official=_score(candidate, stats.miou_official, [card.best.miou_official for card in cards]),
+        pixel_accuracy=_score(candidate, stats.pixel_accuracy, [card.best.pixel_accuracy for card in cards]),
         val_nll=_mean(card.best.val_nll for card in cards),
         last_miou=_mean(card.last.miou for card in cards),
         miou_of_seed=tuple(card.best.miou for card in cards),
@@ -189,8 +189,8 @@ def _summary(side: Candidate) -> Summary:
         training_memory_gb=max(epoch.peak_memory_gb for epoch in epochs),
         inference_memory_gb=max(speed.peak_memory_gb for speed in speeds),
         seconds=sum(card.seconds for card in cards),
-        search_seconds=sum(trial.seconds for trial in side.study.trials) if side.study else 0.0,
-        on_gpu=not cards[0].device.startswith("cpu"),
+        search_seconds=sum(trial.seconds for trial in candidate.study.trials) if candidate.study else 0.0,
+        on_gpu=all(card.device.is_gpu for card in cards),
     )
 
 
@@ -202,18 +202,18 @@ def parts_of_epoch(epochs: list[EpochRecord]) -> tuple[float, ...]:
     return (*means, max(total - sum(means), 0.0))
 
 
-def _score(side: Candidate, statistic: Callable[..., NDArray[np.float64]], recorded: list[float]) -> Interval:
+def _score(candidate: Candidate, statistic: Callable[..., NDArray[np.float64]], recorded: list[float]) -> Interval:
     """From the confusions where every seed has them, else what training recorded, without an interval."""
-    if len(side.runs) == len(side.models):
-        return stats.interval(side.runs, statistic)[0]
+    if len(candidate.runs) == len(candidate.models):
+        return stats.interval(candidate.runs, statistic)[0]
     return Interval(_mean(recorded), NAN, NAN)
 
 
-def _duel(first: Summary, second: Summary) -> PairwiseComparison | None:
-    names = {model.names for row in (first, second) for model in row.side.scored}
+def _pair(first: Summary, second: Summary) -> PairwiseComparison | None:
+    names = {model.names for row in (first, second) for model in row.candidate.scored}
     if len(names) != 1:
         return None
-    a, b = first.side.runs, second.side.runs
+    a, b = first.candidate.runs, second.candidate.runs
     return PairwiseComparison(
         first,
         second,

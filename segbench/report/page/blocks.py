@@ -64,6 +64,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
     dense: bool = False
+    csv_rows: tuple[tuple[Cell, ...], ...] = ()  # what the CSV holds, where that is more than the page shows
     kind: str = "table"
 
 
@@ -192,7 +193,7 @@ class Page:
     verdict: tuple[str, str]  # the headline, and what it rests on
     front: tuple[Block, ...]
     sections: tuple[Section, ...]
-    newest: str  # when the newest row of the ledgers was written
+    newest: str  # when the newest row in the databases was written
     footer: str
 
 
@@ -201,6 +202,6 @@ def plot(name: str, drawn: Any, heading: str, wide: bool = False, keys: tuple[Ke
     return Plot(name, drawn, heading, int(drawn.layout.height), heading, wide, keys)
 
 
-def one(name: str, drawn: Any, title: str, caption: str, keys: tuple[Key, ...] = (), half: bool = False) -> Figure:
+def single(name: str, drawn: Any, title: str, caption: str, keys: tuple[Key, ...] = (), half: bool = False) -> Figure:
     """A figure block of one plot."""
     return Figure(title, (Plot(name, drawn, title, int(drawn.layout.height), "", True, keys),), caption, half)

@@ -19,8 +19,9 @@ def link(table: Table) -> str:
 
 
 def content(table: Table) -> str:
-    """RFC 4180. Numbers are unrounded, with a decimal point whatever the language; an interval takes three columns."""
-    widths = [max((len(row[i].values) for row in table.rows), default=0) for i in range(len(table.columns))]
+    """RFC 4180. Numbers have ten digits and a decimal point whatever the language; an interval takes three columns."""
+    rows = table.csv_rows or table.rows
+    widths = [max((len(row[i].values) for row in rows), default=0) for i in range(len(table.columns))]
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     head: list[str] = []
@@ -28,7 +29,7 @@ def content(table: Table) -> str:
         name = " ".join(part for part in (column.text, column.note) if part)
         head += [_safe(name), _safe(f"{name} low"), _safe(f"{name} high")][: max(width, 1)]
     writer.writerow(head)
-    for row in table.rows:
+    for row in rows:
         cells: list[str] = []
         for cell, width in zip(row, widths, strict=True):
             cells += _cells(cell, max(width, 1))
@@ -48,12 +49,12 @@ def label(table: Table) -> str:
 
 def _cells(cell: Cell, width: int) -> list[str]:
     if cell.values:
-        written = ["" if math.isnan(v) else f"{v:.6g}" for v in cell.values]
+        written = ["" if math.isnan(v) else f"{v:.10g}" for v in cell.values]
     else:
-        words = " ".join(part for part in (cell.text, cell.note) if part)
-        written = ["" if words == MISSING else _safe(words)]
+        content = " ".join(part for part in (cell.text, cell.note) if part)
+        written = ["" if content == MISSING else _safe(content)]
     return (written + [""] * width)[:width]
 
 
-def _safe(words: str) -> str:
-    return f"'{words}" if words.startswith(_FORMULA) else words
+def _safe(content: str) -> str:
+    return f"'{content}" if content.startswith(_FORMULA) else content

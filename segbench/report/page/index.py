@@ -22,7 +22,7 @@ class Made(NamedTuple):
     file: str
     title: str
     language: str
-    newest: str  # when the newest row of its ledgers was written, UTC
+    newest: str  # when the newest row in its databases was written, UTC
     verdict: str
 
     @property
@@ -39,8 +39,8 @@ def render(folder: Path) -> str:
 
 def reports(folder: Path) -> list[Made]:
     """The reports in a folder, newest first; other HTML is passed over."""
-    found = sorted(_described(folder), key=lambda one: one.file)
-    return sorted(found, key=lambda one: one.newest.removeprefix(MISSING), reverse=True)
+    by_file = sorted(_described(folder), key=lambda made: made.file)
+    return sorted(by_file, key=lambda made: made.newest.removeprefix(MISSING), reverse=True)
 
 
 def _described(folder: Path) -> Iterator[Made]:
@@ -50,8 +50,10 @@ def _described(folder: Path) -> Iterator[Made]:
                 head = _Head(file.read(_HEAD))
         except (OSError, UnicodeDecodeError):
             continue
-        if {"title", "newest", "verdict"} <= head.found.keys() and head.language in LANGUAGES:
-            yield Made(path.name, head.found["title"], head.language, head.found["newest"], head.found["verdict"])
+        if {"title", "newest", "verdict"} <= head.described.keys() and head.language in LANGUAGES:
+            yield Made(
+                path.name, head.described["title"], head.language, head.described["newest"], head.described["verdict"]
+            )
 
 
 class _Head(HTMLParser):
@@ -60,7 +62,7 @@ class _Head(HTMLParser):
     def __init__(self, content: str) -> None:
         super().__init__()
         self.language = ""
-        self.found: dict[str, str] = {}
+        self.described: dict[str, str] = {}
         self.feed(content)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -68,4 +70,4 @@ class _Head(HTMLParser):
         if tag == "html":
             self.language = known.get("lang", "")
         if tag == "meta" and known.get("name", "").startswith("segbench-"):
-            self.found[known["name"].removeprefix("segbench-")] = known.get("content", "")
+            self.described[known["name"].removeprefix("segbench-")] = known.get("content", "")

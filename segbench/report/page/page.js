@@ -78,12 +78,12 @@ function explain(term) {
   meaning.style.left = `${left + window.scrollX}px`;
   meaning.style.top = `${(below ? at.bottom + 6 : at.top - 6 - meaning.offsetHeight) + window.scrollY}px`;
 }
-function hush() {
+function hideMeaning() {
   meaning.hidden = true;
   document.querySelector("[aria-describedby=meaning]")?.removeAttribute("aria-describedby");
 }
 for (const term of document.querySelectorAll("a.term")) {
   for (const name of ["mouseenter", "focus"]) term.addEventListener(name, () => explain(term));
-  for (const name of ["mouseleave", "blur"]) term.addEventListener(name, hush);
+  for (const name of ["mouseleave", "blur"]) term.addEventListener(name, hideMeaning);
 }
-document.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideMeaning(); });

@@ -30,7 +30,7 @@
 
   function show(scene) {
     shown = scene;
-    scenes.forEach((one) => one.classList.toggle("shown", one === scene));
+    scenes.forEach((other) => other.classList.toggle("shown", other === scene));
     [...strip.querySelectorAll("button")].forEach((button, i) => {
       button.setAttribute("aria-pressed", String(scenes[i] === scene));
       button.tabIndex = scenes[i] === scene ? 0 : -1;
@@ -41,7 +41,7 @@
   }
 
   function fill(select, chosen) {
-    const known = new Map(scenes.flatMap((one) => [...one.querySelectorAll("img[data-layer]")])
+    const known = new Map(scenes.flatMap((scene) => [...scene.querySelectorAll("img[data-layer]")])
       .map((picture) => [picture.dataset.layer, picture.dataset.label]));
     for (const [key, label] of known) select.add(new Option(label, key, false, key === chosen));
   }

@@ -12,20 +12,20 @@ from segbench.report.figures.theme import GREY, colour
 from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import PairwiseComparison, Summary
-from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, one, plot
+from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
 from segbench.report.sections import sentences
 from segbench.report.sections.summary import interval_cell
 from segbench.report.text.i18n import decimals, listed, percent, score, text
 
 _NEAR = 2  # of pixels.EDGES: what lies nearer is called the border
 
-Categories = list[tuple[Candidate, list[tables.ClassRow]]]
+ByCategory = list[tuple[Candidate, list[tables.ClassRow]]]
 
 
 def section(
-    ledgers: Comparison,
+    comparison: Comparison,
     rows: Sequence[Summary],
-    comparisons: Sequence[PairwiseComparison],
+    pairs: Sequence[PairwiseComparison],
     borders: pixels.Borders | None,
     ceiling: pixels.Ceiling | None,
 ) -> Section:
@@ -34,73 +34,73 @@ def section(
     if not rows:
         blocks.append(Prose((text("quality.nothing"),), tone="note"))
     else:
-        keys = side_keys(rows)
-        found = [(row.side, known) for row in rows if (known := tables.classes(row.side))]
-        if comparisons:
-            if len(comparisons) > 1:  # the first one's stands at the front
-                blocks.append(Prose(tuple(sentences.by_category(duel) for duel in comparisons[1:]), tone="lead"))
-            blocks.append(_forest(comparisons))
-        if found:
-            blocks += _categories(found, side_keys(rows, "box"), ceiling)
-        blocks.append(_borders(ledgers, borders, keys))
-        blocks += _curves(ledgers, rows, keys)
+        keys = candidate_keys(rows)
+        categories = [(row.candidate, known) for row in rows if (known := tables.classes(row.candidate))]
+        if pairs:
+            if len(pairs) > 1:  # the first one's stands at the front
+                blocks.append(Prose(tuple(sentences.by_category(pair) for pair in pairs[1:]), tone="lead"))
+            blocks.append(_forest(pairs))
+        if categories:
+            blocks += _categories(categories, candidate_keys(rows, "box"), ceiling)
+        blocks.append(_borders(comparison, borders, keys))
+        blocks += _curves(comparison, rows, keys)
     return Section("quality", text("quality.title"), text("quality.short"), tuple(blocks))
 
 
-def side_keys(rows: Sequence[Summary], shape: str = "line") -> tuple[Key, ...]:
+def candidate_keys(rows: Sequence[Summary], shape: str = "line") -> tuple[Key, ...]:
     """The legend that says which colour is which architecture."""
-    return tuple(Key(row.side.title, colour(row.side.index), shape) for row in rows)
+    return tuple(Key(row.candidate.title, colour(row.candidate.index), shape) for row in rows)
 
 
-def _forest(comparisons: Sequence[PairwiseComparison]) -> Figure:
-    reach = quality.reach(comparisons)
+def _forest(pairs: Sequence[PairwiseComparison]) -> Figure:
+    reach = quality.reach(pairs)
     plots = []
-    for duel in comparisons:
-        both = (duel.first.side, duel.second.side)
+    for pair in pairs:
+        both = (pair.first.candidate, pair.second.candidate)
         keys = tuple(Key(text("figures.ahead", title=s.title), colour(s.index)) for s in both)
         keys += (Key(text("figures.uncertain"), GREY),)
         heading = " – ".join(s.title for s in both)
-        drawn = quality.forest(duel, reach)
-        plots.append(plot(f"forest-{both[1].index}", drawn, heading, len(comparisons) == 1, keys))
+        drawn = quality.forest(pair, reach)
+        plots.append(plot(f"forest-{both[1].index}", drawn, heading, len(pairs) == 1, keys))
     return Figure(text("quality.forest"), tuple(plots), text("quality.forest_caption"))
 
 
-def _categories(found: Categories, keys: tuple[Key, ...], ceiling: pixels.Ceiling | None) -> list[Block]:
+def _categories(categories: ByCategory, keys: tuple[Key, ...], ceiling: pixels.Ceiling | None) -> list[Block]:
     known = dict(zip(CATEGORIES, ceiling.iou, strict=True)) if ceiling else None
-    bars = quality.class_bars(found, known)
+    bars = quality.class_bars(categories, known)
     caption = text("quality.bars_caption", ceiling=" " + text("quality.bars_ceiling") if ceiling else "")
     matrices = []
-    for side, _ in found:
-        drawn = quality.confusion(tables.confusion(side))
-        label = f"{text('quality.confusion')}, {side.title}"
-        matrices.append(Plot(f"confusion-{side.index}", drawn, label, quality.CONFUSION, side.title))
+    for candidate, _ in categories:
+        drawn = quality.confusion(tables.confusion(candidate))
+        label = f"{text('quality.confusion')}, {candidate.title}"
+        matrices.append(Plot(f"confusion-{candidate.index}", drawn, label, quality.CONFUSION, candidate.title))
     return [
-        one("class-bars", bars, text("quality.bars"), caption, keys),
+        single("class-bars", bars, text("quality.bars"), caption, keys),
         Prose((_ceiling(ceiling),), tone="note"),
-        _table(found, ceiling),
+        _table(categories, ceiling),
         Figure(text("quality.confusion"), tuple(matrices), text("quality.confusion_caption")),
     ]
 
 
-def _ceiling(found: pixels.Ceiling | None) -> str:
-    if found is None:
+def _ceiling(measured: pixels.Ceiling | None) -> str:
+    if measured is None:
         return text("quality.ceiling_none", variable=paths.DATASET_VARIABLE)
-    height, width = found.size
-    return text("quality.ceiling", height=height, width=width, miou=score(found.miou), images=found.images)
+    height, width = measured.size
+    return text("quality.ceiling", height=height, width=width, miou=score(measured.miou), images=measured.images)
 
 
-def _table(found: Categories, ceiling: pixels.Ceiling | None) -> Table:
+def _table(categories: ByCategory, ceiling: pixels.Ceiling | None) -> Table:
     columns = [Cell(text("quality.category")), Cell(text("quality.share"), number=True)]
-    for side, _ in found:
-        columns.append(Cell(side.title, text("quality.iou"), swatch=colour(side.index), number=True))
-        columns.append(Cell(side.title, text("quality.official"), swatch=colour(side.index), number=True))
+    for candidate, _ in categories:
+        columns.append(Cell(candidate.title, text("quality.iou"), swatch=colour(candidate.index), number=True))
+        columns.append(Cell(candidate.title, text("quality.official"), swatch=colour(candidate.index), number=True))
     if ceiling:
         columns.append(Cell(text("quality.ceiling_column"), number=True))
     rows = []
     for i, name in enumerate(CATEGORIES):
-        share = found[0][1][i].share
+        share = categories[0][1][i].share
         cells = [Cell(name, swatch=f"rgb{COLOURS[i]}"), Cell(_share(share), number=True, values=(share,))]
-        for _, own in found:
+        for _, own in categories:
             official = own[i].iou_official
             cells += [interval_cell(own[i].iou), Cell(score(official), number=True, values=(official,))]
         if ceiling:
@@ -114,27 +114,27 @@ def _share(value: float) -> str:
     return f"{decimals(value * 100, 1)}\u00a0%"
 
 
-def _borders(ledgers: Comparison, found: pixels.Borders | None, keys: tuple[Key, ...]) -> Block:
-    if found is None:
-        return Prose((text("quality.boundary_none", asked=ledgers.asked),), tone="note")
-    titles = {side.name: side.title for side in ledgers.promoted}
+def _borders(comparison: Comparison, measured: pixels.Borders | None, keys: tuple[Key, ...]) -> Block:
+    if measured is None:
+        return Prose((text("quality.boundary_none", protocol_option=comparison.protocol_option),), tone="note")
+    titles = {candidate.name: candidate.title for candidate in comparison.promoted}
     each = [
         text("quality.boundary_each", error=percent(error), title=titles[name])
-        for name, error in found.near(_NEAR).items()
+        for name, error in measured.near(_NEAR).items()
     ]
     caption = text(
         "quality.boundary_caption",
-        images=found.images,
+        images=measured.images,
         near=pixels.EDGES[_NEAR],
-        share=percent(found.share(_NEAR)),
+        share=percent(measured.share(_NEAR)),
         list=listed(each),
     )
-    drawn = quality.borders(found, ledgers.promoted)
-    return one("borders", drawn, text("quality.boundary"), caption, keys)
+    drawn = quality.borders(measured, comparison.promoted)
+    return single("borders", drawn, text("quality.boundary"), caption, keys)
 
 
-def _curves(ledgers: Comparison, rows: Sequence[Summary], keys: tuple[Key, ...]) -> list[Block]:
-    candidates = ledgers.promoted
+def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ...]) -> list[Block]:
+    candidates = comparison.promoted
     majority = Key(text("figures.majority"), GREY, "dash")
     miou = curves.curves(candidates, lambda e: e.miou, [row.majority_miou for row in rows])
     accuracies = [tables.majority_accuracy(s) for s in candidates]
@@ -151,11 +151,11 @@ def _curves(ledgers: Comparison, rows: Sequence[Summary], keys: tuple[Key, ...])
 
 
 def _named(key: str, drawn: object, keys: tuple[Key, ...], half: bool = False) -> Figure:
-    return one(key, drawn, text(f"quality.{key}"), text(f"quality.{key}_caption"), keys, half)
+    return single(key, drawn, text(f"quality.{key}"), text(f"quality.{key}_caption"), keys, half)
 
 
 def _losses(candidates: Sequence[Candidate], key: str, value: Callable[[EpochRecord], float]) -> Figure:
     """One plot per architecture, each with its own axis."""
-    drawn = [(side, curves.curves([side], value)) for side in candidates]
-    plots = tuple(plot(f"{key}-{side.index}", figure, side.title) for side, figure in drawn)
+    drawn = [(candidate, curves.curves([candidate], value)) for candidate in candidates]
+    plots = tuple(plot(f"{key}-{candidate.index}", figure, candidate.title) for candidate, figure in drawn)
     return Figure(text(f"quality.{key}"), plots, text(f"quality.{key}_caption"))

@@ -12,15 +12,15 @@ from segbench.report.page.blocks import Block, Cell, Checklist, Item, Prose, Sec
 from segbench.report.text.i18n import MISSING, scalar, text
 
 
-def section(ledgers: Comparison, checks: Sequence[Check]) -> Section:
-    """Whether it was fair, the hyperparameters of the promoted sides, the provenance of all."""
-    known = [side for side in ledgers.candidates if side.models or side.study]
+def section(comparison: Comparison, checks: Sequence[Check]) -> Section:
+    """Whether it was fair, the hyperparameters of the promoted candidates, the provenance of all."""
+    known = [candidate for candidate in comparison.candidates if candidate.models or candidate.study]
     blocks: list[Block] = []
     if checks:
-        items = tuple(Item(c.held, text(f"checks.{c.key}"), _found(c)) for c in checks)
+        items = tuple(Item(c.held, text(f"checks.{c.key}"), _recorded(c)) for c in checks)
         blocks.append(Checklist(text("checks.title"), items, text("checks.caption")))
-    if ledgers.promoted:
-        blocks.append(_hyperparameters(ledgers.promoted))
+    if comparison.promoted:
+        blocks.append(_hyperparameters(comparison.promoted))
     else:
         blocks.append(Prose((text("quality.nothing"),), tone="note"))
     blocks.append(_provenance(known))
@@ -28,15 +28,18 @@ def section(ledgers: Comparison, checks: Sequence[Check]) -> Section:
 
 
 def _hyperparameters(candidates: tuple[Candidate, ...]) -> Table:
-    params = [side.models[0].card.hyperparameters.params() for side in candidates]
-    names = list(dict.fromkeys(name for one in params for name in one))
-    rows = [(Cell(name), *(Cell(scalar(one[name]) if name in one else MISSING) for one in params)) for name in names]
+    params = [candidate.models[0].card.hyperparameters.params() for candidate in candidates]
+    names = list(dict.fromkeys(name for own in params for name in own))
+    rows = [(Cell(name), *(Cell(scalar(own[name]) if name in own else MISSING) for own in params)) for name in names]
     facts: list[tuple[str, Callable[[ModelCard], str]]] = [
         ("batch_size", lambda c: str(c.batch_size)),
         ("model", lambda c: _options(c.model)),
         ("trial", lambda c: str(c.trial)),
     ]
-    rows += [(Cell(text(f"record.{key}")), *(Cell(_cards(side, what)) for side in candidates)) for key, what in facts]
+    rows += [
+        (Cell(text(f"record.{key}")), *(Cell(_cards(candidate, what)) for candidate in candidates))
+        for key, what in facts
+    ]
     head = (Cell(text("record.hyperparameter")), *_heads(candidates))
     return Table(
         "hyperparameters", text("record.hyperparameters"), head, tuple(rows), text("record.hyperparameters_caption")
@@ -60,41 +63,43 @@ def _provenance(candidates: list[Candidate]) -> Table:
         ),
         ("sha", lambda s: _cards(s, lambda c: c.weights.sha256[:16] + "…")),
         ("seeds", lambda s: ", ".join(str(m.card.seed) for m in s.models) or MISSING),
-        ("device", lambda s: _cards(s, lambda c: c.device) if s.models else _trial_devices(s)),
+        ("device", lambda s: _cards(s, lambda c: c.device.description) if s.models else _trial_devices(s)),
         ("versions", lambda s: _cards(s, lambda c: ", ".join(f"{k} {v}" for k, v in c.versions.items()))),
         ("study_run", lambda s: (s.study.run_id if s.study else "") or MISSING),
         ("runs", lambda s: _cards(s, lambda c: c.run_id)),
         ("created", lambda s: _cards(s, lambda c: c.created)),
     ]
-    rows = tuple((Cell(text(f"record.{key}")), *(Cell(what(side)) for side in candidates)) for key, what in facts)
+    rows = tuple(
+        (Cell(text(f"record.{key}")), *(Cell(what(candidate)) for candidate in candidates)) for key, what in facts
+    )
     head = (Cell(text("record.fact")), *_heads(candidates))
     return Table("provenance", text("record.provenance"), head, rows, text("record.provenance_caption"))
 
 
-def _found(check: Check) -> str:
-    each = [text("checks.each", title=title, found=found) for title, found in check.found]
+def _recorded(check: Check) -> str:
+    each = [text("checks.each", title=title, recorded=recorded) for title, recorded in check.recorded]
     if check.key == "reproduced":
         return text("checks.reproduced_detail", list=", ".join(each))
-    alike = len({found for _, found in check.found}) == 1
-    return check.found[0][1] if alike else "; ".join(each)
+    alike = len({recorded for _, recorded in check.recorded}) == 1
+    return check.recorded[0][1] if alike else "; ".join(each)
 
 
 def _heads(candidates: tuple[Candidate, ...] | list[Candidate]) -> list[Cell]:
-    return [Cell(side.title, swatch=colour(side.index)) for side in candidates]
+    return [Cell(candidate.title, swatch=colour(candidate.index)) for candidate in candidates]
 
 
-def _cards(side: Candidate, what: Callable[[ModelCard], str]) -> str:
-    """What the side's cards say, equal answers once."""
-    return "; ".join(dict.fromkeys(what(model.card) for model in side.models)) or MISSING
+def _cards(candidate: Candidate, what: Callable[[ModelCard], str]) -> str:
+    """What the candidate's cards say, equal answers once."""
+    return "; ".join(dict.fromkeys(what(model.card) for model in candidate.models)) or MISSING
 
 
 def _images(card: ModelCard) -> str:
     return text("record.images_cell", train=card.train_images, val=card.val_images)
 
 
-def _trial_devices(side: Candidate) -> str:
-    trials = side.study.trials if side.study else ()
-    return "; ".join(dict.fromkeys(t.device for t in trials if t.device)) or MISSING
+def _trial_devices(candidate: Candidate) -> str:
+    trials = candidate.study.trials if candidate.study else ()
+    return "; ".join(dict.fromkeys(t.device.description for t in trials if t.device)) or MISSING
 
 
 def _options(options: Mapping[str, Scalar]) -> str:

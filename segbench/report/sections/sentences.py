@@ -16,110 +16,102 @@ from segbench.report.text.i18n import duration, listed, number, percent, points,
 SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
 
-def verdict(rows: Sequence[Summary], comparisons: Sequence[PairwiseComparison]) -> tuple[str, str]:
+def verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tuple[str, str]:
     """The headline, and what it rests on."""
     if not rows:
         return text("verdict.none"), text("verdict.none_detail")
-    order = ranked(rows)
-    if len(rows) == 1:
-        card = order[0].side.models[0].card
-        headline = _say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)
-        return headline, text("verdict.only_one_detail")
-    if comparisons:
-        return _decided(comparisons[0])
-    first, second = order[:2]
-    gap = points(first.miou.estimate - second.miou.estimate)
-    values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
-    return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
+    headline, detail = _verdict(rows, pairs)
+    return headline, f"{detail} {text('verdict.flattering')}"
 
 
-def caveats(rows: Sequence[Summary], comparisons: Sequence[PairwiseComparison], checks: Sequence[Check]) -> list[str]:
+def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks: Sequence[Check]) -> list[str]:
     """What the verdict does not cover, what may explain it otherwise, and what contradicts it: gravest first."""
-    found = []
-    if comparisons:
-        found += [*_opposite(comparisons[0]), *_others(comparisons[1:])]
+    sentences = []
+    if pairs:
+        sentences += [*_opposite(pairs[0]), *_others(pairs[1:])]
     failed = [text(f"checks.{check.key}") for check in checks if not check.held]
     if failed:
-        listing = ", ".join(one[:1].lower() + one[1:] for one in failed)
-        found.append(text("verdict.unfair", list=listing))
+        listing = ", ".join(name[:1].lower() + name[1:] for name in failed)
+        sentences.append(text("verdict.unfair", list=listing))
     for row in rows:
         if row.miou.estimate <= row.majority_miou:
-            found.append(text("verdict.majority", title=row.side.title, majority=score(row.majority_miou)))
+            sentences.append(text("verdict.majority", title=row.candidate.title, majority=score(row.majority_miou)))
     if rows:
         seeds = min(len(row.seeds) for row in rows)
-        found.append(text("verdict.one_seed") if seeds == 1 else text("verdict.several_seeds", seeds=seeds))
-        found.append(text("verdict.flattering"))
-    if rows and all(model.card.weights.kind == "random" for row in rows for model in row.side.models):
-        found.append(text("verdict.random"))
-    return found
+        sentences.append(text("verdict.one_seed") if seeds == 1 else text("verdict.several_seeds", seeds=seeds))
+    if rows and all(model.card.weights.kind == "random" for row in rows for model in row.candidate.models):
+        sentences.append(text("verdict.random"))
+    return sentences
 
 
-def missing(ledgers: Comparison) -> list[str]:
+def missing(comparison: Comparison) -> list[str]:
     """What has not been run or is lost, each with the command that mends it."""
-    found = []
-    for side in ledgers.candidates:
-        values = {"title": side.title, "name": side.name, "asked": ledgers.asked}
-        wanted = len(ledgers.protocol.final.seeds)
-        if side.study is None:
-            if not side.models:
-                found.append(text("status.not_searched", **values))
+    sentences = []
+    for candidate in comparison.candidates:
+        values = {"title": candidate.title, "name": candidate.name, "options": comparison.options}
+        wanted = len(comparison.protocol.final.seeds)
+        if candidate.study is None:
+            if not candidate.models:
+                sentences.append(text("status.not_searched", **values))
         else:
-            used = searches.budget(side.study)
+            used = searches.budget(candidate.study)
             if used.ended < used.asked:
-                found.append(text("status.searching", ended=used.ended, trials=used.asked, **values))
-            best = studies.best(side.study)
+                sentences.append(text("status.searching", ended=used.ended, trials=used.asked, **values))
+            best = studies.best(candidate.study)
             if best is None and used.ended >= used.asked:
-                found.append(text("status.no_trial", **values))
-            elif best and not side.models:
-                found.append(text("status.not_promoted", best=score(best.value), **values))
-        if 0 < len(side.models) < wanted:
-            found.append(text("status.seeds_left", done=len(side.models), asked_seeds=wanted, **values))
-    return found + [text(f"problems.{one.key}", asked=ledgers.asked, **one.values) for one in ledgers.problems]
+                sentences.append(text("status.no_trial", **values))
+            elif best and not candidate.models:
+                sentences.append(text("status.not_promoted", best=score(best.value), **values))
+        if 0 < len(candidate.models) < wanted:
+            sentences.append(text("status.seeds_left", done=len(candidate.models), planned=wanted, **values))
+    return sentences + [
+        text(f"problems.{problem.key}", options=comparison.options, **problem.values) for problem in comparison.problems
+    ]
 
 
-def by_category(duel: PairwiseComparison) -> str:
+def by_category(pair: PairwiseComparison) -> str:
     """On which categories the first is better, worse or not distinguishable, by their paired intervals."""
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
-    for name, delta in zip(CATEGORIES, duel.iou, strict=True):
+    for name, delta in zip(CATEGORIES, pair.iou, strict=True):
         groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
     parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
-    return _say("quality.by_category", first=duel.first, second=duel.second, parts="; ".join(parts))
+    return _say("quality.by_category", first=pair.first, second=pair.second, parts="; ".join(parts))
 
 
-def conclusion(rows: Sequence[Summary], comparisons: Sequence[PairwiseComparison]) -> list[str]:
+def conclusion(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> list[str]:
     """What the numbers amount to, one sentence each; the last says where it holds."""
     if not rows:
         return [text("conclusion.none")]
-    if not comparisons:
+    if not pairs:
         best = ranked(rows)[0]
         return (
             [_say("conclusion.single", first=best, a=score(best.miou.estimate), majority=score(best.majority_miou))]
             if len(rows) == 1
             else [text("verdict.no_interval_detail")]
         )
-    duel = comparisons[0]
-    a, b = duel.first, duel.second
-    card = a.side.models[0].card
-    found = [_quality(duel), text("conclusion.categories", sentence=by_category(duel)), _calibration(a, b)]
+    pair = pairs[0]
+    a, b = pair.first, pair.second
+    card = a.candidate.models[0].card
+    sentences = [_quality(pair), text("conclusion.categories", sentence=by_category(pair)), _calibration(a, b)]
     fast, slow = sorted((a, b), key=lambda row: -row.inference_images_per_second)
-    found.append(_compared("inference", fast, slow, lambda row: row.inference_images_per_second, "fast"))
+    sentences.append(_compared("inference", fast, slow, lambda row: row.inference_images_per_second, "fast"))
     quick, long = sorted((a, b), key=lambda row: row.seconds_per_epoch)
-    found.append(_compared("training", quick, long, lambda row: row.seconds_per_epoch, "fast"))
+    sentences.append(_compared("training", quick, long, lambda row: row.seconds_per_epoch, "fast"))
     small, large = sorted((a, b), key=lambda row: row.parameters)
     if small.parameters < large.parameters:
-        found.append(_compared("memory", small, large, lambda row: row.parameters / 1e6, "small"))
-    found.append(_advice(duel, fast, quick))
+        sentences.append(_compared("memory", small, large, lambda row: row.parameters / 1e6, "small"))
+    sentences.append(_advice(pair, fast, quick))
     size = f"{card.size[0]}×{card.size[1]}"
-    return [*found, text("conclusion.scope", size=size, epochs=card.epochs)]
+    return [*sentences, text("conclusion.scope", size=size, epochs=card.epochs)]
 
 
-def budget(found: Sequence[Tuning], budgets: Budgets) -> str:
+def budget(tuned: Sequence[Tuning], budgets: Budgets) -> str:
     """Which search finds more at which budget."""
     if budgets.ahead is None:
         return text("search.expected_tie")
-    first, second = found[budgets.ahead].side.title, found[1 - budgets.ahead].side.title
+    first, second = tuned[budgets.ahead].candidate.title, tuned[1 - budgets.ahead].candidate.title
     if budgets.crossover is None:
-        return text("search.no_crossover", first=first, cost=duration(shared_seconds(found)))
+        return text("search.no_crossover", first=first, cost=duration(shared_seconds(tuned)))
     return text("search.crossover", first=first, second=second, cost=duration(budgets.crossover))
 
 
@@ -134,76 +126,94 @@ def price(rows: Sequence[Summary]) -> list[str]:
         key = "dominates" if all(r <= 1 for _, r in ratios) else "price"
         gap = points(first.miou.estimate - second.miou.estimate)
         return [_say(f"cost.{key}", first=first, second=second, list=listed(each), delta=gap)]
-    found = []
+    sentences = []
     for row in rows:
         on = [text(f"cost.axis_{c}") for c in names if row in front(list(rows), c)]
-        found.append(text("cost.front" if on else "cost.beaten", title=row.side.title, axes=listed(on)))
-    return found
+        sentences.append(text("cost.front" if on else "cost.beaten", title=row.candidate.title, axes=listed(on)))
+    return sentences
 
 
-def decided(duel: PairwiseComparison) -> bool:
+def decided(pair: PairwiseComparison) -> bool:
     """Whether the gap is more than the choice of images explains and, with one seed, than a seed may change."""
-    return duel.miou.excludes_zero and (duel.seeds > 1 or duel.miou.estimate >= SEED_NOISE)
+    return pair.miou.excludes_zero and (pair.seeds > 1 or pair.miou.estimate >= SEED_NOISE)
 
 
-def contradicted(duel: PairwiseComparison) -> bool:
+def contradicted(pair: PairwiseComparison) -> bool:
     """Whether the official mIoU puts the other one first, and not by chance in the choice of images."""
-    return duel.miou_official.high < 0
+    return pair.miou_official.high < 0
 
 
-def _decided(duel: PairwiseComparison) -> tuple[str, str]:
-    key = "clear" if decided(duel) else "close" if duel.miou.excludes_zero else "unclear"
+def _verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tuple[str, str]:
+    order = ranked(rows)
+    if len(rows) == 1:
+        card = order[0].candidate.models[0].card
+        headline = _say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)
+        return headline, text("verdict.only_one_detail")
+    if pairs:
+        return _decided(pairs[0])
+    first, second = order[:2]
+    gap = points(first.miou.estimate - second.miou.estimate)
+    values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
+    return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
+
+
+def _decided(pair: PairwiseComparison) -> tuple[str, str]:
+    key = "clear" if decided(pair) else "close" if pair.miou.excludes_zero else "unclear"
     values = {
-        "a": score(duel.first.miou.estimate),
-        "b": score(duel.second.miou.estimate),
-        "delta": points(duel.miou.estimate),
+        "a": score(pair.first.miou.estimate),
+        "b": score(pair.second.miou.estimate),
+        "delta": points(pair.miou.estimate),
     }
-    ends = {"low": points(duel.miou.low), "high": points(duel.miou.high)}
+    ends = {"low": points(pair.miou.low), "high": points(pair.miou.high)}
     return (
-        _say(f"verdict.{key}", first=duel.first, second=duel.second, **values),
+        _say(f"verdict.{key}", first=pair.first, second=pair.second, **values),
         text(
-            f"verdict.{key}_detail", first=duel.first.side.title, images=duel.images, share=percent(duel.ahead), **ends
+            f"verdict.{key}_detail",
+            first=pair.first.candidate.title,
+            images=pair.images,
+            share=percent(pair.ahead),
+            **ends,
         ),
     )
 
 
-def _opposite(duel: PairwiseComparison) -> list[str]:
-    if not contradicted(duel):
+def _opposite(pair: PairwiseComparison) -> list[str]:
+    if not contradicted(pair):
         return []
-    official = duel.miou_official
+    official = pair.miou_official
     values = {"delta": points(-official.estimate), "low": points(-official.high), "high": points(-official.low)}
-    return [_say("verdict.opposite", first=duel.first, second=duel.second, **values)]
+    return [_say("verdict.opposite", first=pair.first, second=pair.second, **values)]
 
 
-def _others(comparisons: Sequence[PairwiseComparison]) -> list[str]:
-    if not comparisons:
+def _others(pairs: Sequence[PairwiseComparison]) -> list[str]:
+    if not pairs:
         return []
     parts = [
         text(
             "verdict.other",
-            delta=points(duel.miou.estimate),
-            title=duel.second.side.title,
-            low=points(duel.miou.low),
-            high=points(duel.miou.high),
+            delta=points(pair.miou.estimate),
+            title=pair.second.candidate.title,
+            low=points(pair.miou.low),
+            high=points(pair.miou.high),
         )
-        for duel in comparisons
+        for pair in pairs
     ]
     return [text("verdict.others", list=listed(parts))]
 
 
-def _quality(duel: PairwiseComparison) -> str:
-    opposite = contradicted(duel)
-    key = "quality_opposite" if opposite else "quality" if duel.miou.excludes_zero else "quality_tie"
-    official = duel.miou_official.estimate
+def _quality(pair: PairwiseComparison) -> str:
+    opposite = contradicted(pair)
+    key = "quality_opposite" if opposite else "quality" if pair.miou.excludes_zero else "quality_tie"
+    official = pair.miou_official.estimate
     return _say(
         f"conclusion.{key}",
-        first=duel.first,
-        second=duel.second,
-        delta=points(duel.miou.estimate),
-        low=points(duel.miou.low),
-        high=points(duel.miou.high),
+        first=pair.first,
+        second=pair.second,
+        delta=points(pair.miou.estimate),
+        low=points(pair.miou.low),
+        high=points(pair.miou.high),
         official=points(-official if opposite else official),
-        accuracy=points(duel.pixel_accuracy.estimate),
+        accuracy=points(pair.pixel_accuracy.estimate),
     )
 
 
@@ -212,7 +222,7 @@ def _calibration(a: Summary, b: Summary) -> str:
     values = {"a": number(low.val_nll), "b": number(high.val_nll)}
     if values["a"] == values["b"]:
         return text("conclusion.calibration_tie", **values)
-    return text("conclusion.calibration", lower=low.side.title, **values)
+    return text("conclusion.calibration", lower=low.candidate.title, **values)
 
 
 def _compared(key: str, ahead: Summary, behind: Summary, value: object, role: str) -> str:
@@ -221,20 +231,20 @@ def _compared(key: str, ahead: Summary, behind: Summary, value: object, role: st
     ratio = number(max(a, b) / min(a, b), 2)
     if ratio == number(1.0, 2) and role == "fast":
         return text(f"conclusion.{key}_tie", a=number(a))
-    return text(f"conclusion.{key}", a=number(a), b=number(b), ratio=ratio, **{role: ahead.side.title})
+    return text(f"conclusion.{key}", a=number(a), b=number(b), ratio=ratio, **{role: ahead.candidate.title})
 
 
-def _advice(duel: PairwiseComparison, fast: Summary, quick: Summary) -> str:
-    if contradicted(duel):
-        return text("conclusion.opposite_choose", fast=fast.side.title)
-    if not decided(duel):
-        return text("conclusion.tie_choose", fast=fast.side.title)
+def _advice(pair: PairwiseComparison, fast: Summary, quick: Summary) -> str:
+    if contradicted(pair):
+        return text("conclusion.opposite_choose", fast=fast.candidate.title)
+    if not decided(pair):
+        return text("conclusion.tie_choose", fast=fast.candidate.title)
     slower = [("cost_inference", fast), ("cost_training", quick)]
-    costs = [text(f"conclusion.{key}") for key, ahead in slower if ahead is not duel.first]
+    costs = [text(f"conclusion.{key}") for key, ahead in slower if ahead is not pair.first]
     key = "trade" if costs else "dominates"
-    return _say(f"conclusion.{key}", first=duel.first, second=duel.second, costs=listed(costs))
+    return _say(f"conclusion.{key}", first=pair.first, second=pair.second, costs=listed(costs))
 
 
 def _say(key: str, first: Summary, second: Summary | None = None, **values: object) -> str:
-    other = {"second": second.side.title} if second else {}
-    return text(key, first=first.side.title, **other, **values)
+    other = {"second": second.candidate.title} if second else {}
+    return text(key, first=first.candidate.title, **other, **values)

@@ -16,36 +16,37 @@ from segbench.stats import Interval
 _HIGHER, _LOWER = 1, -1  # which is better
 
 
-def summary_table(rows: Sequence[Summary], comparisons: Sequence[PairwiseComparison]) -> Table:
+def summary_table(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> Table:
     """With two architectures a last column sets the better one against the other: in points, or as a ratio."""
-    pair = tuple(ranked(rows)) if len(rows) == 2 else None
-    duel = comparisons[0] if pair and comparisons else None
-    memory = "memory_gpu" if all(row.on_gpu for row in rows) else "memory_cpu"
+    both = tuple(ranked(rows)) if len(rows) == 2 else None
+    pair = pairs[0] if both and pairs else None
+    kinds = {row.on_gpu for row in rows}
+    memory = "memory_mixed" if len(kinds) > 1 else "memory_gpu" if kinds == {True} else "memory_cpu"
     made = [
-        _scores("miou", rows, lambda row: row.miou, duel.miou if duel else None),
-        _scores("miou_official", rows, lambda row: row.miou_official, duel.miou_official if duel else None),
-        _scores("pixel_accuracy", rows, lambda row: row.pixel_accuracy, duel.pixel_accuracy if duel else None),
-        _line("val_nll", rows, pair, lambda row: row.val_nll, _LOWER),
-        _line("last_miou", rows, pair, lambda row: row.last_miou, _HIGHER, score, ratio=False),
-        _line("majority", rows, pair, lambda row: row.majority_miou, 0, score, ratio=False),
-        _line("ips", rows, pair, lambda row: row.inference_images_per_second, _HIGHER),
-        _line("latency", rows, pair, lambda row: row.latency_ms, _LOWER),
-        _line("epoch", rows, pair, lambda row: row.seconds_per_epoch, _LOWER),
-        _line("training_ips", rows, pair, lambda row: row.training_images_per_second, _HIGHER),
-        _line("parameters", rows, pair, lambda row: row.parameters / 1e6, _LOWER),
+        _scores("miou", rows, lambda row: row.miou, pair.miou if pair else None),
+        _scores("miou_official", rows, lambda row: row.miou_official, pair.miou_official if pair else None),
+        _scores("pixel_accuracy", rows, lambda row: row.pixel_accuracy, pair.pixel_accuracy if pair else None),
+        _line("val_nll", rows, both, lambda row: row.val_nll, _LOWER),
+        _line("last_miou", rows, both, lambda row: row.last_miou, _HIGHER, score, ratio=False),
+        _line("majority", rows, both, lambda row: row.majority_miou, 0, score, ratio=False),
+        _line("ips", rows, both, lambda row: row.inference_images_per_second, _HIGHER),
+        _line("latency", rows, both, lambda row: row.latency_ms, _LOWER),
+        _line("epoch", rows, both, lambda row: row.seconds_per_epoch, _LOWER),
+        _line("training_ips", rows, both, lambda row: row.training_images_per_second, _HIGHER),
+        _line("parameters", rows, both, lambda row: row.parameters / 1e6, _LOWER),
         _memory(memory, rows),
-        _line("wall", rows, pair, lambda row: row.seconds, _LOWER, duration),
+        _line("wall", rows, both, lambda row: row.seconds, _LOWER, duration),
         [Cell(text("summary.search")), *(_search(row) for row in rows), Cell("")],
     ]
     if any(len(row.seeds) > 1 for row in rows):
         made.insert(1, _seeds(rows))
-    heads = [Cell(row.side.title, swatch=colour(row.side.index), number=True) for row in rows]
+    heads = [Cell(row.candidate.title, swatch=colour(row.candidate.index), number=True) for row in rows]
     columns = [Cell(text("summary.measure")), *heads, Cell(text("summary.difference"), number=True)]
-    width = len(columns) if pair else len(columns) - 1
+    width = len(columns) if both else len(columns) - 1
     cut = tuple(tuple(cells[:width]) for cells in made)
     caption = text("summary.caption_many")
-    if pair:
-        caption = text("summary.caption", first=pair[0].side.title, second=pair[1].side.title)
+    if both:
+        caption = text("summary.caption", first=both[0].candidate.title, second=both[1].candidate.title)
     return Table("summary", text("summary.title"), tuple(columns[:width]), cut, caption)
 
 
@@ -61,15 +62,17 @@ def _scores(
     cells = [interval_cell(value(row), index == best) for index, row in enumerate(rows)]
     last = Cell("")
     if difference:
-        words = f"{signed(difference.estimate)} {text('words.points')}"
-        last = Cell(words, f"({points_range(difference)})", number=True, values=tuple(v * 100 for v in difference))
+        written_out = f"{signed(difference.estimate)} {text('common.points')}"
+        last = Cell(
+            written_out, f"({points_range(difference)})", number=True, values=tuple(v * 100 for v in difference)
+        )
     return [Cell(text(f"summary.{key}")), *cells, last]
 
 
 def _line(
     key: str,
     rows: Sequence[Summary],
-    pair: Sequence[Summary] | None,
+    both: Sequence[Summary] | None,
     value: Callable[[Summary], float],
     better: int,
     written: Callable[[float], str] = number,
@@ -79,22 +82,22 @@ def _line(
     best = _best(values, better)
     cells = [Cell(written(v), best=i == best, number=True, values=(v,)) for i, v in enumerate(values)]
     last = Cell("")
-    if pair and better:
-        a, b = value(pair[0]), value(pair[1])
+    if both and better:
+        a, b = value(both[0]), value(both[1])
         if ratio:
             quotient = a / b if b else math.nan
             last = Cell(text("summary.ratio", ratio=number(quotient)), number=True, values=(quotient,))
         else:
-            last = Cell(f"{signed(a - b)} {text('words.points')}", number=True, values=((a - b) * 100,))
+            last = Cell(f"{signed(a - b)} {text('common.points')}", number=True, values=((a - b) * 100,))
     return [Cell(text(f"summary.{key}")), *cells, last]
 
 
 def _seeds(rows: Sequence[Summary]) -> list[Cell]:
     cells = []
     for row in rows:
-        found = stats.seed_summary(row.miou_of_seed)
-        spread = "" if math.isnan(found.spread) else f"± {score(found.spread)}"
-        cells.append(Cell(score(found.mean), spread, number=True, values=(found.mean,)))
+        over_seeds = stats.seed_summary(row.miou_of_seed)
+        spread = "" if math.isnan(over_seeds.spread) else f"± {score(over_seeds.spread)}"
+        cells.append(Cell(score(over_seeds.mean), spread, number=True, values=(over_seeds.mean,)))
     most = max(len(row.seeds) for row in rows)
     return [Cell(text("summary.seeds", seeds=most)), *cells, Cell("")]
 
@@ -102,17 +105,17 @@ def _seeds(rows: Sequence[Summary]) -> list[Cell]:
 def _memory(key: str, rows: Sequence[Summary]) -> list[Cell]:
     cells = []
     for row in rows:
-        both = {"training": number(row.training_memory_gb, 2), "inference": number(row.inference_memory_gb, 2)}
-        cells.append(Cell(text("summary.memory_note", **both), number=True))
+        peaks = {"training": number(row.training_memory_gb, 2), "inference": number(row.inference_memory_gb, 2)}
+        cells.append(Cell(text("summary.memory_note", **peaks), number=True))
     return [Cell(text(f"summary.{key}")), *cells, Cell("")]
 
 
 def _search(row: Summary) -> Cell:
-    if row.side.study is None:
+    if row.candidate.study is None:
         return Cell(text("summary.not_searched"), number=True)
-    used = searches.budget(row.side.study)
-    words = text("summary.search_cell", ended=used.ended, asked=used.asked, epochs=used.epochs)
-    return Cell(words, f"({duration(used.seconds)})", number=True)
+    used = searches.budget(row.candidate.study)
+    written_out = text("summary.search_cell", ended=used.ended, asked=used.asked, epochs=used.epochs)
+    return Cell(written_out, f"({duration(used.seconds)})", number=True)
 
 
 def _best(values: Sequence[float], better: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Every text of the report, from texts_<language>.toml, and how numbers are written in that language."""
+"""Every text of the report, from <language>.toml, and how numbers are written in that language."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def language() -> str:
 
 def text(key: str, **values: Any) -> str:
     """The text of a dotted key with its {names} filled in. Raises KeyError where there is none."""
-    found: Any = table(language())
+    entry: Any = table(language())
     for part in key.split("."):
-        found = found[part]
-    return str(found).strip().format(**values)
+        entry = entry[part]
+    return str(entry).strip().format(**values)
 
 
 def glossary() -> dict[str, tuple[str, str]]:
     """Key to (term, meaning), in the order of the file."""
-    return {key: (str(one["term"]), str(one["means"])) for key, one in table(language())["glossary"].items()}
+    return {key: (str(entry["term"]), str(entry["means"])) for key, entry in table(language())["glossary"].items()}
 
 
 def score(value: float | None) -> str:
@@ -57,7 +57,7 @@ def score(value: float | None) -> str:
 
 def score_range(value: Interval) -> str:
     """(0.431 to 0.474), or nothing where the ends are unknown."""
-    return f"({text('words.range', low=score(value.low), high=score(value.high))})" if _has_ends(value) else ""
+    return f"({text('common.range', low=score(value.low), high=score(value.high))})" if _has_ends(value) else ""
 
 
 def points(value: float) -> str:
@@ -69,13 +69,13 @@ def points(value: float) -> str:
 
 def signed(value: float) -> str:
     """A difference of ratios in points, with its sign: +7.2."""
-    words = points(value)
-    return words if words[0] in "−—" or round(value * 100, 1) == 0 else f"+{words}"
+    written = points(value)
+    return written if written[0] in "−—" or round(value * 100, 1) == 0 else f"+{written}"
 
 
 def points_range(value: Interval) -> str:
     """−0.4 to 1.5, in points."""
-    return text("words.range", low=points(value.low), high=points(value.high)) if _has_ends(value) else MISSING
+    return text("common.range", low=points(value.low), high=points(value.high)) if _has_ends(value) else MISSING
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -91,9 +91,9 @@ def percent(value: float) -> str:
     """76 %; what rounds to all or nothing without being it says so: > 99 %."""
     if math.isnan(value):
         return MISSING
-    whole = min(max(round(value * 100), 1), 99) if 0 < value < 1 else round(value * 100)
+    rounded = min(max(round(value * 100), 1), 99) if 0 < value < 1 else round(value * 100)
     sign = "> " if 0.995 <= value < 1 else "< " if 0 < value < 0.005 else ""
-    return f"{sign}{whole}\u00a0%".replace(" ", "\u00a0")
+    return f"{sign}{rounded}\u00a0%".replace(" ", "\u00a0")
 
 
 def duration(seconds: float) -> str:
@@ -120,7 +120,7 @@ def decimals(value: float, places: int) -> str:
 
 def listed(parts: list[str]) -> str:
     """a, b and c."""
-    return f"{', '.join(parts[:-1])} {text('words.and')} {parts[-1]}" if len(parts) > 1 else "".join(parts)
+    return f"{', '.join(parts[:-1])} {text('common.and')} {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
 def separators() -> str:

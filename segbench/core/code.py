@@ -1,0 +1,45 @@
+"""The code of an architecture of the user's own, read and digested. Nothing here runs it: `architectures` does.
+
+<folder>/<architecture>.py    one file with a `build` function, beside <architecture>.toml or beside a model's card
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from segbench.core.errors import UserError
+from segbench.core.records import Code
+
+
+def beside(toml: Path) -> Code | None:
+    """The code of the same name beside a TOML file, if there is one. Raises UserError where it cannot be read."""
+    path = toml.with_suffix(".py")
+    return read(path) if path.exists() else None
+
+
+def read(path: Path) -> Code:
+    """A file as it is now. Raises UserError where it cannot be read."""
+    try:
+        content = path.read_bytes()
+        return Code("file", path.name, hashlib.sha256(content).hexdigest(), content.decode("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"{path} cannot be read as Python code: {reason}; fix or remove it") from error
+
+
+def kept(folder: Path, code: Code) -> Code:
+    """The copy that `folder` holds of a file. Raises UserError where it is missing or is not that file."""
+    path = folder / Path(code.name).name
+    found = read(path)
+    if found.sha256 != code.sha256:
+        raise UserError(
+            f"{path} is not the code that this model was trained with (sha256 {found.sha256[:12]}, the card says "
+            f"{code.sha256[:12]}); it was not run. Promote again, or bring the file back"
+        )
+    return found
+
+
+def keep(folder: Path, code: Code) -> None:
+    """Writes the file into `folder`. Raises OSError."""
+    (folder / code.name).write_bytes(code.text.encode("utf-8"))

@@ -1,0 +1,35 @@
+"""The one rule for names that become folders, files, tags and parts of commands: protocols, architectures, studies,
+parts of a scene's name."""
+
+from __future__ import annotations
+
+import re
+
+from segbench.core.errors import UserError
+
+LONGEST = 120  # bytes in UTF-8: file systems take 255 for a name, and some of ours get endings
+
+_PART = re.compile(r"[\w.-]+")
+
+
+def part(name: str, what: str) -> str:
+    """`name`, where it is a single part of a path that needs no quoting anywhere.
+
+    It is made of letters, digits, `_`, `.` and `-`, begins with neither `.` nor `-`, and has at most LONGEST bytes.
+    `what` says what is named, such as "protocol". Raises UserError for any other name.
+    """
+    problem = refusal(name)
+    if problem:
+        raise UserError(f"{what} name {name[:LONGEST]!a} {problem}; rename it")
+    return name
+
+
+def refusal(name: str) -> str | None:
+    """The rule that `name` breaks, None where it is a good name."""
+    if not _PART.fullmatch(name):
+        return "may hold only letters, digits, '_', '.' and '-'"
+    if name[0] in ".-":
+        return "must begin with a letter, a digit or '_'"
+    if len(name.encode()) > LONGEST:
+        return f"must be no longer than {LONGEST} bytes"
+    return None

@@ -1,0 +1,167 @@
+"""TOML files, read strictly into records: every key known, every value of the declared type and of a size that all the
+libraries take. A mistake is one line that names file, table and key.
+
+A field with metadata {"toml": False} is no key. What a record itself requires stands in its `__post_init__`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import math
+import os
+import reprlib
+import tomllib
+import types
+import typing
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segbench.core.errors import UserError
+from segbench.core.records import Scalar
+
+LARGEST_NUMBER = 2**53  # up to which every whole number is one of the doubles that JSON and SQL may make of it
+LARGEST_FILE = 1_000_000  # bytes
+LONGEST_TEXT = 1000  # characters
+_NOT_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of pairs, ends of lines and paragraphs
+_SCALARS = (bool, int, float, str)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises UserError where it cannot be read or holds a number or text out of bounds."""
+    if not os.path.isfile(path):
+        raise UserError(f"{path} is no file; expected a TOML file")
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path} is larger than {LARGEST_FILE // 1000} kB; expected a short TOML file")
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        with located(str(path)):
+            _require_bounds(content, "")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply; expected tables of values") from None
+    except ValueError as error:
+        raise UserError(f"{path} is no valid TOML: {' '.join(str(error).split())}") from error
+    return content
+
+
+def record(kind: type, content: Any, path: str, table: str = "") -> Any:
+    """The dataclass `kind` from a `table` of the file at `path`. Raises UserError where it does not fit."""
+    where = f"{path}: [{table}]" if table else path
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: expected a table, found {shown(content)}")
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.metadata.get("toml", True)}
+    hints = typing.get_type_hints(kind)
+    for key in content:
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"it knows {', '.join(k for k in fields if k != 'name')}"
+            raise UserError(f"{where}: unknown key {shown(key)}; {hint}")
+    values = {}
+    for name, own in fields.items():
+        if name in content:
+            values[name] = _value(hints[name], content[name], path, f"{table}.{name}".lstrip("."))
+        elif own.default is dataclasses.MISSING and own.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where}: '{name}' is missing")
+    with located(where):
+        return kind(**values)
+
+
+@contextlib.contextmanager
+def located(where: str) -> Iterator[None]:
+    """Turns the ValueError of a record that refuses its values into a UserError that says where they stand."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def require(truth: bool, rule: str) -> None:
+    """Raises ValueError with the rule that is broken."""
+    if not truth:
+        raise ValueError(rule)
+
+
+def require_one_of(name: str, value: Any, known: Sequence[Scalar]) -> None:
+    """Raises ValueError where `value` is none of the known ones."""
+    require(value in known, f"{name} must be one of {', '.join(map(str, known))}, not {shown(value)}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one of TOML's two kinds of numbers; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether it is a number, a text, true or false: no list, no table, no date."""
+    return isinstance(value, _SCALARS)
+
+
+def shown(value: Any) -> str:
+    """A value on one line, shortened where it is long."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = 60
+    return shortener.repr(value)
+
+
+def _value(hint: Any, value: Any, path: str, key: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # X | None: a TOML value is never None
+        return _value(next(a for a in arguments if a is not types.NoneType), value, path, key)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return record(hint, value, path, key)
+    if origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_value(k, item, path, key) for k, item in zip(kinds, value, strict=True))
+    if hint in _SCALARS and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    if hint is float and is_number(value):
+        return float(value)
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
+        for name, item in value.items() if arguments[1] == Scalar else ():
+            if not is_scalar(item):
+                expected = "a number, a text, true or false"
+                raise UserError(f"{path}: [{key}] {name} must be {expected}, found {shown(item)}")
+        return value
+    raise UserError(f"{path}: {key} must be {_described(hint)}, found {shown(value)}")
+
+
+def _described(hint: Any) -> str:
+    words = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        tuple[int, int]: "[height, width]",
+        tuple[float, float]: "[low, high]",
+        tuple[int, ...]: "a list of whole numbers",
+        tuple[str, ...]: "a list of texts",
+    }
+    return words.get(hint, "a list" if typing.get_origin(hint) is tuple else "a table")
+
+
+def _require_bounds(value: Any, key: str) -> None:
+    """Raises ValueError for what TOML allows and no setting means: inf, nan, huge numbers, control characters."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _require_text(name, "a key")
+            _require_bounds(item, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for item in value:
+            _require_bounds(item, key)
+    elif isinstance(value, str):
+        _require_text(value, key)
+    elif is_number(value):
+        require(math.isfinite(value), f"{key} must be finite, found {value}")
+        require(isinstance(value, float) or abs(value) <= LARGEST_NUMBER, f"{key} must be within ±2^53")
+
+
+def _require_text(text: str, key: str) -> None:
+    require(len(text) <= LONGEST_TEXT, f"{key} must be at most {LONGEST_TEXT} characters, found {len(text)}")
+    odd = next((c for c in text if unicodedata.category(c) in _NOT_TEXT), None)
+    require(odd is None, f"{key} must be one line of text, found {shown(text)}")

@@ -1,0 +1,66 @@
+"""A protocol to start from: another's folder, copied."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+from segbench.core import code, names, paths, protocol
+from segbench.core.errors import UserError
+
+# "# python -m segbench.search deeplab --protocol demo", after "make demo   or   " in one of ours.
+_COMMAND = re.compile(
+    r"^(# *)(?:make \w+ +or +)?(.*python -m segbench\.\w+.*?)(?: --protocol \S+)?[ \t]*$", re.MULTILINE
+)
+
+
+def copy(source: str, name: str) -> Path:
+    """Copies the protocol `source` (a name under studies/, or a folder) to ./studies/`name`, or to `name` where that is
+    a path; the commands in its first lines then name the copy. Returns the new folder.
+
+    The code of architectures goes with it and is not run. Raises UserError where there is no such protocol or one of
+    the files is not valid, where the name is taken, and where the copy cannot be written.
+    """
+    original = paths.protocol_folder(source)
+    protocol.load(original)
+    architectures = [protocol.load_architecture(original, each) for each in protocol.architecture_names(original)]
+    folder = _destination(name)
+    partial = folder.with_name(f"{folder.name}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            for toml in ("protocol.toml", *(f"{each.name}.toml" for each in architectures)):
+                text = (original / toml).read_text(encoding="utf-8")
+                (partial / toml).write_text(_adapted(text, name), encoding="utf-8")
+            for each in architectures:
+                if each.code:
+                    code.keep(partial, each.code)
+            os.rename(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror}); give another name or path") from error
+    return folder
+
+
+def _destination(name: str) -> Path:
+    """Raises UserError where it is taken."""
+    path = Path(name)
+    is_name = len(path.parts) == 1 and not path.is_absolute() and name not in (".", "..")
+    folder = Path("studies") / name if is_name else path
+    names.part(folder.resolve().name, "protocol")
+    if os.path.lexists(folder):
+        raise UserError(f"{folder} is there already, and is not overwritten; give another name")
+    if is_name and name in paths.protocol_names():
+        raise UserError(f"segbench comes with a protocol '{name}', which a copy would hide; give another name")
+    return folder
+
+
+def _adapted(text: str, name: str) -> str:
+    """The TOML, its commands with --protocol `name`."""
+    return _COMMAND.sub(lambda found: f"{found[1]}{found[2]} --protocol {shlex.quote(name)}", text)

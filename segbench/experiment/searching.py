@@ -1,0 +1,244 @@
+"""Searching: runs the trials of each architecture's study, in this process or with several workers.
+
+searching.run(protocol, architectures, SearchSettings("demo"))  → the studies' records
+
+It goes on until exactly `trials` trials of each have ended; run again, it does what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from segbench.core import paths
+from segbench.core import protocol as protocols
+from segbench.core.protocol import Architecture, Protocol
+from segbench.core.study_record import StudyRecord
+from segbench.experiment.settings import SearchSettings
+from segbench.runtime import interrupts, process_group, terminal
+
+if TYPE_CHECKING:
+    import optuna
+    from mlflow import MlflowClient
+
+    from segbench.data.packing import Dataset
+    from segbench.data.subsets import Subset
+    from segbench.experiment.objective import Images, Initial, Job
+    from segbench.experiment.workers import Launcher
+    from segbench.runtime.compute import Compute
+
+
+def run(
+    protocol: Protocol,
+    architectures: Sequence[Architecture],
+    settings: SearchSettings,
+    launcher: Launcher | None = None,
+) -> list[StudyRecord]:
+    """Searches each architecture in turn, or with `launcher`'s workers, and returns the studies.
+
+    Raises UserError for settings, data or weights that cannot be used, and where a study of the same name was made
+    otherwise; KeyboardInterrupt after Ctrl-C, when what was done is kept.
+    """
+    process_group.refuse("search", "use --workers N instead")
+    protocol, architectures = settings.applied(protocol, architectures)
+    if launcher:  # they train; what they build is first tried here
+        settings = dataclasses.replace(settings, device="cpu", precision="auto", compiled=False)
+    elif settings.device != "auto" or settings.compiled:
+        from segbench.runtime import compute
+
+        # Such a device may be missing, which is better known before the data is packed.
+        compute.choose(settings.device, settings.precision, settings.compiled)
+
+    from segbench.data import dataset
+
+    if protocol.drawn:
+        terminal.banner(protocols.DRAWN)
+    data = dataset.ready(protocol, str(settings.data) if settings.data else None)
+    if launcher:
+        return _together(launcher, [_plan(protocol, each, data, settings) for each in architectures])
+    return [_alone(_plan(protocol, each, data, settings)) for each in architectures]
+
+
+def work(protocol: Protocol, architectures: Sequence[Architecture], settings: SearchSettings) -> bool:
+    """What one of several workers does, whose trials `run` has planned. It waits for others only when no trial of any
+    architecture is left to begin. Returns False where it was stopped before all had ended."""
+    from segbench.data import dataset
+    from segbench.experiment import objective
+    from segbench.ledger import studies
+
+    protocol, architectures = settings.applied(protocol, architectures)
+    data = dataset.ready(protocol, str(settings.data) if settings.data else None)
+    searches = [_open(protocol, each, data, settings) for each in architectures]
+    with interrupts.graceful(message=b""):
+        jobs = [(search, search.job()) for search in searches]
+        try:
+            for wait in (False, True):
+                for search, job in jobs:
+                    train = functools.partial(objective.objective, job=job, show=lambda index, record: None)
+                    studies.run(search.study, train, wait, search.clean_up)
+        except (studies.Stopped, KeyboardInterrupt):
+            return False
+    return True
+
+
+@dataclass
+class _Search:
+    """One architecture's search. What needs torch is made when it is first used: where nothing is left to train, torch
+    is not even imported."""
+
+    study: optuna.Study = field(init=False)
+    architecture: Architecture
+    protocol: Protocol
+    data: Dataset
+    subset: Subset
+    settings: SearchSettings
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        return f"{self.subset.description}; initial weights: {self.architecture.weights}"
+
+    @functools.cached_property
+    def device(self) -> Compute:
+        from segbench.runtime import compute
+
+        return compute.choose(self.settings.device, self.settings.precision, self.settings.compiled)
+
+    @functools.cached_property
+    def images(self) -> Images:
+        from segbench.experiment import objective
+
+        batch_size, augment = self.architecture.batch_size, self.protocol.augment
+        return objective.Images.of(self.data, self.subset, batch_size, self.device, augment)
+
+    @functools.cached_property
+    def initial(self) -> Initial:
+        from segbench.experiment import objective
+
+        return objective.Initial(self.architecture, self.protocol.search.seed)
+
+    def study_run(self) -> tuple[MlflowClient, str]:
+        """MLflow, and the id of the study's run there, made on first use."""
+        from segbench.ledger import database, runs, tracking
+
+        mlflow = tracking.client()
+        with database.storage_of(self.study).locked():  # workers that start together share one run
+            tags = {"architecture": self.architecture.name}
+            run = runs.study_run(mlflow, self.protocol.name, self.study.study_name, tags)
+            self.study.set_user_attr("run_id", run)
+        return mlflow, run
+
+    def job(self) -> Job:
+        from segbench.experiment import objective
+
+        search = self.protocol.search
+        mlflow, run = self.study_run()
+        keep = self.settings.keep_weights
+        return objective.Job(self.architecture, search, self.images, self.initial, self.device, mlflow, run, keep)
+
+    def clean_up(self, index: int) -> None:
+        """Removes the checkpoint of a trial that has ended: nothing goes on from it."""
+        from segbench.engine import resume
+
+        resume.clear(paths.trial_folder(self.study.study_name, index))
+
+    def record(self) -> StudyRecord:
+        from segbench.ledger import database, studies
+
+        return studies.record(database.storage_of(self.study), self.study.study_name)
+
+
+def _open(protocol: Protocol, architecture: Architecture, data: Dataset, settings: SearchSettings) -> _Search:
+    """Opens the study. Raises UserError where there are too few images, or the network cannot be built."""
+    from segbench.data import subsets
+    from segbench.ledger import database, studies
+
+    subset = subsets.draw_search(data, protocol.search)
+    subsets.draw_final(data, protocol.final)  # too few images for the promotion are better known now
+    search = _Search(architecture, protocol, data, subset, settings)
+    storage = database.connect(paths.studies_database(settings.study_db))
+    if studies.study_name(protocol, architecture) not in studies.names(storage):
+        from segbench.experiment import objective
+
+        objective.check_buildable(architecture, search.images, search.initial)
+    search.study = studies.open_study(storage, protocol, architecture, data.fingerprint, subset.description)
+    return search
+
+
+def _plan(protocol: Protocol, architecture: Architecture, data: Dataset, settings: SearchSettings) -> _Search:
+    """Opens the study and plans its trials."""
+    from segbench.ledger import queue, showcase
+
+    search = _open(protocol, architecture, data, settings)
+    name = architecture.name
+    commands = (
+        f"python -m segbench.search{settings.repeat_search(name)}",
+        f"python -m segbench.promote{settings.repeat(name)}",
+    )
+    showcase.describe(search.study, *commands)
+    baseline = architecture.baseline if settings.baseline else None
+    for line in queue.plan(search.study, architecture.space, protocol.search, baseline):
+        terminal.say(line)
+    return search
+
+
+def _announced(search: _Search, where: Callable[[], str]) -> tuple[StudyRecord, int]:
+    """The study, and how many of its trials have not ended: those that run elsewhere may come back."""
+    record = search.record()
+    left = sum(not t.state.ended for t in record.trials)
+    terminal.say(f"\n{search.architecture.title}: study {record.name}, {left} of {len(record.trials)} trials to run")
+    terminal.say(f"{search.description}; {where()}" if left else search.description)
+    return record, left
+
+
+def _alone(search: _Search) -> StudyRecord:
+    """Runs what is left in this process."""
+    from segbench.experiment import search_display
+
+    record, left = _announced(search, lambda: search.device.description)
+    if left:
+        from segbench.experiment import objective
+        from segbench.ledger import showcase, studies
+
+        job = search.job()
+        epochs = search.protocol.search.epochs
+        total = len(record.trials) * epochs
+        with (
+            terminal.progress(search.architecture.name, total, total - left * epochs) as advance,
+            contextlib.closing(search_display.Progress(record, epochs, advance)) as show,
+            interrupts.graceful(),
+        ):
+            try:
+                studies.run(search.study, lambda trial: objective.objective(trial, job, show), ended=search.clean_up)
+            except studies.Stopped:
+                raise interrupts.interrupt() from None
+        objective.clean_up_finished(search.study, job.mlflow)
+        showcase.finish(search.study)
+        record = search.record()
+    search_display.table(record)
+    return record
+
+
+def _together(launcher: Launcher, searches: list[_Search]) -> list[StudyRecord]:
+    """Runs what is left with several workers."""
+    from segbench.experiment import search_display
+
+    left = sum(_announced(search, lambda: launcher.description)[1] for search in searches)
+    if left:
+        from segbench.experiment import objective, workers
+        from segbench.ledger import showcase
+
+        # MLflow's database and the studies' runs are there before any worker asks for them.
+        clients = [search.study_run()[0] for search in searches]
+        workers.run(launcher, [search.study for search in searches])
+        for search, mlflow in zip(searches, clients, strict=True):
+            objective.clean_up_finished(search.study, mlflow)
+            showcase.finish(search.study)
+    records = [search.record() for search in searches]
+    for record in records:
+        search_display.table(record)
+    return records

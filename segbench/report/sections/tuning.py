@@ -1,0 +1,88 @@
+"""What tuning bought, and what a search of another budget would have found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from segbench import stats
+from segbench.report.figures import search
+from segbench.report.figures.theme import colour
+from segbench.report.numbers import tuning
+from segbench.report.numbers.comparison import CONTENDERS
+from segbench.report.numbers.tuning import Tuning
+from segbench.report.page.blocks import Block, Cell, Figure, Key, Prose, Table, plot
+from segbench.report.sections import sentences
+from segbench.report.text.i18n import decimals, percent, points, score, signed, text
+
+
+def expected(tuned: Sequence[Tuning]) -> list[Block]:
+    """The expected best by number of trials and by time; or why there is none."""
+    budgets = tuning.budgets(tuned)
+    if budgets is None:
+        key = "expected_few" if tuning.comparable(tuned) else "unequal"
+        return [Prose((text(f"search.{key}"),), tone="note")]
+    lows = [v for own in tuned for v in own.by_trials]
+    axis = (max(min(lows) - 0.01, 0.0), max(own.best for own in tuned) * 1.05)
+    keys = tuple(Key(own.candidate.title, colour(own.candidate.index), "line") for own in tuned)
+    by_trials, by_time = search.expected_by_trials(tuned, axis), search.expected_by_time(tuned, budgets, axis)
+    plots = (
+        plot("expected-trials", by_trials, text("search.expected_trials"), keys=keys),
+        plot("expected-time", by_time, text("search.expected_hours"), keys=keys),
+    )
+    return [
+        Prose((sentences.budget(tuned, budgets),), tone="lead"),
+        Figure(text("search.expected"), plots, text("search.expected_caption")),
+    ]
+
+
+def bought(tuned: Sequence[Tuning]) -> Table:
+    """The gain of tuning, and how far its choice can be trusted: a column per search."""
+    rows = [
+        _row(tuned, "best_trial", lambda own: own.best, score),
+        _row(tuned, "median_trial", lambda own: own.median, score),
+        _row(tuned, "gain", lambda own: own.best - own.median, _gain),
+    ]
+    if any(not math.isnan(own.baseline) for own in tuned):
+        rows.append(_row(tuned, "known", lambda own: own.baseline, score))
+        rows.append(_row(tuned, "gain_known", lambda own: own.best - own.baseline, _gain))
+    rows.append(_row(tuned, "next_trial", _last_gain, _gain))
+    if not all(math.isnan(own.chance) for own in tuned):
+        rows.append(_row(tuned, "chance", lambda own: own.chance, percent))
+    if any(own.rescored.n for own in tuned):
+        rows.append((Cell(text("search.rescored")), *(_agreement(own.rescored) for own in tuned)))
+    rows.append((Cell(text("search.ranks")), *(_agreement(own.ranks) for own in tuned)))
+    heads = [Cell(own.candidate.title, swatch=colour(own.candidate.index), number=True) for own in tuned]
+    head = (Cell(text("search.measure")), *heads)
+    return Table("tuning", text("search.bought"), head, tuple(rows), _caption(tuned))
+
+
+def _caption(tuned: Sequence[Tuning]) -> str:
+    sentences = [text("search.bought_caption")]
+    if any(own.complete > CONTENDERS for own in tuned):
+        sentences.append(text("search.chance_contenders", contenders=CONTENDERS))
+    if any(math.isnan(own.chance) for own in tuned):
+        sentences.append(text("search.chance_none"))
+    return " ".join(sentences)
+
+
+def _row(
+    tuned: Sequence[Tuning], key: str, value: Callable[[Tuning], float], written: Callable[[float], str]
+) -> tuple[Cell, ...]:
+    cells = [Cell(written(v), number=True, values=(v,)) for v in map(value, tuned)]
+    return (Cell(text(f"search.{key}")), *cells)
+
+
+def _last_gain(own: Tuning) -> float:
+    return own.by_trials[-1] - own.by_trials[-2] if len(own.by_trials) > 1 else math.nan
+
+
+def _gain(value: float) -> str:
+    return points(value) if math.isnan(value) else f"{signed(value)} {text('common.points')}"
+
+
+def _agreement(agreement: stats.Agreement) -> Cell:
+    low, high = decimals(agreement.low, 2), decimals(agreement.high, 2)
+    ends = "" if math.isnan(agreement.low) else f"({text('common.range', low=low, high=high)})"
+    values = (agreement.tau, agreement.low, agreement.high)
+    return Cell(decimals(agreement.tau, 2), ends, number=True, values=values)
