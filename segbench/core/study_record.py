@@ -62,6 +62,7 @@ class StudyRecord:
     """One study: the intent it was made with, and its trials."""
 
     name: str
+    id: str  # tells it from a study of that name in another database; "" where an earlier version made it
     protocol: Protocol
     architecture: Architecture
     fingerprint: str

@@ -17,6 +17,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
+from segbench.core.protocol import OPTIMIZERS
 from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters
 from segbench.data.batches import Batches
 from segbench.engine.evaluation import Evaluation, evaluate_together
@@ -63,7 +64,7 @@ class State:
 
 
 def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) -> State:
-    """Moves the model to the device and gives it an optimizer."""
+    """Moves the model to the device and gives it an optimizer. Raises UserError for an unknown one."""
     compute.forget_peak()
     model.to(compute.device)
     if compute.record.compiled:
@@ -85,7 +86,7 @@ def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -
     require_batches(state.model, train)
     ended = time.perf_counter()
     while state.epoch < epochs:
-        record = _epoch(state, train, val, seed, ended)
+        record = _epoch(state, train, val, epochs, seed, ended)
         ended = time.perf_counter()
         yield record
 
@@ -100,14 +101,14 @@ def require_batches(model: Segmenter, train: Batches) -> None:
         )
 
 
-def _epoch(state: State, train: Batches, val: Batches, seed: int, ended: float) -> EpochRecord:
+def _epoch(state: State, train: Batches, val: Batches, epochs: int, seed: int, ended: float) -> EpochRecord:
     """`ended`: when the epoch before did, time.perf_counter()."""
     bookkeeping = time.perf_counter() - ended
     device = state.compute.device
     watch = Stopwatch(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed * 1_000_003 + state.epoch + (process_group.rank() << 40))
-        train_loss = _pass(state, train, seed, watch)
+        train_loss = _pass(state, train, epochs, seed, watch)
     with watch.part("evaluation"):
         evaluation = evaluate_together(state.model, val, state.compute)
     state.epoch, state.evaluation = state.epoch + 1, evaluation
@@ -129,21 +130,23 @@ def _epoch(state: State, train: Batches, val: Batches, seed: int, ended: float) 
     )
 
 
-def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
+def _pass(state: State, train: Batches, epochs: int, seed: int, watch: Stopwatch) -> float:
     """One pass over the training images. Returns the mean loss per image; the host asks for it only at the end."""
     model, optimizer, processes = state.model.train(), state.optimizer, process_group.size()
-    total = torch.zeros((), device=state.compute.device)
+    total, seen = torch.zeros((), device=state.compute.device), 0
     batches = train.shuffled(seed, state.epoch, model.normalisation)
     while True:
         with watch.part("data"):
             batch = next(batches, None)
         if batch is None:
             return sum(process_group.gather(float(total))) / train.images
-        is_sharded = len(batch.images) < batch.global_batch_size
-        with watch.part("forward"), state.compute.autocast(), global_batch.sharded(is_sharded):
-            outputs = state.forward(batch.images)
-        with watch.part("loss"), global_batch.sharded(is_sharded):
-            loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
+        model.progress((state.epoch + seen / train.images) / epochs)
+        seen += batch.global_batch_size
+        with global_batch.sharded(model, batch.is_sharded):
+            with watch.part("forward"), state.compute.autocast():
+                outputs = state.forward(batch.images)
+            with watch.part("loss"):
+                loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
         with watch.part("backward"):
             optimizer.zero_grad(set_to_none=True)
             own = loss * (batch.loss_weight * processes)  # the processes' gradients are averaged, not summed
@@ -158,8 +161,11 @@ def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
     lr, weight_decay = chosen.lr, chosen.weight_decay
     if chosen.optimizer == "sgd":
         return SGD(parameters, lr, momentum=_MOMENTUM, weight_decay=weight_decay, fused=True)
-    kind = AdamW if chosen.optimizer == "adamw" else Adam
-    return kind(parameters, lr, weight_decay=weight_decay, fused=True)
+    if chosen.optimizer == "adam":
+        return Adam(parameters, lr, weight_decay=weight_decay, fused=True)
+    if chosen.optimizer == "adamw":
+        return AdamW(parameters, lr, weight_decay=weight_decay, fused=True)
+    raise UserError(f"no optimizer '{chosen.optimizer}'; it must be one of {', '.join(OPTIMIZERS)}")
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:

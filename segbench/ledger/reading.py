@@ -48,6 +48,12 @@ def names(storage: StudyStorage) -> list[str]:
     return storage.reading(lambda connection: sorted(connection.scalars(ours)))
 
 
+def is_there(storage: StudyStorage, study_id: int) -> bool:
+    """Whether the study has not been deleted."""
+    row = select(STUDIES.c.study_id).where(STUDIES.c.study_id == study_id)
+    return storage.reading(lambda connection: connection.scalar(row)) is not None
+
+
 def _read(connection: Connection, name: str) -> StudyRecord | None:
     study = connection.scalar(select(STUDIES.c.study_id).where(STUDIES.c.study_name == name))
     if study is None:
@@ -65,6 +71,7 @@ def _read(connection: Connection, name: str) -> StudyRecord | None:
     content, latest = _content(connection, study), last(attempts.every(connection, study))
     return StudyRecord(
         name=name,
+        id=known.get("id", ""),
         protocol=protocol,
         architecture=architecture,
         fingerprint=known.get("fingerprint", ""),

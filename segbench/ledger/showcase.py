@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -72,7 +73,7 @@ def show(attempt: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) 
     Raises OSError where the pictures cannot be written.
     """
     _attach(attempt, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
-    _attach(attempt, artefacts.LEARNING_CURVE, "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
+    _attach(attempt, artefacts.LEARNING_CURVE, "image/png", curves.png(records))
     notes.write_note(attempt.study, _trial_note(attempt, records), attempt)
     with database.storage_of(attempt.study).locked():
         _describe(attempt.study)
@@ -92,7 +93,7 @@ def forget(study: optuna.Study) -> None:
     own = store()
     for attempt in study.get_trials(deepcopy=False):
         for key in attempt.system_attrs:
-            if key.startswith(_PREFIX):
+            if re.fullmatch(_PREFIX + r"[0-9a-f-]{36}", key):  # anybody may write attributes: no other path is ours
                 try:
                     own.remove(key.removeprefix(_PREFIX))
                 except ArtifactNotFound:

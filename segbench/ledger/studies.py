@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping
 
@@ -16,7 +17,7 @@ from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol, fingerprint
 from segbench.core.records import EpochRecord, WeightsOrigin, to_json
 from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
-from segbench.ledger import attempts, database, liveness, optuna_private, queue, samplers
+from segbench.ledger import attempts, database, liveness, optuna_private, queue, reading, samplers, study_folders
 from segbench.ledger.database import StorageUnavailable, StudyStorage
 from segbench.ledger.queue import BASELINE as BASELINE
 from segbench.ledger.queue import index_of as index_of
@@ -58,6 +59,9 @@ def open_study(
         )
         known = study.user_attrs
         _require_same(study.study_name, known, identity)
+        if "id" not in known:
+            study.set_user_attr("id", uuid.uuid4().hex)
+        study_folders.claim(study.study_name, id_of(study), adopt="fingerprint" in known)
         if "fingerprint" not in known:  # set last: a process that was killed in here leaves all to the next
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -67,6 +71,11 @@ def open_study(
             if known.get(key) != content:
                 study.set_user_attr(key, content)
     return study
+
+
+def id_of(study: optuna.Study) -> str:
+    """What tells it from a study of the same name in another database; "" where another program made it."""
+    return str(study.user_attrs.get("id", ""))
 
 
 def study_name(protocol: Protocol, architecture: Architecture) -> str:
@@ -85,7 +94,29 @@ def run(
 
     TrialFailed ends its trial. Any other exception goes through, and the trial is queued again: after Stopped and
     Ctrl-C it goes on where it was. A trial whose process was killed is queued again by whoever is still there.
+
+    Raises UserError where the study is deleted meanwhile.
     """
+    try:
+        _run_all(study, objective, wait, ended)
+    except (UserError, Stopped):
+        raise
+    except Exception:
+        _require_still_there(study)
+        raise
+    _require_still_there(study)
+
+
+def _require_still_there(study: optuna.Study) -> None:
+    if not reading.is_there(database.storage_of(study), optuna_private.study_id(study)):
+        raise UserError(
+            f"study '{study.study_name}' was deleted while it was being searched; rerun the search to make it anew"
+        )
+
+
+def _run_all(
+    study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool, ended: Callable[[int], None]
+) -> None:
     owner, waits = str(liveness.me()), False
     while True:
         if interrupts.requested():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -105,12 +105,12 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     options = protocol_option = f"--protocol {shlex.quote(asked)}"
     if study_db:
         options += f" --study-db {shlex.quote(urls.shown(study_db))}"
-    problems: list[Problem] = []
-    cards = _cards(wanted.name, problems)
+    cards, unreadable = models.listing(wanted.name)
     studies = _studies(wanted.name, paths.studies_database(study_db))
     names = dict.fromkeys(protocol.architecture_names(folder))
     names |= dict.fromkeys(study.architecture.name for study in studies)
     names |= dict.fromkeys(model.card.architecture for model in cards)
+    problems = _unreadable(unreadable, wanted.name, names)
     if not studies and not cards and not problems:
         raise UserError(
             f"nothing to report: {paths.storage()} holds no study of protocol '{wanted.name}'; "
@@ -127,13 +127,15 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     return Comparison(wanted, protocol_option, options, tuple(candidates), tuple(problems))
 
 
-def _cards(name: str, problems: list[Problem]) -> list[models.Promoted]:
-    """The protocol's promoted models. A card that cannot be read costs its model, not the report."""
-    listing = models.listing(name)
-    for folder in listing.unreadable:
-        architecture = folder.parent.name.removeprefix(f"{name}-")
-        problems.append(Problem("card", {"model": f"{architecture}, {folder.name}", "architecture": architecture}))
-    return listing.promoted
+def _unreadable(folders: Sequence[Path], protocol: str, names: Collection[str]) -> list[Problem]:
+    """Of promotions of this protocol's architectures: a card that cannot be read costs its model, not the report."""
+    problems = []
+    for folder in folders:
+        architecture = folder.parent.name.removeprefix(f"{protocol}-")
+        if architecture in names:  # else another protocol's, whose name begins with this one's
+            values = {"model": f"{architecture}, {folder.name}", "architecture": architecture}
+            problems.append(Problem("card", values))
+    return problems
 
 
 def _studies(name: str, where: str) -> list[StudyRecord]:
