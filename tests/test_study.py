@@ -301,14 +301,14 @@ def test_delete_waits_for_no_promotion_and_ends_none(
 
 
 def test_ctrl_d_keeps_the_study(
-    ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_storage: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Keyboard(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    for trial in worker.study(ledger, 4).get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        queue.end(worker.study(ledger, 4), trial._trial_id, stopped=True)
+    for trial in worker.study(study_storage, 4).get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        queue.end(worker.study(study_storage, 4), trial._trial_id, stopped=True)
     monkeypatch.setattr("sys.stdin", Keyboard(""))
     assert call("delete", "tiny") == 2
     assert "study 'tiny' was kept" in capsys.readouterr().err
@@ -317,8 +317,8 @@ def test_ctrl_d_keeps_the_study(
 def test_what_is_promoted_is_reported_next(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = database.connect(paths.studies_database())
     where = "--protocol 'the protocol/fab' --data x --study-db 'a b.db'"
-    for name in studies.names(ledger):
-        made = optuna.load_study(study_name=name, storage=ledger)
+    for name in studies.names(study_storage):
+        made = optuna.load_study(study_name=name, storage=study_storage)
         made.set_user_attr("commands", ["python -m segbench.search", f"python -m segbench.promote {where}"])
     assert call() == 0
     said = capsys.readouterr().out.strip().splitlines()[-1]
@@ -328,11 +328,11 @@ def test_what_is_promoted_is_reported_next(here: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.strip().endswith(f"next:  python -m segbench.promote {where}")
 
 
-def test_a_study_deleted_while_it_is_searched_ends_in_one_line(ledger: StudyStorage) -> None:
-    tiny = worker.study(ledger, 4)
+def test_a_study_deleted_while_it_is_searched_ends_in_one_line(study_storage: StudyStorage) -> None:
+    tiny = worker.study(study_storage, 4)
 
     def delete(trial: optuna.Trial) -> float:
-        optuna.delete_study(study_name="tiny", storage=ledger)
+        optuna.delete_study(study_name="tiny", storage=study_storage)
         return 1.0
 
     with pytest.raises(UserError, match="study 'tiny' was deleted while it was being searched"):
@@ -356,18 +356,18 @@ def test_any_name_is_refused_or_works(name: str, storage: Path, protocol: Path, 
             names.part(name, "protocol")
         assert len(str(error.value).splitlines()) == 1
         try:
-            optuna.create_study(storage=ledger, study_name=name, load_if_exists=True)
+            optuna.create_study(storage=study_storage, study_name=name, load_if_exists=True)
         except (UnicodeError, ValueError):  # PostgreSQL and SQLite themselves take no such text
             return
     else:
         folder.parent.mkdir(exist_ok=True)
         shutil.copytree(protocol, folder, dirs_exist_ok=True)
-        searched(ledger, folder)
+        searched(study_storage, folder)
     study_name = name if refused else f"{name}-deeplab"
     exported = tmp_path / "t.csv"
     steps = (("show",), ("repair",), ("export", "--to", exported), ("delete", "--yes"))
     assert call() == 0
     for action, *options in steps:
         assert call(action, *options, "--", study_name) == 0, (action, study_name)
-    assert studies.names(ledger) == []
+    assert studies.names(study_storage) == []
     assert not everything(storage)
