@@ -17,13 +17,15 @@ import math
 import shlex
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.core import files, paths, templates
 from segbench.core.errors import UserError
 from segbench.core.names import refusal
-from segbench.core.records import StudyRecord, TrialRecord, to_json
+from segbench.core.records import to_json
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
@@ -131,14 +133,14 @@ def _study_row(study: StudyRecord) -> list[str]:
     from segbench.ledger import studies
 
     best = studies.best(study)
-    planned = [t for t in study.trials if not t.baseline]
-    waiting, running = (sum(t.state == state for t in planned) for state in ("waiting", "running"))
-    failed = sum(t.state not in ("waiting", "running", "complete", "pruned") for t in planned)
-    total = study.protocol.get("search", {}).get("trials", len(planned))
-    who = ", ".join(sorted({t.owner for t in study.trials if t.state == "running"}))
+    counts = Counter(trial.state for trial in study.planned)
+    waiting, running = counts[TrialState.WAITING], counts[TrialState.RUNNING]
+    ended = len(study.planned) - waiting - running
+    failed = ended - counts[TrialState.COMPLETE] - counts[TrialState.PRUNED]
+    who = ", ".join(sorted({t.owner for t in study.trials if t.state == TrialState.RUNNING}))
     return [
         study.name,
-        f"{len(planned) - waiting - running}/{total}",
+        f"{ended}/{study.protocol.search.trials}",
         f"{best.value:.4f}" if best and best.value is not None else "",
         f"{running}: {who}" if who else str(running),
         str(waiting),
@@ -150,10 +152,10 @@ def _trial_row(trial: TrialRecord) -> list[str]:
     return [
         "baseline" if trial.baseline else str(trial.index),
         f"{trial.state}: {trial.reason}" if trial.reason else trial.state,
-        f"{max(e.miou for e in trial.epochs):.4f}" if trial.epochs else "",
+        f"{trial.best_epoch.miou:.4f}" if trial.best_epoch else "",
         str(len(trial.epochs)),
         str(trial.attempt),
-        trial.owner if trial.state == "running" else "",
+        trial.owner if trial.state == TrialState.RUNNING else "",
     ]
 
 
@@ -216,7 +218,7 @@ def _exported(trial: TrialRecord) -> dict[str, Any]:
     content = to_json(trial)
     params, epochs, device = content.pop("params"), content.pop("epochs"), content.pop("device") or {}
     identity = {"study": content.pop("study"), "trial": content.pop("index")}
-    best = max(trial.epochs, key=lambda e: e.miou, default=None)
+    best = trial.best_epoch
     last = trial.epochs[-1] if trial.epochs else None
     scores = {
         "epochs": len(epochs),
@@ -247,7 +249,7 @@ def _delete(storage: StudyStorage, name: str, sure: bool) -> None:
 
     study = optuna.load_study(study_name=name, storage=storage)
     queue.requeue_dead(study)
-    if running := [t for t in studies.record(storage, name).trials if t.state == "running"]:
+    if running := [t for t in studies.record(storage, name).trials if t.state == TrialState.RUNNING]:
         owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
         raise UserError(f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone "
                         "after 3 minutes)")  # fmt: skip

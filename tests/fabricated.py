@@ -71,8 +71,8 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
         if studies.index_of(trial) == 3:
             raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         quality = 0.3 + 0.1 * float(np.log10(params["lr"]) + 4) / 2
-        epochs = asked.search.epochs
-        studies.report(trial, [epoch(n, quality * n / epochs) for n in range(1, epochs + 1)])
+        for number in range(1, asked.search.epochs + 1):
+            studies.report(trial, epoch(number, quality * number / asked.search.epochs))
         return quality
 
     studies.run(study, objective)

@@ -26,24 +26,25 @@ def call(*arguments: object) -> int:
 
 
 @pytest.fixture
-def ledger(storage: Path) -> StudyStorage:
+def study_storage(storage: Path) -> StudyStorage:
     """Holds the study `tiny`: trials 0 and 1 complete, 2 killed after an epoch, 3 waiting."""
-    ledger = database.connect(paths.studies_database())
-    tiny = worker.study(ledger, 4)
+    study_storage = database.connect(paths.studies_database())
+    tiny = worker.study(study_storage, 4)
 
     def objective(trial: optuna.Trial) -> float:
-        studies.report(trial, [epoch(1), epoch(2)])
+        studies.report(trial, epoch(1))
+        studies.report(trial, epoch(2))
         if studies.index_of(trial) == 2:
             raise studies.Stopped
         return worker.objective(trial)
 
     with pytest.raises(studies.Stopped):
         studies.run(tiny, objective)
-    return ledger
+    return study_storage
 
 
-def test_show_and_repair(ledger: StudyStorage, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = worker.study(ledger, 4)
+def test_show_and_repair(study_storage: StudyStorage, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = worker.study(study_storage, 4)
     dies(tiny, owner=ELSEWHERE)
     dies(tiny)
     capsys.readouterr()
@@ -65,13 +66,13 @@ def test_show_and_repair(ledger: StudyStorage, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
-def test_export(ledger: StudyStorage, tmp_path: Path, suffix: str) -> None:
+def test_export(study_storage: StudyStorage, tmp_path: Path, suffix: str) -> None:
     read = {
         "csv": pd.read_csv,
         "parquet": pd.read_parquet,
         "json": lambda path: pd.DataFrame(json.loads(path.read_text())),
     }
-    record = studies.record(ledger, "tiny")
+    record = studies.record(study_storage, "tiny")
     assert call("export", "tiny", "--to", tmp_path / f"trials.{suffix}") == 0
     rows = read[suffix](tmp_path / f"trials.{suffix}")
     assert list(rows["trial"]) == [0, 1, 2, 3]
@@ -86,7 +87,7 @@ def test_export(ledger: StudyStorage, tmp_path: Path, suffix: str) -> None:
 
 
 def test_delete_takes_everything_with_it(
-    ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_storage: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mlflow = tracking.client()
     parents = {name: runs.study_run(mlflow, "protocol", name, {}) for name in ("tiny", "other")}
@@ -94,8 +95,8 @@ def test_delete_takes_everything_with_it(
     folders = [paths.model_folder("tiny", 0), paths.trials_folder("tiny"), paths.model_folder("other", 0)]
     for folder in folders:
         folder.mkdir(parents=True)
-    optuna.create_study(storage=ledger, study_name="other")
-    tiny = worker.study(ledger, 4)
+    optuna.create_study(storage=study_storage, study_name="other").set_user_attr("protocol", {})  # as ours have
+    tiny = worker.study(study_storage, 4)
 
     dies(tiny, owner=ELSEWHERE)
     assert call("delete", "tiny", "--yes") == 2
@@ -113,27 +114,27 @@ def test_delete_takes_everything_with_it(
     monkeypatch.setattr("sys.stdin", Keyboard("n\n"))
     assert call("delete", "tiny") == 2
     assert "was kept" in capsys.readouterr().err
-    assert studies.names(ledger) == ["other", "tiny"]
+    assert studies.names(study_storage) == ["other", "tiny"]
     monkeypatch.setattr("sys.stdin", Keyboard("y\n"))
     assert call("delete", "tiny") == 0
-    assert studies.names(ledger) == ["other"]
+    assert studies.names(study_storage) == ["other"]
     assert [folder.exists() for folder in folders] == [False, False, True]
     assert not paths.models_folder("tiny").exists()
     lives = [mlflow.get_run(run).info.lifecycle_stage for run in (*parents.values(), *nested)]
     assert lives == ["deleted", "active", "deleted", "active"]
 
 
-def test_a_trial_given_up_leaves_no_mlflow_run_running(ledger: StudyStorage) -> None:
-    mlflow, tiny = tracking.client(), optuna.load_study(study_name="tiny", storage=ledger)
+def test_a_trial_given_up_leaves_no_mlflow_run_running(study_storage: StudyStorage) -> None:
+    mlflow, tiny = tracking.client(), optuna.load_study(study_name="tiny", storage=study_storage)
     queue.plan(tiny, worker.SPACE, Search(trials=5, epochs=1, train_images=1, val_images=1), None)
     given_up, going_on = (
         runs.nested_run(mlflow, runs.study_run(mlflow, "protocol", "tiny", {}), name, {"name": name}, {})
         for name in ("given up", "going on")
     )
-    waiting = [trial for trial in queue.unfinished(tiny) if queue.index_of(trial) > 2]
-    for trial, run in zip(waiting, (given_up, going_on), strict=True):
-        ledger.set_trial_user_attr(trial._trial_id, "run_id", run)
-    queue.end(tiny, waiting[0]._trial_id, outcome="failed", reason="its process died 3 times")
+    waiting = [attempt for attempt in queue.unfinished(tiny) if attempt.index > 2]
+    for attempt, run in zip(waiting, (given_up, going_on), strict=True):
+        study_storage.set_trial_user_attr(attempt.id, "run_id", run)
+    queue.end(tiny, waiting[0].id, outcome="failed", reason="its process died 3 times")
     lost = queue.claim(tiny, "somebody:1:0")
     assert lost is not None
     queue.end(tiny, lost._trial_id, outcome="failed", reason="its process died 3 times", run_id="0" * 32)
@@ -142,7 +143,7 @@ def test_a_trial_given_up_leaves_no_mlflow_run_running(ledger: StudyStorage) -> 
 
 
 def test_wrong_words(
-    ledger: StudyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_storage: StudyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = {
         ("show", "big"): "no study 'big'; there are: tiny",
