@@ -213,7 +213,7 @@ def everything(root: Path) -> set[str]:
 def test_delete_of_planted_studies_removes_nothing_else(
     storage: Path, protocol: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger = database.connect(paths.studies_database())
+    study_storage = database.connect(paths.studies_database())
     searched(ledger, protocol)
     (storage / "artifacts" / "mine").write_text("mine")
     (storage.parent / "x").mkdir()
@@ -240,7 +240,7 @@ def active_runs() -> list[str]:
 def test_delete_leaves_what_is_not_the_studys(
     storage: Path, protocol: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger = database.connect(paths.studies_database())
+    study_storage = database.connect(paths.studies_database())
     searched(ledger, protocol)
     models_folder, elsewhere = paths.models_folder("small-deeplab"), storage.parent / "elsewhere"
     elsewhere.mkdir()
@@ -315,7 +315,7 @@ def test_ctrl_d_keeps_the_study(
 
 
 def test_what_is_promoted_is_reported_next(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ledger = database.connect(paths.studies_database())
+    study_storage = database.connect(paths.studies_database())
     where = "--protocol 'the protocol/fab' --data x --study-db 'a b.db'"
     for name in studies.names(study_storage):
         made = optuna.load_study(study_name=name, storage=study_storage)
@@ -348,7 +348,7 @@ NAMES = st.text(min_size=1, max_size=40) | st.sampled_from(HOSTILE)
 @given(name=NAMES)
 def test_any_name_is_refused_or_works(name: str, storage: Path, protocol: Path, tmp_path: Path) -> None:
     """As a protocol's, and as that of a study which another program has put into the database."""
-    ledger = database.connect(paths.studies_database())
+    study_storage = database.connect(paths.studies_database())
     refused = names.refusal(name)
     folder = tmp_path / "protocols" / name
     if refused:
