@@ -8,6 +8,9 @@ It is served to this machine only, since it knows no users and can delete studie
 
 from __future__ import annotations
 
+import io
+import logging
+import sys
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -34,10 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     where = paths.studies_database(arguments.study_db)
     if not database.is_there(where):
         raise UserError(
-            f"there is no study to look at: {urls.shown(where)} is not there. Search first: python -m segbench.search"
+            f"no study to show: {urls.shown(where)} does not exist. Search first: python -m segbench.search"
         )
     import optuna_dashboard
 
+    logging.getLogger("optuna_dashboard").setLevel(logging.CRITICAL)  # it logs a traceback for a bad request
     application = optuna_dashboard.wsgi(database.connect(where), showcase.store())
     with make_server(local_server.HOST, port, guarded(application), _Server, _Handler) as server:
         local_server.announce(
@@ -53,14 +57,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def guarded(application: Application) -> Application:
     """Refuses requests that name another host: a web page that has its own name point to this machine would else read
-    and delete studies through the visitor's browser (DNS rebinding)."""
+    and delete studies through the visitor's browser (DNS rebinding). Answers bad requests without a traceback."""
 
     def guard(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         host = str(environ.get("HTTP_HOST", "")).rpartition(":")[0] or str(environ.get("HTTP_HOST", ""))
         if host not in (local_server.HOST, "localhost"):
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
             return [b"this page is for the machine it runs on only\n"]
-        return application(environ, start_response)
+        try:
+            return application(environ, start_response)
+        except Exception as error:  # such as a length that is no number; bottle answers most bad requests itself
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")], sys.exc_info())
+            return [f"this request cannot be answered ({type(error).__name__})\n".encode()]
 
     return guard
 
@@ -68,10 +76,17 @@ def guarded(application: Application) -> Application:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away, or a request that is no HTTP, is not worth a traceback."""
+
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  (the base's own name)
         """Requests are not worth a line each."""
+
+    def get_stderr(self) -> io.StringIO:
+        """Where tracebacks of bad requests go: nowhere."""
+        return io.StringIO()
 
 
 if __name__ == "__main__":

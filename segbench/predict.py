@@ -9,6 +9,7 @@ Cityscapes evaluator reads, all at the image's own size.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,56 +37,72 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
     arguments = options.parse(parser, argv)
-    chosen = _models(arguments.model)
-    stems = [path.stem for path in arguments.images]
-    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
-        raise UserError(f"two images are named '{twice}', so their masks would overwrite each other; run them apart")
+    chosen = choose(arguments.model)
+    stem, count = Counter(path.stem for path in arguments.images).most_common(1)[0]
+    if count > 1:
+        raise UserError(
+            f"{count} images are named '{stem}', so their masks would overwrite each other; give each its own --out"
+        )
 
     from segbench.data import pictures
-    from segbench.runtime import compute
 
     for path in arguments.images:  # all are read before anything is written
         pictures.read(path)
-    device = compute.choose(arguments.device)
     out = paths.writable(arguments.out, "--out")
-
-    from segbench.engine import inference
-
-    with terminal.progress("segmenting", len(chosen) * len(arguments.images)) as advance:
-        for one in chosen:
-            model = inference.load(one.card, one.weights, device)
-            for path in arguments.images:
-                image = pictures.read(path)
-                _write(image, inference.segment(model, image, one.card.size, device), out, path.stem, one)
-                advance(path.name)
+    for model in chosen:
+        _segment(model, arguments.images, arguments.device, out)
     terminal.say(f"{len(chosen)} models x {len(arguments.images)} images: masks, overlays and label ids in {out}")
     terminal.next_command("python -m segbench.runs")
     return 0
 
 
-def _models(names: list[str] | None) -> list[Promoted]:
-    everything = models.promoted()
+def choose(names: list[str] | None = None) -> list[Promoted]:
+    """The promoted models of these studies or in these folders, by default all.
+
+    Raises UserError where there is none, and for a named one that cannot be read; of all those that cannot be read are
+    left out with a warning.
+    """
+    listing = models.listing()
     if names is None:
-        if not everything:
+        for folder in listing.unreadable:
+            terminal.warn(f"{folder} is left out: its card.json cannot be read; promote it again")
+        if not listing.promoted:
             raise UserError(f"no promoted model in {paths.storage()}: run python -m segbench.promote first")
-        return everything
-    chosen: list[Promoted] = []
-    for name in names:
-        card = Path(name) / artefacts.CARD
-        found = [Promoted(card.parent, models.read_card(card))] if card.is_file() else []
-        found = found or [one for one in everything if one.card.study == name]
-        if not found:
-            known = ", ".join(sorted({one.card.study for one in everything})) or "none"
-            raise UserError(f"no promoted model '{name}'; there are: {known}")
-        chosen += found
-    return chosen
+        return listing.promoted
+    return [model for name in names for model in _named(name, listing)]
 
 
-def _write(image: NDArray[np.uint8], categories: NDArray[np.uint8], out: Path, stem: str, one: Promoted) -> None:
+def _named(name: str, listing: models.Listing) -> list[Promoted]:
+    card = Path(name) / artefacts.CARD
+    if card.is_file():
+        return [Promoted(card.parent, models.read_card(card))]
+    found = [model for model in listing.promoted if model.card.study == name]
+    for folder in listing.unreadable:
+        if folder.parent.name == name:
+            models.read_card(folder / artefacts.CARD)  # raises what is wrong with it
+    if not found:
+        known = ", ".join(sorted({model.card.study for model in listing.promoted})) or "none"
+        raise UserError(f"no promoted model '{name}'; there are: {known}")
+    return found
+
+
+def _segment(model: Promoted, images: list[Path], device: str, out: Path) -> None:
+    from segbench.data import pictures
+    from segbench.engine.predictor import Predictor
+
+    predictor = Predictor(model.card, model.weights, device)
+    with terminal.progress(f"segmenting with {model.card.study}", len(images)) as advance:
+        for path in images:
+            image = pictures.read(path)
+            _write(image, predictor.segment(image), out, path.stem, model)
+            advance(path.name)
+
+
+def _write(image: NDArray[np.uint8], categories: NDArray[np.uint8], out: Path, stem: str, model: Promoted) -> None:
     from segbench.data import pictures
 
-    seed = f"-{one.folder.name}" if len(models.cards(one.folder.parent)) > 1 else ""
-    start = out / f"{stem}-{one.card.study}{seed}"
+    seed = f"-{model.folder.name}" if len(models.cards(model.folder.parent)) > 1 else ""
+    start = out / f"{stem}-{model.card.study}{seed}"
     pictures.mask(categories).save(f"{start}-mask.png")
     pictures.overlay(image, categories).save(f"{start}-overlay.png")
     pictures.label_ids(categories).save(f"{start}-labelIds.png")

@@ -4,7 +4,7 @@
     python -m segbench.runs --run ID          one run's page; a trial's note in the dashboard tells its ID
 
 One experiment per protocol; in it one run per study; nested in that its trials and its promotions. The pages are served
-to this machine only. Where MLFLOW_TRACKING_URI is set, the runs are there, and this says so.
+to this machine only. Where MLFLOW_TRACKING_URI is set, the runs are there, and this command says so.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 import os
 import sys
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from segbench.core import paths
 from segbench.core.errors import UserError
-from segbench.ledger.tracking import client
+from segbench.ledger import tracking
 from segbench.runtime import local_server, options, terminal
 
 if TYPE_CHECKING:
@@ -32,13 +31,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = options.parse(made, argv)
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
-        print(f"the runs are where MLFLOW_TRACKING_URI says: {_shown(given)}")
+        print(f"MLFLOW_TRACKING_URI keeps the runs at {tracking.shown(given)}")
         return 0
     file = paths.tracking_database()
     if not file.is_file():
-        raise UserError(f"there is no run to look at: {file} is not there. Search first: python -m segbench.search")
+        raise UserError(f"no run to show: {file} does not exist. Search first: python -m segbench.search")
     port = local_server.free_port(arguments.port)
-    page = _page(client(), arguments.run) if arguments.run else ""
+    page = _page(tracking.client(), arguments.run) if arguments.run else ""
     address = f"http://{local_server.HOST}:{port}/"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{file.resolve()}"]
     command += ["--default-artifact-root", (paths.artifacts() / "mlflow").resolve().as_uri()]
@@ -60,12 +59,6 @@ def _page(mlflow: MlflowClient, run: str) -> str:
         return f"#/experiments/{mlflow.get_run(run).info.experiment_id}/runs/{run}"
     except MlflowException:
         raise UserError(f"MLflow has no run {run}; without --run all are shown") from None
-
-
-def _shown(uri: str) -> str:
-    """An address without the credentials it may hold."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import signal
 
+from segbench.core.errors import UserError
 from segbench.core.protocol import PRUNERS, SAMPLERS
 from segbench.experiment import launching, searching
 from segbench.experiment.launching import LAUNCHERS
@@ -42,10 +43,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if searching.work(protocol, architectures, settings) else 128 + int(signal.SIGTERM)
     workers, gpus, kind = arguments.workers, arguments.gpus, arguments.launcher
     launcher = launching.launcher(protocol, architectures, settings, workers, gpus, kind)
-    searching.run(protocol, architectures, settings, launcher)
+    records = searching.run(protocol, architectures, settings, launcher)
     terminal.say(f"look at the trials: python -m segbench.dashboard{options.repeat_study_db(arguments)}")
-    names = [each.name for each in architectures] if arguments.architecture else []
-    terminal.next_command(f"python -m segbench.promote{settings.repeat(*names)}")
+    failed = [record for record in records if not searching.can_be_promoted(record)]
+    names = [each.name for each, record in zip(architectures, records, strict=True) if record not in failed]
+    if names:
+        every = not failed and not arguments.architecture
+        terminal.next_command(f"python -m segbench.promote{settings.repeat(*([] if every else names))}")
+    if failed:
+        raise UserError(searching.nothing_to_promote(failed[0], settings))
     return 0
 
 

@@ -1,10 +1,12 @@
-"""Draws synthetic street scenes in Cityscapes' folders, so that everything runs where the real data set is not at hand.
+"""Draw synthetic street scenes in Cityscapes' folders, to run everything where the real dataset is not at hand.
 
 python -m segbench.streets --out storage/streets --train 300 --val 60 --size 256x512
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import re
 import shlex
@@ -12,14 +14,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
 SMALLEST = 32  # pixels; less holds no street
+LARGEST_MEGAPIXELS = 16  # a scene is drawn at twice its height and width, in memory
+MOST_SCENES = 1_000_000  # per split: scene k of seed s is number 1,000,000 s + k
+_LOCK = "drawing.lock"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draws a dataset into a new folder. `argv`: its arguments, by default the command line's."""
+    """Draws a dataset into a new folder."""
     parser = terminal.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
     parser.add_argument("--train", type=int, default=300, metavar="N", help="scenes to train on (default: 300)")
@@ -30,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     terminal.configure(arguments)
     height, width = _size(arguments.size)
     for option, count in (("--train", arguments.train), ("--val", arguments.val)):
-        if count < 1:
-            raise UserError(f"{option} is {count}: a data set needs at least one scene: {option} 1 or more")
+        if not 1 <= count <= MOST_SCENES:
+            raise UserError(f"{option} is {count}: expected 1 to {MOST_SCENES} scenes")
     if arguments.seed < 0:
         raise UserError(f"--seed is {arguments.seed}: give 0 or more")
     out: Path = arguments.out
@@ -54,6 +60,8 @@ def _size(text: str) -> tuple[int, int]:
     height, width = int(match[1]), int(match[2])
     if min(height, width) < SMALLEST:
         raise UserError(f"--size is {text}: both sides must be at least {SMALLEST} pixels, such as --size 256x512")
+    if height * width > LARGEST_MEGAPIXELS * 1e6:
+        raise UserError(f"--size is {text}: at most {LARGEST_MEGAPIXELS} megapixels can be drawn, such as 1024x2048")
     return height, width
 
 
@@ -61,24 +69,40 @@ def _refuse_occupied(out: Path) -> None:
     if out.is_dir() and not any(out.iterdir()):
         return
     if os.path.lexists(out):
-        found = f"a folder that holds {len(list(out.iterdir()))} things" if out.is_dir() else "not a folder"
-        raise UserError(f"--out {out} is {found}: name a new folder, or remove it first: rm -r {shlex.quote(str(out))}")
+        found = "a directory that is not empty" if out.is_dir() else "not a directory"
+        raise UserError(f"--out {out} is {found}: name a new directory")
 
 
 def _write(out: Path, train: int, val: int, height: int, width: int, seed: int) -> None:
     """Draws into a folder beside `out` and renames it at the end: `out` is whole or absent."""
+    from filelock import FileLock
+
     from segbench.data import streets
 
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-unfinished-", dir=out.parent))
+    paths.writable(out.parent, "--out")
+    prefix = f".{out.name}-unfinished-"
+    _remove_abandoned(out.parent, prefix)
+    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+    lock = unfinished / _LOCK
     try:
-        with terminal.progress("drawing streets", total=train + val) as advance:
-            streets.write(unfinished, train, val, height, width, seed, progress=advance)
-        unfinished.chmod(0o755)  # mkdtemp's folders are their owner's alone
-        os.replace(unfinished, out)  # also over an empty folder
+        with FileLock(lock), terminal.progress("drawing streets", total=train + val) as advance:
+            streets.write(unfinished, train, val, height, width, seed, progress=advance, temporary=True)
+            lock.unlink(missing_ok=True)
+            unfinished.chmod(0o755)  # mkdtemp's folders are their owner's alone
+            os.replace(unfinished, out)  # also over an empty folder
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Removes what a process that was killed had drawn: nobody holds its lock any more."""
+    from filelock import FileLock, Timeout
+
+    for folder in parent.glob(f"{glob.escape(prefix)}*"):
+        if (folder / _LOCK).is_file():
+            with contextlib.suppress(Timeout), FileLock(folder / _LOCK, blocking=False):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

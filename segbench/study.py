@@ -1,8 +1,8 @@
-"""Look after searches: list them, mend what a crash left, take their numbers elsewhere, delete them.
+"""Look after searches: list them, repair what a crash left, export their numbers, delete them.
 
 python -m segbench.study                                    every study
 python -m segbench.study show demo-deeplab                  one study, trial by trial
-python -m segbench.study repair                             end trials whose process is gone, queue them again
+python -m segbench.study repair                             requeue the trials of processes that died
 python -m segbench.study export demo-deeplab --to t.csv     one row per trial; .csv, .parquet or .json
 python -m segbench.study export --epochs --to e.parquet     one row per epoch, of every study
 python -m segbench.study delete demo-deeplab                with its runs, its models and its checkpoints
@@ -15,15 +15,13 @@ import argparse
 import json
 import math
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.core import files, paths, templates
 from segbench.core.errors import UserError
-from segbench.core.names import refusal
-from segbench.core.records import StudyRecord, TrialRecord, to_json
+from segbench.core.records import StudyRecord, TrialRecord
 from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
@@ -35,7 +33,8 @@ SUFFIXES = (".csv", ".parquet", ".json")
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Raises UserError for a study that is not there."""
-    arguments = options.parse(_parser(), argv)
+    arguments = _parser().parse_intermixed_args(argv)  # also `delete --yes NAME`
+    terminal.configure(arguments)
     if arguments.action == "export":
         _require_destination(arguments.to)
     elif arguments.to or arguments.epochs:
@@ -62,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     elif not arguments.name:
         raise UserError(f"delete needs the name of a study; there are: {', '.join(names)}")
     else:
-        _delete(storage, arguments.name, arguments.yes)
+        _delete(storage, where, arguments.name, arguments.yes)
         return 0
     _next(storage, names)
     return 0
@@ -117,14 +116,14 @@ def _names(storage: StudyStorage, name: str | None) -> list[str]:
 def _show(storage: StudyStorage, names: list[str], one: bool) -> None:
     from segbench.ledger import studies
 
-    found = [studies.record(storage, name) for name in names]
+    records = [studies.record(storage, name) for name in names]
     if one:
         columns = ["trial", "state", "mIoU", "epochs", "attempt", "owner"]
-        rows = [_trial_row(trial) for trial in found[0].trials]
-        terminal.table(found[0].name, columns, rows, right={2, 3, 4})
+        rows = [_trial_row(trial) for trial in records[0].trials]
+        terminal.table(records[0].name, columns, rows, right={2, 3, 4})
         return
     columns = ["study", "finished", "best mIoU", "running", "waiting", "failed"]
-    terminal.table("studies", columns, [_study_row(study) for study in found], right={2, 4, 5})
+    terminal.table("studies", columns, [_study_row(study) for study in records], right={2, 4, 5})
 
 
 def _study_row(study: StudyRecord) -> list[str]:
@@ -168,31 +167,62 @@ def _repair(storage: StudyStorage, names: list[str]) -> None:
         for line in queue.requeue_dead(study):
             done += 1
             terminal.say(f"{name}, {line}")
-    terminal.say(f"{done} mended" if done else "nothing to mend")
+    terminal.say(f"{done} {'trial' if done == 1 else 'trials'} repaired" if done else "nothing to repair")
 
 
 def _next(storage: StudyStorage, names: list[str]) -> None:
-    """The command that goes on with the first study that is not finished; else promotes the first."""
+    """The command that continues the first unfinished study; else promotes the first that is not promoted; else
+    reports."""
     import optuna
 
     from segbench.ledger import queue
 
     studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
-    search, promote = 0, 1
-    for which, some in ((search, [one for one in studies if queue.unfinished(one)]), (promote, studies)):
-        for commands in (one.user_attrs.get("commands") for one in some):
-            if commands:
-                terminal.next_command(commands[which])
-                return
+    known = [study for study in studies if len(study.user_attrs.get("commands", [])) == 2]
+    for study in known:
+        if queue.unfinished(study):
+            terminal.next_command(study.user_attrs["commands"][0])
+            return
+    promotable = [study for study in known if _best_trial(storage, study.study_name) is not None]
+    for study in promotable:
+        if not _is_promoted(storage, study.study_name):
+            terminal.next_command(study.user_attrs["commands"][1])
+            return
+    if promotable:
+        terminal.next_command(_report_command(promotable[0].user_attrs["commands"][1]))
+
+
+def _best_trial(storage: StudyStorage, name: str) -> TrialRecord | None:
+    from segbench.ledger import studies
+
+    return studies.best(studies.record(storage, name))
+
+
+def _is_promoted(storage: StudyStorage, name: str) -> bool:
+    """Whether the study's best trial is promoted with every seed of its protocol."""
+    from segbench.ledger import models, studies
+
+    study = studies.record(storage, name)
+    best = studies.best(study)
+    cards = [model.card for model in models.promoted() if model.card.study_id == study.id]
+    seeds = {card.seed for card in cards if best and card.trial == best.index}
+    return bool(study.id) and seeds >= set(study.protocol["final"]["seeds"])
+
+
+def _report_command(promote: str) -> str:
+    """The report on what the command `promote` promotes."""
+    words = shlex.split(promote)
+    given = [words[words.index(option) :][:2] for option in ("--protocol", "--study-db") if option in words]
+    return shlex.join(["python", "-m", "segbench.report", *(word for pair in given for word in pair)])
 
 
 def _export(storage: StudyStorage, names: list[str], to: Path, epochs: bool) -> None:
     import pandas as pd
 
-    from segbench.ledger import studies
+    from segbench.ledger import export, studies
 
-    kept = [trial for name in names for trial in studies.record(storage, name).trials]
-    rows = [row for trial in kept for row in _epoch_rows(trial)] if epochs else [_exported(trial) for trial in kept]
+    trials = [trial for name in names for trial in studies.record(storage, name).trials]
+    rows = export.epoch_rows(trials) if epochs else export.trial_rows(trials)
     frame = pd.DataFrame(rows)
     try:
         with files.replaced(to) as partial:
@@ -212,58 +242,17 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def _exported(trial: TrialRecord) -> dict[str, Any]:
-    content = to_json(trial)
-    params, epochs, device = content.pop("params"), content.pop("epochs"), content.pop("device") or {}
-    identity = {"study": content.pop("study"), "trial": content.pop("index")}
-    best = max(trial.epochs, key=lambda e: e.miou, default=None)
-    last = trial.epochs[-1] if trial.epochs else None
-    scores = {
-        "epochs": len(epochs),
-        "best_epoch": best and best.epoch,
-        "best_miou_official": best and best.miou_official,
-        "last_miou": last and last.miou,
-    }
-    parts = {f"{part}/{k}": v for part, values in (("device", device), ("params", params)) for k, v in values.items()}
-    return {**identity, **content, **scores, **parts}
+def _delete(storage: StudyStorage, where: str, name: str, sure: bool) -> None:
+    from segbench.ledger import deletion
 
-
-def _epoch_rows(trial: TrialRecord) -> list[dict[str, Any]]:
-    from segbench.core.labels import CATEGORIES
-
-    rows = []
-    for epoch in trial.epochs:
-        content = to_json(epoch)
-        iou = dict(zip((f"iou/{name}" for name in CATEGORIES), content.pop("iou"), strict=True))
-        seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-        rows.append({"study": trial.study, "trial": trial.index, "attempt": trial.attempt, **content, **iou, **seconds})
-    return rows
-
-
-def _delete(storage: StudyStorage, name: str, sure: bool) -> None:
-    import optuna
-
-    from segbench.ledger import queue, registry, runs, showcase, studies, tracking
-
-    study = optuna.load_study(study_name=name, storage=storage)
-    queue.requeue_dead(study)
-    if running := [t for t in studies.record(storage, name).trials if t.state == "running"]:
-        owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
-        raise UserError(f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone "
-                        "after 3 minutes)")  # fmt: skip
-    own = () if refusal(name) else (paths.models_folder(name), paths.trials_folder(name))
-    folders = [folder for folder in own if folder.is_dir()]
-    _ask(name, len(study.get_trials(deepcopy=False)), folders, sure)
-    deleted = 0
-    if tracking.is_there():
-        mlflow = tracking.client()
-        registry.delete(mlflow, name)
-        deleted = runs.delete(mlflow, name)
-    for folder in folders:
-        shutil.rmtree(folder)
-    showcase.forget(study)
-    optuna.delete_study(study_name=name, storage=storage)  # last: what was cut short can be done again
-    terminal.say(f"deleted study {name}, {deleted} MLflow runs" + "".join(f", {folder}" for folder in folders))
+    with deletion.ready(storage, where, name) as study:
+        _ask(name, study.trials, study.folders, sure)
+        deleted = deletion.delete(storage, study)
+    terminal.say(
+        f"deleted study {name}, {deleted.runs} MLflow runs" + "".join(f", {folder}" for folder in deleted.removed)
+    )
+    for folder in deleted.kept:
+        terminal.say(f"kept {folder}: it holds files that are not this study's")
 
 
 def _ask(name: str, number: int, folders: list[Path], sure: bool) -> None:
@@ -275,7 +264,11 @@ def _ask(name: str, number: int, folders: list[Path], sure: bool) -> None:
             f"delete asks first, but nobody is there to answer; to delete '{name}' without asking add --yes"
         )
     what = "".join(f", {folder}" for folder in folders)
-    if input(f"Delete study {name} with its {number} trials, its MLflow runs{what}? [y/N] ").strip().lower() != "y":
+    try:
+        answer = terminal.ask(f"Delete study {name} with its {number} trials, its MLflow runs{what}? [y/N] ")
+    except EOFError:  # Ctrl-D
+        answer = ""
+    if answer.strip().lower() != "y":
         raise UserError(f"study '{name}' was kept")
 
 

@@ -71,7 +71,8 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
         if studies.index_of(trial) == 3:
             raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         quality = 0.3 + 0.1 * float(np.log10(params["lr"]) + 4) / 2
-        studies.report(trial, [epoch(n, quality * n / 3) for n in (1, 2, 3)])
+        epochs = asked.search.epochs
+        studies.report(trial, [epoch(n, quality * n / epochs) for n in range(1, epochs + 1)])
         return quality
 
     studies.run(study, objective)
@@ -94,7 +95,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
     scores = metrics.scores(confusions.sum(0))
     records = [epoch(n, scores.miou * n / 4) for n in (1, 2, 3, 4)]
     client = tracking.client()
-    parent = runs.study_run(client, asked.name, record.name, {})
+    parent = runs.study_run(client, asked.name, record.name, record.id, {})
     best = studies.best(record)
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
     for record_ in records:
@@ -118,7 +119,9 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
         data_fingerprint=data.fingerprint,
         cache=data.folder.name,
         weights=WeightsOrigin("random", "seed 0", "e8" * 32),
+        sha256="5a" * 32,
         study=record.name,
+        study_id=record.id,
         trial=best.index,
         attempt=best.attempt,
         seed=0,
@@ -156,14 +159,12 @@ def keep(record: Any) -> None:
         )
 
 
-@pytest.fixture(scope="session")
-def fabricated(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -> Path:
-    """A folder with `storage/` and the protocol `fab/`: two architectures, searched and promoted."""
-    root = tmp_path_factory.mktemp("report")
-    shutil.copytree(made_databases, root / "storage")
+def fabricate(root: Path, databases: Path, toml: str = PROTOCOL) -> None:
+    """Makes `storage/` and the protocol `fab/` in `root`: two architectures, searched and promoted."""
+    shutil.copytree(databases, root / "storage")
     folder = root / "fab"
     folder.mkdir()
-    (folder / "protocol.toml").write_text(PROTOCOL.format(title=HOSTILE))
+    (folder / "protocol.toml").write_text(toml.format(title=HOSTILE))
     (folder / "alpha.toml").write_text(TOML.format(title="Alpha </script><i>net</i>"))
     (folder / "beta.toml").write_text(TOML.format(title="Beta"))
     streets.write(root / "data", 4, 8, 32, 64, seed=0)
@@ -179,6 +180,13 @@ def fabricated(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -
             record = studies.record(storage, f"fab-{name}")
             promote(asked, own, data, record)
             keep(record)
+
+
+@pytest.fixture(scope="session")
+def fabricated(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -> Path:
+    """A folder that `fabricate` has filled. Do not change it; `here` is a copy."""
+    root = tmp_path_factory.mktemp("report")
+    fabricate(root, made_databases)
     return root
 
 

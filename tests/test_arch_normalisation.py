@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segbench import architectures
+from segbench.core import files
 from segbench.core.protocol import Augment
 from segbench.core.records import Hyperparameters
 from segbench.data import packing
@@ -53,6 +54,7 @@ def test_inference_uses_the_cards_and_the_card_is_the_networks(tmp_path: Path, m
     model, _ = architectures.create("deeplab", 8, "random", {"size": "tiny"}, 0)
     checkpoint.save(model, tmp_path / "w.safetensors")
     about: Any = {"architecture": "deeplab", "categories": range(8), "model": {"size": "tiny"}}
+    about["sha256"] = files.sha256(tmp_path / "w.safetensors")
     card: Any = SimpleNamespace(
         **about, code=None, hyperparameters=Hyperparameters(1, 1, "sgd"), mean=HALF.mean, std=HALF.std
     )

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -19,10 +20,16 @@ from segbench.core import labels, paths
 from segbench.core.records import StudyRecord
 from segbench.data import packing
 from segbench.engine import training
-from segbench.experiment import objective
+from segbench.experiment import training_run
 from segbench.ledger import database, liveness, models, runs, studies, tracking
 from segbench.runtime import terminal
 from tests.conftest import PROTOCOL, SIZE, write_protocol
+
+# Packages that segmenting with DeepLab has no use for; some take seconds to import.
+NOT_TO_PREDICT = {
+    *("transformers", "mlflow", "optuna", "sqlalchemy", "pandas", "scipy", "matplotlib", "plotly", "pyarrow"),
+    *("segbench.engine.training", "segbench.experiment.objective", "segbench.architectures.mask2former"),
+}
 
 
 def call(module: object, *arguments: object) -> int:
@@ -70,13 +77,17 @@ def test_search_promote_predict(
         first = np.asarray(Image.open(folder / "masks" / f"{names[0]}.png"))
     assert not list(folder.parent.glob("*.partial"))
 
-    photograph = next((drawn / "leftImg8bit" / "val").glob("*/*"))
-    assert call(predict, photograph, "--out", tmp_path / "out") == 0
+    photograph = drawn / "leftImg8bit" / "val" / f"{names[0]}_leftImg8bit.png"
+    if name == "deeplab":  # in a process of its own, which imports what this architecture needs
+        code = "import sys; from segbench import predict; predict.main(sys.argv[1:])"
+        code += f"; assert not {NOT_TO_PREDICT} & set(sys.modules)"
+        subprocess.run([sys.executable, "-c", code, photograph, "--out", tmp_path / "out"], check=True)
+    else:
+        assert call(predict, photograph, "--out", tmp_path / "out") == 0
     again = np.asarray(Image.open(tmp_path / "out" / f"{photograph.stem}-small-{name}-mask.png"))
     ids = np.asarray(Image.open(tmp_path / "out" / f"{photograph.stem}-small-{name}-labelIds.png"))
     np.testing.assert_array_equal(ids, np.array(labels.TYPICAL_ID)[again])
-    if photograph.stem.startswith(names[0].split("/")[1]):
-        np.testing.assert_array_equal(first, again)
+    assert np.mean(first == again) > 0.99  # alone and in a batch, sums are rounded differently
 
     light = "import sys; from segbench import search; search.main(sys.argv[1:]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", light, name, *map(str, where)], check=True)  # nothing is left to train
@@ -99,7 +110,7 @@ def test_interrupted_search_ends_with_the_same_configurations(
 
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "other"))
     shutil.copytree(made_databases, tmp_path / "other")
-    epochs = objective.epochs
+    epochs = training_run._trained
     calls = 0
 
     def stop(*arguments: object) -> object:
@@ -111,7 +122,7 @@ def test_interrupted_search_ends_with_the_same_configurations(
             yield record
 
     with monkeypatch.context() as patch:
-        patch.setattr(objective, "epochs", stop)
+        patch.setattr(training_run, "_trained", stop)
         assert call(search, *where) == 130
     assert sorted(t.state for t in study().trials) == ["complete", "waiting", "waiting", "waiting"]
     assert call(search, *where, "--trials", "1") == 0  # one is finished, and so nothing runs
@@ -154,7 +165,7 @@ def test_baseline_runs_beside_the_plan(storage: Path, drawn: Path, protocol: Pat
     assert studies.best(study()).index != studies.BASELINE
 
 
-def test_a_diverging_trial_does_not_end_the_search(
+def test_a_search_whose_trials_all_failed_says_so(
     storage: Path, drawn: Path, protocol: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit, calls = training.fit, []
@@ -166,16 +177,45 @@ def test_a_diverging_trial_does_not_end_the_search(
         yield
 
     monkeypatch.setattr(training, "fit", sick)
-    where = ["deeplab", "--protocol", protocol, "--data", drawn]
-    assert call(search, *where) == 0
+    where = ["deeplab", "deeplab", "--protocol", protocol, "--data", drawn]  # named twice, it is searched once
+    nothing = (
+        "all 2 trials of study 'small-deeplab' ended without a result (train loss is nan in epoch 1; out of memory"
+    )
+    assert call(search, *where) == 2
+    captured = capsys.readouterr()
+    assert nothing in captured.err
+    assert "next:" not in captured.out
+    assert captured.out.count("trials to run") == 1
     assert [t.state for t in study().trials] == ["diverged", "out of memory"]
     assert "search with --protocol NEW" in study().trials[1].reason
     monkeypatch.setattr(training, "fit", fit)
-    assert call(search, *where) == 0  # both trials are spent
+    assert call(search, *where) == 2  # both trials are spent
     assert [t.state for t in study().trials] == ["diverged", "out of memory"]
     capsys.readouterr()
     assert call(promote, *where) == 2
-    assert "no finished trial to promote; search first: python -m segbench.search deeplab" in error_of(capsys)
+    assert nothing in error_of(capsys)
+
+
+def test_what_has_a_result_is_promoted_next(
+    storage: Path, drawn: Path, protocol: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two architectures one diverges: the next command names the other, and the exit code says that one failed."""
+    fit = training.fit
+
+    def sick(state: training.State, *arguments: Any, **options: Any) -> Any:
+        if any("transformer" in name for name, _ in state.model.named_modules()):
+            raise training.Diverged("train loss is nan in epoch 1")
+        return fit(state, *arguments, **options)
+
+    monkeypatch.setattr(training, "fit", sick)
+    assert call(search, "--protocol", protocol, "--data", drawn, "--trials", 1, "--precision", "fp32") == 2
+    captured = capsys.readouterr()
+    assert f"next:  python -m segbench.promote deeplab --protocol {protocol}" in captured.out
+    assert "all 1 trials of study 'small-mask2former' ended without a result" in captured.err
+    (trial,) = study().trials
+    assert (trial.device.kind, trial.device.precision, trial.device.processes) == ("cpu", "fp32", 1)
+    note = optuna.load_study(study_name="small-deeplab", storage=database.connect(paths.studies_database()))
+    assert note.user_attrs["commands"][0].endswith(" --trials 1")
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
@@ -233,7 +273,7 @@ def test_wrong_words(
     cases = {
         ("search", "unet", *where): "no architecture 'unet'",
         ("search", "deeplab", "--protocol", "nowhere"): "no protocol 'nowhere'",
-        ("search", "deeplab", "--protocol", protocol, "--data", tmp_path / "nothing"): "which is no folder",
+        ("search", "deeplab", "--protocol", protocol, "--data", tmp_path / "nothing"): "nothing is not a directory",
         ("search", "deeplab", "--protocol", protocol): "needs a dataset",
         ("search", "deeplab", "--protocol", "demo", "--data", drawn): "draws its own streets",
         ("search", "deeplab", *where, "--trials", "0"): "trials must be at least 1",

@@ -62,7 +62,7 @@ def test_precision_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_device_is_described_from_its_fields() -> None:
     both = Device("cpu", "AMD EPYC", 4, 2, "bf16", False)
     assert both.description == "2 × cpu (AMD EPYC, 4 threads), bf16"
-    assert Device("cpu", "", 1, 1, "fp32", False).description == "cpu (1 threads), fp32"
+    assert Device("cpu", "", 1, 1, "fp32", False).description == "cpu (1 thread), fp32"
     gpu = Device("cuda", "NVIDIA H100", 0, 1, "bf16", True)
     assert gpu.description == "NVIDIA H100, bf16, compiled"
     assert [d.is_gpu for d in (both, gpu, Device("mps", "", 0, 1, "fp32", False))] == [False, True, False]

@@ -176,8 +176,10 @@ def test_selection_images_come_from_other_cities(opened: Dataset, seed: int, tra
 
 
 def test_selection_where_cities_do_not_suffice(opened: Dataset) -> None:
-    chosen = subsets.draw_search(opened, Search(1, 1, 20, 4))
-    assert "others of the same cities" in chosen.description or "held-out" in chosen.description
+    cities, sizes = np.unique(np.array(opened.train.cities), return_counts=True)
+    assert (len(cities), sizes.tolist()) == (6, [4] * 6)
+    chosen = subsets.draw_search(opened, Search(1, 1, 20, 4))  # exactly one city can be spared
+    assert "selection on 4 from held-out city " in chosen.description
     chosen = subsets.draw_search(opened, Search(1, 1, 23, 1))
     assert "others of the same cities" in chosen.description
     assert not set(chosen.train) & set(chosen.val)

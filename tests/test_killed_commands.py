@@ -119,7 +119,16 @@ def test_killed_commands_end_as_if_never_killed(
     assert call(promote, where) == 0
     assert trained == [3, 4]
     ((folder, card),) = models.promoted("small")
-    same = ["best", "last", "speed", "attempt", "run_id", "seconds", "created"]  # the first two are compared below
+    same = [
+        "best",
+        "last",
+        "speed",
+        "study_id",
+        "attempt",
+        "run_id",
+        "seconds",
+        "created",
+    ]  # the first two are compared below
     assert dataclasses.replace(card, **{n: getattr(whole_card, n) for n in same}) == whole_card
     assert outcomes([card.best, card.last]) == outcomes([whole_card.best, whole_card.last])
     for name in ("best", "last"):
@@ -187,7 +196,7 @@ def test_a_signal_lets_the_epoch_end(
         assert signal.getsignal(sent) is before
         said = capfd.readouterr().err
         assert "stopping after this epoch; press Ctrl-C again to stop at once" in said
-        assert "stopped. Type the same command again: it goes on where it stopped" in said
+        assert "stopped; rerun the same command to continue where it stopped" in said
         assert call(module, where) == 0
         assert trained == [1, 2, 3, 4]
         assert steps_of_runs(kind) == [[1, 2, 3, 4]]

@@ -41,6 +41,20 @@ def test_a_name_is_one_part_of_a_path_or_refused_in_one_line(name: str) -> None:
     assert len(part.encode()) <= names.LONGEST
 
 
+@given(st.text())
+@example("a\nb")
+@example("a\0b")
+@example("\udcff")
+@example("..")
+@example("x" * 5000)
+def test_any_text_is_a_protocol_or_refused_in_one_line(text: str) -> None:
+    try:
+        said = str(paths.protocol_folder(text))
+    except UserError as error:
+        said = str(error)
+    assert len(said.encode().splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", ["cityscapes", "my.protocol-2_b", "été", "路", "2"])
 def test_good_names(name: str) -> None:
     assert names.part(name, "protocol") == name
@@ -76,3 +90,11 @@ def test_a_name_is_no_key(protocol: Path, file: str) -> None:
 def test_the_longest_path_is_no_traceback() -> None:
     with pytest.raises(UserError, match="no protocol"):
         paths.protocol_folder("x" * 5000)
+
+
+def test_the_longest_folders_are_no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="cannot make"):
+        paths.writable(Path("x" * 5000), "--out")
+    monkeypatch.setenv("CITYSCAPES_DATASET", "x" * 5000)
+    with pytest.raises(UserError, match="is not a directory"):
+        paths.dataset(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from segbench import architectures, promote, search
 from segbench.core.errors import UserError
@@ -143,3 +144,22 @@ def test_one_process_speaks(group: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
     group.setenv("RANK", "0")
     assert terminal.run(fail) == 2
     assert capfd.readouterr().err == "segbench: warning: strange\nsegbench: error: wrong\n"
+
+
+def test_whether_a_batch_is_sharded_is_the_models_own_matter() -> None:
+    """Two models in one process do not share it, and it ends with the block, whatever happens inside."""
+    models_ = [architectures.create("deeplab", 8, "random", {"size": "tiny"}, 0)[0] for _ in range(2)]
+    before = {name: value.data_ptr() for name, value in models_[0].state_dict(keep_vars=True).items()}
+    for model in models_:
+        global_batch.share_norms(model, torch.device("cpu"))
+    norms = [[m for m in model.modules() if isinstance(m, nn.BatchNorm2d)] for model in models_]
+    assert {type(norm) for norm in norms[0]} == {global_batch._Elsewhere}
+    assert {name: value.data_ptr() for name, value in models_[0].state_dict(keep_vars=True).items()} == before
+    with contextlib.suppress(KeyError), global_batch.sharded(models_[0], True):
+        assert [model.is_sharded for model in models_] == [True, False]
+        assert [{norm.is_sharded for norm in each} for each in norms] == [{True}, {False}]
+        raise KeyError
+    assert not models_[0].is_sharded
+    assert not any(norm.is_sharded for norm in norms[0])
+    with global_batch.sharded(models_[0], False):
+        assert not models_[0].is_sharded

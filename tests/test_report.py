@@ -1,6 +1,5 @@
 """The report's numbers and sentences, on fabricated databases."""
 
-import ast
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench import report
 from segbench.core import metrics
 from segbench.core.labels import CATEGORIES
 from segbench.core.records import Device, WeightsOrigin
@@ -17,13 +15,10 @@ from segbench.report.figures import scenes
 from segbench.report.numbers import checks, comparison, pixels, searches, tables, tuning
 from segbench.report.sections import sentences
 from segbench.report.sections.summary import summary_table
-from segbench.report.text import i18n
 from segbench.stats import Interval
-from tests.fabricated import read
+from tests.fabricated import DEVICE, read
 
 pytest_plugins = ["tests.fabricated"]
-
-STATES = ("waiting", "running", "complete", "pruned", "diverged", "out of memory", "failed")
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +72,8 @@ def test_verdict_first_says_who_by_how_much_and_what_it_does_not_cover(compared:
     )
     assert "paired bootstrap over the 8 validation images" in said[1]
     assert "Beta leads in 100 % of the resamples" in said[1].replace("\u00a0", " ")
-    assert "seed noise is not covered" in caveats_of(compared)
+    assert "The best epoch was chosen on the final validation images themselves" in said[1]
+    assert "does not cover seed noise" in caveats_of(compared)
 
 
 def test_equal_models_are_called_equal(compared: comparison.Comparison) -> None:
@@ -90,7 +86,7 @@ def test_equal_models_are_called_equal(compared: comparison.Comparison) -> None:
 def test_small_gap_of_one_seed_is_read_as_a_tie(pair: tables.PairwiseComparison) -> None:
     small = replace(pair, miou=Interval(0.012, 0.008, 0.015))
     rows = [pair.first, pair.second]
-    assert "too little to call" in sentences.verdict(rows, [small])[0]
+    assert "too little to decide" in sentences.verdict(rows, [small])[0]
     assert "quality does not decide" in " ".join(sentences.conclusion(rows, [small]))
 
 
@@ -98,7 +94,7 @@ def test_official_miou_that_says_the_opposite_is_not_passed_over(pair: tables.Pa
     mixed = replace(pair, miou_official=Interval(-0.018, -0.026, -0.009))
     rows = [pair.first, pair.second]
     said = " ".join(sentences.caveats(rows, [mixed], []))
-    assert "says the opposite: there Alpha </script><i>net</i> is ahead by 1.8 points (0.9 to 2.6)" in said
+    assert "says the opposite: there Alpha </script><i>net</i> leads by 1.8 points (0.9 to 2.6)" in said
     assert "depends on whether void counts" in " ".join(sentences.conclusion(rows, [mixed]))
 
 
@@ -129,14 +125,15 @@ def test_classes_confusion_and_baseline(compared: comparison.Comparison) -> None
 
 def test_fair_comparison_passes_its_checks(compared: comparison.Comparison) -> None:
     fairness = checks.checks(compared)
-    assert len(fairness) == 15
+    assert len(fairness) == 17
     assert all(check.held for check in fairness)
 
 
 @pytest.mark.parametrize(
     ("key", "fields"),
     [
-        ("device", {"device": Device("cpu", "", 2, 1, "bf16", False)}),
+        ("device", {"device": Device("cpu", "", 4, 1, "fp32", False)}),
+        ("precision", {"device": Device("cpu", "", 2, 1, "bf16", False)}),
         ("data", {"data_fingerprint": "another"}),
         ("epochs", {"epochs": 5}),
         ("seeds", {"seed": 1}),
@@ -153,6 +150,39 @@ def test_each_unfairness_is_found(
     fairness = checks.checks(changed(compared, **fields))
     assert [check.key for check in fairness if not check.held] == [key]
     assert "The conditions were not equal" in " ".join(sentences.caveats([pair.second, pair.first], [pair], fairness))
+
+
+def test_a_search_on_several_devices_is_found(compared: comparison.Comparison) -> None:
+    alpha, beta = compared.candidates
+    first, *others = alpha.study.trials
+    moved = replace(first, device=replace(DEVICE, precision="bf16"))
+    study = replace(alpha.study, trials=(moved, *others))
+    fairness = checks.checks(replace(compared, candidates=(replace(alpha, study=study), beta)))
+    (check,) = (check for check in fairness if not check.held)
+    assert check.key == "search_device"
+    assert [said for _, said in check.recorded] == ["cpu (2 threads), bf16; cpu (2 threads), fp32", DEVICE.description]
+    alone = checks.checks(replace(compared, candidates=(replace(alpha, study=study, models=()),)))
+    assert [check.key for check in alone if not check.held] == ["search_device"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "label"),
+    [
+        (("cpu", "cpu"), "Peak memory of the process, GB"),
+        (("mps", "mps"), "Peak memory of the process, GB"),
+        (("cuda", "cuda"), "Peak memory of the GPU, GB"),
+        (("cuda", "cpu"), "Peak memory of the GPU, or of the process without one, GB"),
+    ],
+)
+def test_memory_is_said_to_be_of_what_was_measured(
+    compared: comparison.Comparison, devices: tuple[str, str], label: str
+) -> None:
+    candidates = []
+    for candidate, kind in zip(compared.candidates, devices, strict=True):
+        card = replace(candidate.models[0].card, device=replace(DEVICE, kind=kind, processes=2))
+        candidates.append(replace(candidate, models=(replace(candidate.models[0], card=card),)))
+    rows = tables.summaries(replace(compared, candidates=tuple(candidates)))
+    assert label in [row[0].text for row in summary_table(rows, tables.pairs(rows)).rows]
 
 
 def test_augmenting_one_architecture_alone_is_found(compared: comparison.Comparison) -> None:
@@ -204,8 +234,8 @@ def test_crossover_is_where_the_leader_changes_for_good(compared: comparison.Com
     assert budgets.ahead == 1
     assert budgets.crossover == pytest.approx(2.0, abs=0.02)
     said = sentences.budget([fast, slow], budgets)
-    assert "Below 2.0\u00a0s of search Alpha" in said
-    assert said.endswith("from there on Beta.")
+    assert "Below 2.0\u00a0s of search, Alpha" in said
+    assert said.endswith("Above it, Beta is.")
     assert tuning.budgets([fast, slow._replace(values=(0.4,), seconds=(2.0,))]) is None
 
 
@@ -222,9 +252,9 @@ def test_pareto_front_and_prices(pair: tables.PairwiseComparison) -> None:
     assert tables.front([dear, cheap], "latency") == [dear, cheap]
     assert tables.front([replace(better, latency_ms=5.0), cheap], "latency") == [replace(better, latency_ms=5.0)]
     (said,) = sentences.price([cheap, dear])
-    assert "Beta takes 3.0× the latency, " in said
+    assert "Beta needs 3.0× the latency, 1.0× " in said
     third = replace(worse, latency_ms=99.0, parameters=10**9, inference_memory_gb=99.0, seconds=10**6)
-    assert [line for line in sentences.price([cheap, dear, third]) if "beaten everywhere" in line]
+    assert [line for line in sentences.price([cheap, dear, third]) if "in every cost, another architecture" in line]
 
 
 def test_borders_and_ceiling_come_from_the_pixels(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,80 +284,3 @@ def test_scenes_are_chosen_by_rule() -> None:
     many = scenes.choose({"a": a, "b": b}, {"gap": 3, "worst": 3, "best": 3, "median": 3})
     assert sorted(scene.name for scene in many) == list("pqrst")  # each scene once
     assert {scene.rule for scene in many} == {"gap", "worst", "best", "median"}
-
-
-def flat(table: dict[str, Any], path: str = "") -> dict[str, str]:
-    """Dotted key to text."""
-    texts: dict[str, str] = {}
-    for key, value in table.items():
-        texts |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
-    return texts
-
-
-def test_every_text_is_translated() -> None:
-    english, french = (flat(i18n.table(language)) for language in i18n.LANGUAGES)
-    assert list(english) == list(french)
-    for key, content in english.items():
-        assert content.strip(), key
-        assert french[key].strip(), key
-        assert placeholders(content) == placeholders(french[key]), key
-        words = re.findall(r"[^\W\d_]{2,}", re.sub(r"\{\w+\}", "", content))
-        assert english[key] != french[key] or len(words) < 2, key  # "pixels" alone is both
-
-
-def placeholders(content: str) -> set[str]:
-    return set(re.findall(r"(?<!\{)\{(\w+)\}", content))
-
-
-def test_every_text_is_used_and_every_key_used_is_there() -> None:
-    """A key stands in the code as it is, or is put together: then its changing part stands there as a string."""
-    keys = {key for key in flat(i18n.table("en")) if not key.startswith("glossary.")}  # glossary() takes all of these
-    folder = Path(report.__file__).parent
-    trees = [ast.parse(path.read_text()) for path in folder.rglob("*.py")]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    templates = "".join(path.read_text() for path in folder.rglob("*.html"))
-    asked = {key for node in nodes if is_text_call(node) for key in constants(node.args[0])}
-    asked |= set(re.findall(r"text\('(\w+\.\w+)'", templates))
-    assert asked - keys == set()
-    composed = [composed_key(node) for node in nodes if isinstance(node, ast.JoinedStr)]
-    parts = {text for node in nodes for text in constants(node)} | set(CATEGORIES) | set(STATES)
-    unused = set()
-    for key in keys - asked - parts:
-        changing = {match[1] for pattern in composed if pattern and (match := pattern.fullmatch(key))}
-        if not changing & parts:
-            unused.add(key)
-    assert unused == {f"language.{language}" for language in i18n.LANGUAGES}  # index.html puts these together
-
-
-def is_text_call(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("text", "_say")
-
-
-def constants(node: ast.AST) -> set[str]:
-    """The strings of an expression, those inside of f-strings left out."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return {node.value}
-    inside = [] if isinstance(node, ast.JoinedStr) else [getattr(node, "body", None), getattr(node, "orelse", None)]
-    return {text for part in inside if isinstance(part, ast.AST) for text in constants(part)}
-
-
-def composed_key(node: ast.JoinedStr) -> re.Pattern[str] | None:
-    """What an f-string such as f"quality.{key}_caption" may become."""
-    parts = [re.escape(v.value) if isinstance(v, ast.Constant) else "(.+)" for v in node.values]
-    return re.compile("".join(parts)) if parts.count("(.+)") == 1 and re.match(r"[a-z_]+\\\.", parts[0]) else None
-
-
-def test_french_writes_numbers_the_french_way() -> None:
-    interval = Interval(0.4534, 0.431, 0.474)
-    with i18n.speaking("fr"):
-        assert i18n.score(0.4534) == "0,453"
-        assert i18n.score_range(interval) == "(0,431 à 0,474)"
-        assert i18n.number(41_300_000) == "41\u202f300\u202f000"
-        assert i18n.signed(-0.0123) == "−1,2"
-        assert i18n.duration(8.14) == "8,1\u00a0s"
-        assert i18n.text("page.footer", newest="", protocol="p").count("«\u00a0p\u00a0»") == 1
-    assert i18n.score(0.4534) == "0.453"
-    assert i18n.signed(0.0123) == "+1.2"
-    assert [i18n.percent(v).replace("\u00a0", " ") for v in (1.0, 0.9999, 0.5, 0.0001, 0.0)] == [
-        "100 %", "> 99 %", "50 %", "< 1 %", "0 %",
-    ]  # fmt: skip

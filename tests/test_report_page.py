@@ -49,7 +49,7 @@ def test_page_has_everything_and_titles_stay_text(here: Path) -> None:
     assert protocol.DRAWN in html
     assert outside.count("data:image/") == 8 * 7  # all 8 scenes; image, truth, 2 masks, 2 error maps, who is right
     assert "diverged: loss is nan in epoch 1" in html
-    assert "Newest entry in the ledgers: 2031-05-06 07:08 UTC" in html
+    assert "Newest entry in the databases: 2031-05-06 07:08 UTC" in html
     assert html.count("http-equiv") == 1
     assert html.count("plotly.js v") == 1
     assert len(html) < 12e6
@@ -124,7 +124,7 @@ def test_command_writes_the_same_bytes_and_lists_its_reports(here: Path, capsys:
             "trials": "kept no per-image confusions of its trials",
         },
         {"models/fab-beta/seed0/masks": "mask file missing", "mlflow.db": "no longer has the run of beta"},
-        {"cache": "python -m segbench.prepare --protocol fab", "studies.db": "no search in the ledger"},
+        {"cache": "python -m segbench.prepare --protocol fab", "studies.db": ">not searched<"},
     ],
     ids=lambda spoiled: next(iter(spoiled)),
 )
@@ -141,7 +141,7 @@ def test_what_is_missing_is_said(here: Path, spoiled: dict[str, str]) -> None:
 def test_damaged_card_costs_its_model_not_the_report(here: Path) -> None:
     (here / "storage/models/fab-beta/seed0/card.json").write_text('{"architecture": "be')
     html = html_of(here, "fr")
-    assert "beta, seed0 n’a pas de fiche lisible" in html
+    assert "La fiche de beta, seed0 n’est pas lisible" in html
     assert "Seul Alpha" in html
 
 
@@ -155,7 +155,7 @@ def test_unsearched_architecture_and_unfinished_search_say_how_to_go_on(here: Pa
     study.set_user_attr("protocol", asked)
     said = " ".join(sentences.missing(read(here)))
     assert "python -m segbench.search beta --protocol fab" in said
-    assert "Alpha </script><i>net</i> has ended 12 of 99 trials" in said
+    assert "Alpha </script><i>net</i> has finished 12 of 99 trials" in said
 
 
 def test_nothing_at_all_is_an_error_with_the_command(here: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import json
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import urllib.error
@@ -24,14 +28,14 @@ import pytest
 import torch
 from PIL import Image
 
-from segbench import dashboard, promote, search, study
+from segbench import dashboard, predict, promote, search, study
 from segbench import runs as runs_page
 from segbench.core import paths
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.engine import inference, speed
 from segbench.experiment import objective, promotion
 from segbench.ledger import curves, database, models, notes, registry, runs, showcase, studies, tracking
-from segbench.runtime import compute
+from segbench.runtime import compute, terminal
 from tests.conftest import PROTOCOL, write_protocol
 from tests.test_commands import call
 
@@ -159,7 +163,7 @@ def test_mlflow_shows_runs_pictures_and_the_champion(shown: Path) -> None:
     try:
         assert page.listens_on() == {"127.0.0.1"}
         assert f"/runs/{card.run_id}" in page.said
-        parent = runs.study_run(client, "small", NAME, {})
+        parent = runs.study_run(client, "small", NAME, card.study_id, {})
         tags = {t["key"]: t["value"] for t in run_of(page, card.run_id)["data"]["tags"]}
         assert tags["mlflow.parentRunId"] == parent
         assert (tags["optuna.study"], tags["optuna.trial"], tags["trial"]) == (NAME, "1", "0")
@@ -217,7 +221,7 @@ def test_the_best_seed_of_the_newest_promotion_is_the_champion(shown: Path, stor
 
     def is_champion(seed: int, miou: float, fingerprint: str) -> bool:
         run = runs.nested_run(
-            client, runs.study_run(client, "small", NAME, {}), f"seed {seed}", {"seed": str(seed)}, {}
+            client, runs.study_run(client, "small", NAME, card.study_id, {}), f"seed {seed}", {"seed": str(seed)}, {}
         )
         best = dataclasses.replace(card.best, miou=miou)
         registry._register(client, dataclasses.replace(card, seed=seed, best=best, run_id=run, fingerprint=fingerprint))
@@ -226,7 +230,7 @@ def test_the_best_seed_of_the_newest_promotion_is_the_champion(shown: Path, stor
     assert is_champion(1, 0.9, card.fingerprint)
     assert not is_champion(2, 0.8, card.fingerprint)
     assert is_champion(0, 0.1, "changed")  # its predecessors answered another question
-    registry.delete(client, NAME)
+    registry.delete(client, card.study_id)
     assert not client.search_registered_models()
 
 
@@ -252,6 +256,7 @@ def test_deleting_a_study_deletes_its_pictures(shown: Path, storage: Path) -> No
     assert list((storage / "artifacts" / "optuna").iterdir())
     assert call(study, "delete", NAME, "--yes") == 0
     assert not list((storage / "artifacts" / "optuna").iterdir())
+    assert not list((storage / "artifacts" / "mlflow").iterdir())  # MLflow alone would keep its copies of the weights
     assert not tracking.client().search_registered_models()
 
 
@@ -267,11 +272,212 @@ def test_nothing_to_look_at(
     assert "expected 0 to 65535" in capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/")
     assert call(runs_page) == 0
-    assert capsys.readouterr().out.strip().endswith("says: https://mlflow.example/")
+    assert capsys.readouterr().out.strip().endswith("keeps the runs at https://mlflow.example/")
 
 
-def test_a_curve_of_one_epoch_and_of_a_flat_one() -> None:
+def test_the_weights_lie_on_disk_once(shown: Path) -> None:
+    ((folder, card),) = models.promoted("small")
+    copy = shown / "storage" / "artifacts" / "mlflow" / card.run_id / "artifacts" / "model" / "artifacts"
+    assert (copy / "best.safetensors").samefile(folder / "best.safetensors")
+    assert not list(copy.glob("*.partial"))
+
+
+SERVES = """
+import sys, time
+from segbench.runtime import local_server
+port = local_server.free_port(0)
+address = f"http://127.0.0.1:{port}/"
+server = f"{sys.executable} -m http.server {port} --bind 127.0.0.1 & wait"
+with local_server.process(["sh", "-c", server], {}, address):
+    print(address, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_command_takes_its_server_along(sent: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVES], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("http://127.0.0.1:")
+    family = psutil.Process(process.pid).children(recursive=True)
+    try:
+        assert len(family) >= 3  # the watchdog, the shell, the server
+        process.send_signal(sent)
+        process.communicate(timeout=60)
+        _, alive = psutil.wait_procs(family, timeout=60)
+        assert not alive
+    finally:
+        for left in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+
+
+BAD_REQUESTS = [
+    b"nonsense\r\n\r\n",
+    b"GET /api/studies HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    b"GET /api/studies/999999 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /artifacts/1/1/..%2f..%2f..%2fetc%2fpasswd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"POST /api/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n{}",
+    b"POST /api/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{a}",
+    b"POST /api/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]",
+    b"PUT /api/studies/1/note HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
+    b"GET /api/studies HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 70000 + b"\r\n\r\n",
+]
+
+
+def test_the_dashboard_answers_bad_requests_without_a_traceback(shown: Path) -> None:
+    page = Page("dashboard")
+    try:
+        port = int(page.address.rstrip("/").rpartition(":")[2])
+        for request in BAD_REQUESTS:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                connection.sendall(request)
+                with contextlib.suppress(ConnectionResetError):
+                    assert b"Traceback" not in connection.recv(65536)
+        with socket.create_connection(("127.0.0.1", port)) as connection:  # goes away at once
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b"GET /dashboard HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert page.json("api/studies")["study_summaries"]  # it is still there
+    finally:
+        code, errors = page.end()
+    assert (code, errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("foo://me:hunter2@h/x?token=hunter2#hunter2", "foo://h/x"),
+        ("foo:hunter2@bar", "foo:…"),
+        ("https://me:hunter2@mlflow.example/x?token=hunter2", "https://mlflow.example/x"),
+        ("postgresql://me:hunter2@127.0.0.1:1/db", "postgresql://127.0.0.1:1/db"),
+        ("postgresql:/me:hunter2@h/db", "postgresql:h/db"),
+        ("storage/mlruns", "storage/mlruns"),
+    ],
+)
+def test_an_mlflow_address_is_shown_without_secrets(
+    uri: str, told: str, storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tracking.shown(uri) == told
+    secret = next((part for part in ("me:hunter2", "hunter2") if part in uri), "nothing")
+    assert secret not in tracking._reason(ValueError(f"{uri} refused {secret}"), uri).replace("nothing", "")
+    if not uri.startswith("foo"):
+        return
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert terminal.run(lambda: tracking.client() and 0) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"MLFLOW_TRACKING_URI={told} cannot be used; expected" in line
+    assert "hunter2" not in line
+
+
+@pytest.fixture
+def photograph(drawn: Path) -> Path:
+    return next((drawn / "leftImg8bit" / "val").glob("*/*"))
+
+
+EDITS: dict[str, Any] = {  # of a card by hand: a field, and what it becomes
+    "architecture": "../../x", "model": [], "model.size": ["tiny"], "categories": [], "size": [0, 64],
+    "mean": [], "std": [0.0, 1.0, 1.0], "hyperparameters": None, "hyperparameters.model": "x",
+    "hyperparameters.lr": "fast", "best": [], "best.iou": {}, "best.seconds": 3, "seed": "0", "study": None,
+    "weights.sha256": 1, "speed": {}, "versions": "x",
+}  # fmt: skip
+TEXTS = ["", "null", "[]", "{", "[" * 100_000, '{"architecture": "deeplab"}', "\udce9"]
+
+
+def edited(card: str, field: str, value: Any) -> str:
+    content = inner = json.loads(card)
+    *above, last = field.split(".")
+    for name in above:
+        inner = inner[name]
+    inner[last] = value
+    return json.dumps(content)
+
+
+def test_a_card_that_was_edited_is_refused_in_one_line(
+    shown: Path, storage: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(shown / "storage" / "models", storage / "models")
+    card = storage / "models" / NAME / "seed0" / "card.json"
+    whole = card.read_text()
+    arguments = [photograph, "--out", tmp_path / "out", "--device", "cpu", "--model", card.parent]
+    for text in (*TEXTS, *(edited(whole, field, value) for field, value in EDITS.items())):
+        card.write_bytes(text.encode(errors="surrogateescape"))
+        assert call(predict, *arguments) == 2, text[:300]
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("segbench: error: "), line
+    card.write_text(whole)
+    assert call(predict, *arguments) == 0
+
+
+def test_one_unreadable_card_disables_no_other_model(
+    shown: Path, storage: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(shown / "storage" / "models", storage / "models")
+    broken = storage / "models" / "other-deeplab" / "seed0"
+    broken.mkdir(parents=True)
+    (broken / "card.json").write_text("{}")
+    arguments = [photograph, "--out", tmp_path / "out", "--device", "cpu"]
+    assert call(predict, *arguments) == 0
+    assert f"warning: {broken} is left out" in capsys.readouterr().err
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    for name in (NAME, storage / "models" / NAME / "seed0"):
+        assert call(predict, *arguments, "--model", name) == 0
+        assert capsys.readouterr().err == ""
+    for name in ("other-deeplab", broken):
+        assert call(predict, *arguments, "--model", name) == 2
+        assert f"{broken / 'card.json'} is no readable model card" in capsys.readouterr().err
+
+
+def test_predict_refuses_what_it_cannot_do_in_one_line(
+    shown: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(photograph, tmp_path / photograph.name)
+    out = tmp_path / "out"
+    for arguments, said in {
+        (photograph, tmp_path / photograph.name, "--out", out): "give each its own --out",
+        ("x" * 300 + ".png", "--out", out): "x" * 300,
+        ("y/" * 3000 + "z.png", "--out", out): "z.png",
+        (photograph, "--out", tmp_path / ("x" * 300)): "x" * 300,
+        (photograph, "--out", out, "--model", "x" * 300): "x" * 300,
+        (photograph, "--out", out, "--device", "meta"): "meta",
+    }.items():
+        assert call(predict, *arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+
+
+def test_the_time_left_is_not_that_of_loading(
+    shown: Path, photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    load, progress = inference.load, terminal.progress
+    monkeypatch.setattr(inference, "load", lambda *given: happened.append("loaded") or load(*given))
+    monkeypatch.setattr(terminal, "progress", lambda *given: happened.append("shown") or progress(*given))
+    assert call(predict, photograph, "--out", tmp_path / "out", "--device", "cpu") == 0
+    assert happened == ["loaded", "shown"]
+
+
+def epoch(number: int, miou: float) -> EpochRecord:
     seconds = EpochSeconds(*(0.0 for _ in EpochSeconds.__dataclass_fields__))
-    same = [EpochRecord(n, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, (0.5,) * 8, seconds, 1.0, 1.0) for n in (1, 2)]
-    for records in (same[:1], same):
-        assert len(curves.draw(records).getcolors(100_000) or ()) > 10
+    return EpochRecord(number, 1.0, 1.0, 1.0, 0.5, miou, miou, (0.5,) * 8, seconds, 1.0, 1.0)
+
+
+def test_a_learning_curve_shows_what_was_recorded() -> None:
+    """A line in its colour for each of the four quantities, also where there is one epoch or all values are equal."""
+    for records in ([epoch(1, 0.5)], [epoch(1, 0.5), epoch(2, 0.5)], [epoch(1, 0.2), epoch(2, 0.4)]):
+        with Image.open(io.BytesIO(curves.png(records))) as picture:
+            assert (picture.format, picture.size) == ("PNG", curves.SIZE)
+            pixels = np.asarray(picture.convert("RGB"))
+        for half in np.split(pixels, 2, axis=1):
+            for colour in ((31, 119, 180), (217, 95, 2)):
+                assert (half == colour).all(-1).sum() > 5
+    assert curves.png([epoch(1, 0.2), epoch(2, 0.4)]) != curves.png([epoch(1, 0.4), epoch(2, 0.2)])
+
+
+def test_learning_curves_are_the_same_bytes_from_any_thread() -> None:
+    several = [[epoch(1, 0.1 * n), epoch(2, 0.2)] for n in range(4)] * 2
+    alone = [curves.png(records) for records in several]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(curves.png, several)) == alone

@@ -1,9 +1,16 @@
 """The synthetic streets: same arguments, same scene; every category; and not to be solved by colour alone."""
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -12,6 +19,7 @@ from segbench import streets as command
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
 from segbench.data import streets
+from segbench.runtime import terminal
 
 CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)
 ALL_CITIES = len(streets.TRAIN_CITIES) + len(streets.VAL_CITIES)
@@ -90,7 +98,7 @@ def test_write_lays_out_cityscapes_folders(tmp_path: Path) -> None:
                 assert picture.size == marked.size == (64, 32)
     assert len(cities["train"]) >= 6
     assert not cities["train"] & cities["val"]
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert len(list(tmp_path.rglob("*.*"))) == 36
 
 
 def test_command_makes_a_whole_folder_and_says_what_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,12 +113,16 @@ def test_command_makes_a_whole_folder_and_says_what_next(tmp_path: Path, capsys:
 
 def test_command_refuses_an_occupied_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="holds 1 thing"):
+    with pytest.raises(UserError, match="is a directory that is not empty") as error:
         command.main(["--out", str(tmp_path)])
+    assert "rm -r" not in str(error.value)  # what is there may be dear to somebody
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("wrong", ["--size=256", "--size=16x64", "--train=0", "--val=-1", "--seed=-1"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["--size=256", "--size=16x64", "--size=99999x99999", "--train=0", "--train=1000001", "--val=-1", "--seed=-1"],
+)
 def test_command_refuses_what_it_cannot_draw(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(UserError, match=wrong.partition("=")[0]):
         command.main(["--out", str(tmp_path / "out"), wrong])
@@ -125,3 +137,49 @@ def test_command_leaves_nothing_behind_when_stopped(tmp_path: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         command.main(["--out", str(tmp_path / "out"), "--train", "2", "--val", "1", "--size", "32x64"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("out", ["file/x", "/proc/x", "x" * 300])
+def test_command_says_in_one_line_where_it_cannot_write(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    arguments = ["--out", str(tmp_path / out), "--train", "1", "--val", "1", "--size", "32x64"]
+    assert terminal.run(lambda: command.main(arguments)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert out.partition("/x")[0] in line
+
+
+def gone(condition: Callable[[], bool]) -> bool:
+    """Whether it becomes false in time."""
+    deadline = time.monotonic() + 60
+    while condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not condition()
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one process draws")
+def test_a_killed_command_leaves_neither_workers_nor_a_folder(tmp_path: Path) -> None:
+    command_line = [sys.executable, "-m", "segbench.streets", "--out", str(tmp_path / "out"), "--quiet"]
+    process = subprocess.Popen([*command_line, "--train", "100000", "--val", "1", "--size", "32x64"])
+    family: list[psutil.Process] = []
+    try:
+        assert gone(lambda: not list(tmp_path.rglob("*.png")))
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+    finally:
+        process.kill()
+        process.wait()
+    assert gone(lambda: any(one.is_running() for one in family))
+    assert gone(lambda: any(tmp_path.iterdir()))
+
+
+def test_what_a_killed_command_had_drawn_is_removed_by_the_next(tmp_path: Path) -> None:
+    abandoned, drawing, mine = (tmp_path / f".out-unfinished-{name}" for name in ("abandoned", "drawing", "mine"))
+    for folder in (abandoned, drawing, mine):
+        folder.mkdir()
+    (abandoned / command._LOCK).touch()
+    with FileLock(drawing / command._LOCK):
+        assert command.main(["--out", str(tmp_path / "out"), "--train", "1", "--val", "1", "--size", "32x64"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [drawing.name, mine.name, "out"]
+    assert not (tmp_path / "out" / command._LOCK).exists()

@@ -71,6 +71,12 @@ def test_every_optimizer_trains(optimizer: str, train: Batches, val: Batches) ->
     assert found[1].train_loss < found[0].train_loss
 
 
+def test_an_unknown_optimizer_trains_nothing() -> None:
+    model, _ = architectures.create("deeplab", 8, "random", {"size": "tiny"}, 0)
+    with pytest.raises(UserError, match="no optimizer 'lion'; it must be one of adam, adamw, sgd"):
+        training.begin(model, dataclasses.replace(CHOSEN, optimizer="lion"), CPU)
+
+
 class Sick(Segmenter):
     """Scores by pixel brightness and turns to nothing after some steps."""
 

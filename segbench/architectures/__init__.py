@@ -112,6 +112,11 @@ def _built(name: str, module: ModuleType, arguments: Mapping[str, object]) -> Se
     return model
 
 
+def transformers_class(name: str) -> str | None:
+    """The class of transformers that our weights of this architecture fit; None where there is none."""
+    return getattr(importlib.import_module(f"{__name__}.{name}"), "TRANSFORMERS", None) if name in names() else None
+
+
 def checkpoints(name: str) -> Mapping[str, Checkpoint]:
     """The published weights of an architecture, by size."""
     found: Mapping[str, Checkpoint] = getattr(importlib.import_module(f"{__name__}.{name}"), "CHECKPOINTS", {})

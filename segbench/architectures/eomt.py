@@ -113,7 +113,7 @@ class Eomt(Segmenter):
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
         """As Mask2Former's: the predictions before each of the last blocks, and the final ones."""
-        return matching.losses(outputs, labels)
+        return matching.losses(outputs, labels, self.is_sharded)
 
     def scores(self, outputs: Outputs) -> Tensor:
         return matching.scores(outputs)

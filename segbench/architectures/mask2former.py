@@ -25,6 +25,7 @@ from segbench.architectures.segmenter import Segmenter
 
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
 _UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built but never called; older files lack it
+TRANSFORMERS = "Mask2FormerForUniversalSegmentation"  # the class that loads an exported folder
 
 _LICENCE = "CC-BY-NC-4.0"  # MODEL_ZOO.md of facebookresearch/Mask2Former
 _SWIN_TINY = Checkpoint(
@@ -109,7 +110,7 @@ class Mask2Former(Segmenter):
         return Outputs(self.network.class_predictor(states.transpose(1, 2)), masks)
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
-        return matching.losses(outputs, labels)
+        return matching.losses(outputs, labels, self.is_sharded)
 
     def scores(self, outputs: Outputs) -> Tensor:
         return matching.scores(outputs)
@@ -130,6 +131,11 @@ class Mask2Former(Segmenter):
     def for_inference(self) -> Self:
         """Also keeps the last layer's predictions alone."""
         self._only_last = True
+        return self.eval()
+
+    def for_export(self) -> Self:
+        """Also writes the fused attention out, whose strides the ONNX exporter does not follow."""
+        self.network.set_attn_implementation("eager")
         return self.eval()
 
 

@@ -43,6 +43,7 @@ CHECKPOINTS = {
     )
     for size, megabytes in (("b0", 14.4), ("b1", 54.8), ("b2", 99.0))
 }
+TRANSFORMERS = "SegformerForSemanticSegmentation"  # the class that loads an exported folder
 _HEAD = "decode_head."
 
 

@@ -20,6 +20,7 @@ class Segmenter(nn.Module):
     `forward` may run under autocast; `losses` and `scores` get its outputs outside of autocast and compute in float32.
     """
 
+    is_sharded: bool = False  # set by training: whether other processes have the rest of the batch, see `global_batch`
     smallest_batch: int = 1  # 2 where BatchNorm sees one value per channel and image
     normalisation: Normalisation = IMAGENET  # of the images that `forward` gets
 
@@ -45,4 +46,8 @@ class Segmenter(nn.Module):
 
     def for_inference(self) -> Self:
         """Drops what only training needs, and returns the model in evaluation mode."""
+        return self.eval()
+
+    def for_export(self) -> Self:
+        """As operations that exporters can trace, equal but for rounding. In evaluation mode."""
         return self.eval()

@@ -1,4 +1,4 @@
-"""The one exception a user sees: what was found, what was expected, and the command that mends it."""
+"""The one exception a user sees: what was found, what was expected, and how to fix it."""
 
 
 class UserError(Exception):

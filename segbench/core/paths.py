@@ -1,6 +1,6 @@
-"""Where things lie. What is missing says how to make it.
+"""The folders and databases. Errors about a missing one say how to make it.
 
-SEGBENCH_STORAGE and SEGBENCH_REPORTS move `storage/` and `reports/`, which else lie in the current folder.
+SEGBENCH_STORAGE and SEGBENCH_REPORTS move `storage/` and `reports/`, which otherwise lie in the current folder.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ DATASET_VARIABLE = "CITYSCAPES_DATASET"  # the ecosystem's name for the root tha
 
 
 def storage() -> Path:
-    """What is kept. Made on first use; raises UserError where it cannot be."""
+    """The root of everything that is stored. Made on first use; raises UserError where that is impossible."""
     return writable(Path(os.environ.get("SEGBENCH_STORAGE") or "storage"), "SEGBENCH_STORAGE")
 
 
 def reports() -> Path:
-    """What is read. Made on first use; raises UserError where it cannot be."""
+    """The folder of the report pages. Made on first use; raises UserError where that is impossible."""
     return writable(Path(os.environ.get("SEGBENCH_REPORTS") or "reports"), "SEGBENCH_REPORTS")
 
 
 def studies_database(given: str | None = None) -> str:
-    """Optuna's: the path or URL that --study-db or SEGBENCH_STUDY_DB gives, else a SQLite file."""
+    """Optuna's database: the path or URL that --study-db or SEGBENCH_STUDY_DB gives, else a SQLite file."""
     return given or os.environ.get(STUDY_DB_VARIABLE) or str(storage() / "studies.db")
 
 
 def tracking_database() -> Path:
-    """MLflow's."""
+    """MLflow's database."""
     return storage() / "mlflow.db"
 
 
 def artifacts() -> Path:
-    """What the two databases point to."""
+    """The files that the two databases point to."""
     return storage() / "artifacts"
 
 
 def cache() -> Path:
-    """What can be made again: packed datasets and drawn streets."""
+    """Packed datasets and drawn streets: all of it can be made again."""
     return storage() / "cache"
 
 
@@ -51,28 +51,28 @@ def models() -> Path:
 
 
 def models_folder(study: str) -> Path:
-    """Where the promoted models of a study lie, whether or not they are there yet."""
+    """The promoted models of a study. The folder need not exist yet."""
     return models() / names.part(study, "study")
 
 
 def model_folder(study: str, seed: int) -> Path:
-    """Where a promoted model lies, whether or not it is there yet."""
+    """A promoted model. The folder need not exist yet."""
     return models_folder(study) / f"seed{seed}"
 
 
 def trials_folder(study: str) -> Path:
-    """What the trials of a study go on from, whether or not it is there yet."""
+    """The checkpoints and small files of a study's trials. The folder need not exist yet."""
     return storage() / "trials" / names.part(study, "study")
 
 
 def trial_folder(study: str, trial: int) -> Path:
-    """Where a trial keeps its checkpoint while it trains, and its small files after; trial -1 is the baseline."""
+    """The checkpoint of a trial while it trains, and its small files afterwards; trial -1 is the baseline."""
     return trials_folder(study) / ("baseline" if trial < 0 else f"trial{trial}")
 
 
 def writable(path: Path, source: str) -> Path:
     """The folder `path`, made if need be. Raises UserError, naming the `source` of the path, where it cannot be."""
-    if path.exists() and not path.is_dir():
+    if os.path.lexists(path) and not os.path.isdir(path):
         raise UserError(f"{path} is a file, but a folder is needed there; move it, or point {source} to another folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -95,9 +95,12 @@ def protocol_folder(name_or_path: str) -> Path:
             if os.path.isfile(root / path / "protocol.toml"):
                 return root / path
     if os.path.isdir(path):
-        raise UserError(f"{path} holds no protocol.toml. Copy one: cp {_studies_roots()[-1]}/demo/*.toml {path}/")
+        raise UserError(
+            f"{path} holds no protocol.toml. Copy a protocol: python -m segbench.study new NAME --from demo"
+        )
     known = ", ".join(protocol_names())
-    raise UserError(f"no protocol '{name_or_path}': studies/ holds {known}; or give a folder with a protocol.toml")
+    shown = repr(name_or_path[:200])  # on one line, whatever it holds
+    raise UserError(f"no protocol {shown}: studies/ holds {known}; or give a folder with a protocol.toml")
 
 
 def default_protocol(data: str | None) -> str:
@@ -111,14 +114,14 @@ def protocol_names() -> list[str]:
 
 
 def dataset(given: str | None) -> Path | None:
-    """The dataset root that --data or CITYSCAPES_DATASET names, if any. Raises UserError where it is no folder."""
+    """The dataset root that --data or CITYSCAPES_DATASET names, if any. Raises UserError where it is no directory."""
     text = given or os.environ.get(DATASET_VARIABLE)
     if not text:
         return None
     source = "--data" if given else DATASET_VARIABLE
     path = Path(text)
-    if not path.is_dir():
-        raise UserError(f"{source} names {text}, which is no folder; it must hold leftImg8bit/ and gtFine/")
+    if not os.path.isdir(path):
+        raise UserError(f"{source}: {text} is not a directory; expected one that holds leftImg8bit/ and gtFine/")
     return path
 
 

@@ -1,4 +1,4 @@
-"""What is asked: a folder of TOML files, read strictly, and its fingerprint.
+"""Protocols: what is compared and on which budget, as a folder of TOML files, read strictly; and its fingerprint.
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what is the architecture's own: weights, batch size, space, known-good values
@@ -252,7 +252,7 @@ def load_architecture(folder: Path, name: str) -> Architecture:
 
 def architecture_names(folder: Path) -> list[str]:
     """The architectures a protocol folder compares, by name."""
-    return sorted(toml.stem for toml in folder.glob("*.toml") if toml.name != "protocol.toml")
+    return sorted(toml.stem for toml in folder.glob("[!.]*.toml") if toml.name != "protocol.toml")
 
 
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:

@@ -77,7 +77,8 @@ class Device:
         """For people: "2 × cpu (AMD EPYC, 2 threads), bf16"."""
         name = self.name or self.kind
         if self.kind == "cpu":
-            name = f"cpu ({', '.join(filter(None, [self.name, f'{self.threads} threads']))})"
+            threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+            name = f"cpu ({', '.join(filter(None, [self.name, threads]))})"
         group = f"{self.processes} × " if self.processes > 1 else ""
         return f"{group}{name}, {self.precision}{', compiled' if self.compiled else ''}"
 
@@ -151,6 +152,7 @@ class StudyRecord:
     """One study, as the ledger keeps it: the intent it was made with, and its trials."""
 
     name: str
+    id: str  # tells it from a study of that name in another database; "" where another program made it
     protocol: Mapping[str, Any]  # protocol.Protocol as JSON
     architecture: Mapping[str, Any]  # protocol.Architecture as JSON
     fingerprint: str
@@ -198,7 +200,9 @@ class ModelCard:
     data_fingerprint: str
     cache: str  # the packed dataset's folder under storage/cache
     weights: WeightsOrigin
+    sha256: str  # of the bytes of best.safetensors beside the card
     study: str
+    study_id: str  # the study's `StudyRecord.id`
     trial: int  # its index in the study
     attempt: int  # its number in Optuna
     seed: int
@@ -245,15 +249,24 @@ def _decode(hint: Any, data: Any) -> Any:
         # A field with a default may be newer than what was written.
         written = [f for f in _stored(hint) if f.name in data or f.default is dataclasses.MISSING]
         return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in written})
+    if origin is tuple and not isinstance(data, list):
+        raise TypeError(f"expected a list, found {data!r}")
     if origin is tuple and arguments[-1] is Ellipsis:
         return tuple(_decode(arguments[0], item) for item in data)
     if origin is tuple:
         return tuple(_decode(part, item) for part, item in zip(arguments, data, strict=True))
     if origin in (typing.Union, types.UnionType):
-        if data is None:
+        if data is None and types.NoneType in arguments:
             return None
         part = next((a for a in arguments if dataclasses.is_dataclass(a)), None)
+        accepted = (*arguments, int) if float in arguments else arguments
+        if part is None and not isinstance(data, accepted):
+            raise TypeError(f"expected a scalar, found {data!r}")
         return _decode(part, data) if part else data
+    if origin is Mapping:
+        if not isinstance(data, dict):
+            raise TypeError(f"expected a table, found {data!r}")
+        return {key: _decode(arguments[1], value) for key, value in data.items()}
     if hint is float and isinstance(data, int):
         return float(data)
     if hint in (int, float, str, bool) and not isinstance(data, hint):

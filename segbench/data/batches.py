@@ -34,6 +34,11 @@ class Batch(NamedTuple):
     global_batch_size: int  # images of the whole batch: more than B where other processes have the rest
     loss_weight: float  # of the whole batch's loss that these images stand for
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether other processes have the rest of the batch."""
+        return len(self.images) < self.global_batch_size
+
 
 class Batches:
     """Some images of a split, as batches on a device; `shuffled` ones also augmented, where that is asked."""

@@ -19,23 +19,30 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
     """Opens the packed dataset, first drawing, verifying and packing whatever is not there yet.
 
     `data` is what --data gave. Raises UserError where there is no dataset or some of its files are unusable; those are
-    listed on the terminal, all of them.
+    listed on the terminal and in the error's note.
     """
-    root = _root(protocol, data)
     try:
+        root = _root(protocol, data)
         with terminal.progress("packing", packing.count(root)) as advance:
             return packing.prepare(root, protocol.data.size, paths.cache(), advance)
     except packing.DamagedScenes as damaged:
-        for problem in damaged.problems[:_PROBLEMS_SHOWN]:
-            print(f"{problem.file}: {problem.what}")
+        lines = [f"{problem.file}: {problem.what}" for problem in damaged.problems[:_PROBLEMS_SHOWN]]
         hidden = len(damaged.problems) - _PROBLEMS_SHOWN
-        if hidden > 0:
-            print(f"… and {hidden} more")
+        lines += [f"… and {hidden} more"] if hidden > 0 else []
+        for line in lines:
+            terminal.result(line)
         number = len(damaged.problems)
+        error = UserError(
+            f"{number} file{'s' * (number > 1)} in {root} cannot be used (they are listed); fix or remove them and "
+            "rerun: what is packed already is kept"
+        )
+        error.add_note("\n".join(lines))  # where nothing is printed, a traceback lists them
+        raise error from damaged
+    except OSError as error:
         raise UserError(
-            f"{number} file{'s' * (number > 1)} in {root} cannot be used (listed above); mend or remove them and run "
-            "the same command again: what is packed already is kept"
-        ) from damaged
+            f"{error.filename or paths.cache()}: {error.strerror or error}; packing reads the dataset and writes to "
+            f"{paths.cache()}. Fix that (is a disk full?) and rerun: what is packed already is kept"
+        ) from error
 
 
 def _root(protocol: Protocol, data: str | None) -> Path:

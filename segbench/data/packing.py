@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from PIL import Image
 
 from segbench.core import files
 from segbench.core import labels as table
-from segbench.data import scenes
+from segbench.data import pictures, scenes
+from segbench.data.arrays import Arrays, create, digest, remove
 from segbench.data.scenes import Problem, Scene
 from segbench.runtime.terminal import Advance
 
 _LAYOUT = 1  # raise it when the arrays' meaning changes: old caches are then left alone and new ones made
+_JOURNAL, _MANIFEST = "done.jsonl", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,23 @@ class _Line(NamedTuple):
 
 
 def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = lambda text="": None) -> Dataset:
-    """Verifies and packs the dataset at `root` unless that is done, and opens it. `size` is (height, width).
+    """Verifies and packs the dataset at `root` where that is not done, and opens it. `size` is (height, width).
 
-    `advance` is called once per scene. Interrupted packing goes on where it stopped. Raises UserError for missing
-    folders and DamagedScenes naming every unusable file; then nothing is marked as finished.
+    Packed scenes are checked against their digests at every start, and packed again where they are damaged. `advance`
+    is called once per scene. Interrupted packing continues where it stopped. Raises UserError for missing folders,
+    DamagedScenes naming every unusable file (then nothing is marked as finished), and OSError, such as for a full disk.
     """
     found = {split: scenes.find(root, split) for split in scenes.SPLITS}
-    problems = [problem for _, missing in found.values() for problem in missing]
-    folder = cache / _key(root, size)
+    problems = [problem for _, unusable in found.values() for problem in unusable]
+    folder = cache / _key(root, size, cache)
     folder.mkdir(parents=True, exist_ok=True)
     splits = {}
-    for split, (pairs, _) in found.items():
+    for split, (pairs, unusable) in found.items():
         with FileLock(folder / f"{split}.lock"):
-            problems += _pack(root, pairs, folder / split, size, advance)
-        if not problems:
-            splits[split] = open_split(folder / split)
+            if pairs:
+                problems += _pack(root, pairs, folder / split, size, advance, complete=not unusable)
+            if not problems:
+                splits[split] = open_split(folder / split)
     if problems:
         raise DamagedScenes(problems)
     return Dataset(splits["train"], splits["val"], size, folder)
@@ -104,9 +109,10 @@ def count(root: Path) -> int:
 
 
 def open_split(folder: Path) -> Split:
-    """Opens a finished split."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    lines = [_Line(**line) for line in manifest["scenes"]]
+    """Opens a finished split. Raises OSError or ValueError where it is unfinished or damaged."""
+    lines, arrays = _finished(folder), Arrays(folder)
+    if not lines or len(lines) != len(arrays):
+        raise ValueError(f"{folder} is not packed completely")
     histogram = np.zeros(256, np.int64)
     void_only = []
     for line in lines:
@@ -115,8 +121,8 @@ def open_split(folder: Path) -> Split:
         if all(table.CATEGORY_OF_RAW[int(raw)] == table.VOID for raw in line.ids):
             void_only.append(line.name)
     return Split(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        labels=np.load(folder / "labels.npy", mmap_mode="r"),
+        images=arrays.images,
+        labels=arrays.labels,
         names=tuple(line.name for line in lines),
         cities=tuple(line.name.split("/")[0] for line in lines),
         histogram=histogram,
@@ -125,54 +131,92 @@ def open_split(folder: Path) -> Split:
     )
 
 
-def _key(root: Path, size: tuple[int, int]) -> str:
-    place = hashlib.sha256(f"{_LAYOUT} {root.resolve()}".encode()).hexdigest()[:8]
-    return f"{root.resolve().name}-{size[0]}x{size[1]}-{place}"
+def _key(root: Path, size: tuple[int, int], cache: Path) -> str:
+    """The folder of a packed dataset. Of one inside the storage, such as drawn streets, the path from there counts: the
+    storage may be moved."""
+    place, storage = root.resolve(), cache.resolve().parent
+    name = re.sub(r"[^\w.-]", "_", place.name)[:60] or "root"
+    if place.is_relative_to(storage):
+        place = place.relative_to(storage)
+    digest = hashlib.sha256(f"{_LAYOUT} {place}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{name}-{size[0]}x{size[1]}-{digest}"
 
 
-def _pack(root: Path, pairs: list[Scene], folder: Path, size: tuple[int, int], advance: Advance) -> list[Problem]:
-    """Packs what is not packed yet, marks the split finished where nothing is wrong, and returns what is wrong."""
+def _pack(
+    root: Path, pairs: list[Scene], folder: Path, size: tuple[int, int], advance: Advance, complete: bool
+) -> list[Problem]:
+    """Packs what is not packed yet, marks the split finished where it is `complete` and nothing is wrong, and returns
+    what is wrong."""
+    _make_folder(folder)
     stamps = [_stamp(scene) for scene in pairs]
-    manifest = folder / "manifest.json"
-    wanted = [[scene.name, stamp] for scene, stamp in zip(pairs, stamps, strict=True)]
-    if manifest.is_file() and [[s["name"], s["stamp"]] for s in json.loads(manifest.read_text())["scenes"]] == wanted:
-        for _ in pairs:
-            advance()
-        return []
-    manifest.unlink(missing_ok=True)
-    folder.mkdir(exist_ok=True)
-    images = _array(folder / "images.npy", (len(pairs), *size, 3))
-    labels = _array(folder / "labels.npy", (len(pairs), *size))
-    known = _journal(folder / "done.jsonl")
-    lines: list[_Line | None] = [None] * len(pairs)
-    todo = []
-    for index, (scene, stamp) in enumerate(zip(pairs, stamps, strict=True)):
-        line = known.get(scene.name)
-        # The journal may be newer than the arrays after a power cut, so the pixels themselves are asked.
-        if line and line.stamp == stamp and line.digest == _digest(images[index], labels[index]):
-            lines[index] = line
+    arrays, lines = _kept(folder, pairs, stamps, size)
+    todo = [index for index, line in enumerate(lines) if line is None]
+    if todo or not complete or _finished(folder) != lines:
+        (folder / _MANIFEST).unlink(missing_ok=True)
+    for scene, line in zip(pairs, lines, strict=True):
+        if line:
             advance(scene.name)
-        else:
-            todo.append(index)
-
     problems = []
-    with open(folder / "done.jsonl", "a", encoding="utf-8") as journal:
+    with open(folder / _JOURNAL, "a", encoding="utf-8") as journal:
         for index, result in _decoded(pairs, todo, size):
             if isinstance(result, str):
-                problems.append(Problem(_which(root, pairs[index], result), result))
+                problems.append(Problem(_which(root, pairs[index], result), result, pairs[index].name))
             else:
-                images[index], labels[index], ids = result
-                line = _Line(pairs[index].name, stamps[index], _digest(images[index], labels[index]), ids)
+                image, labels, ids = result
+                arrays.write(index, image, labels)
+                line = _Line(pairs[index].name, stamps[index], digest(image, labels), ids)
                 lines[index] = line
                 journal.write(json.dumps(line._asdict()) + "\n")
                 journal.flush()
             advance(pairs[index].name)
-    if not problems:
-        images.flush()
-        labels.flush()
-        with files.replaced(manifest) as partial:
+    if complete and not problems and not (folder / _MANIFEST).exists():
+        arrays.flush()
+        with files.replaced(folder / _MANIFEST) as partial:
             partial.write_text(json.dumps({"size": size, "scenes": [line._asdict() for line in lines if line]}))
     return sorted(problems)
+
+
+def _make_folder(folder: Path) -> None:
+    """Also where something else is in its place, or a folder or a pipe in the place of a file."""
+    if not folder.is_dir():
+        remove(folder)
+    folder.mkdir(exist_ok=True)
+    for name in (_JOURNAL, _MANIFEST):
+        if not (folder / name).is_file():
+            remove(folder / name)
+
+
+def _kept(
+    folder: Path, pairs: list[Scene], stamps: list[list[int]], size: tuple[int, int]
+) -> tuple[Arrays, list[_Line | None]]:
+    """The split's arrays, one row per scene, and the lines of those scenes that are in them already.
+
+    The pixels decide, not the journal: after a power cut it may be newer than they are. Where scenes were added or
+    removed, new arrays are made, and the known rows are copied.
+    """
+    try:
+        old = Arrays(folder)
+        digests = old.digests() if old.size == size else []
+    except (OSError, ValueError):
+        digests = []
+    row_of = {digest: row for row, digest in enumerate(digests)}
+    known = _journal(folder)
+    lines: list[_Line | None] = []
+    rows: list[int | None] = []  # where the scenes lie in the old arrays
+    for index, (scene, stamp) in enumerate(zip(pairs, stamps, strict=True)):
+        line = known.get(scene.name)
+        row = row_of.get(line.digest) if line and line.stamp == stamp else None
+        if line and row is not None and index < len(digests) and digests[index] == line.digest:
+            row = index  # of scenes with the same pixels each keeps its own row
+        rows.append(row)
+        lines.append(line if row is not None else None)
+    if len(digests) == len(pairs) and all(row in (index, None) for index, row in enumerate(rows)):
+        return old, lines
+    arrays = create(folder, len(pairs), size)
+    for index, row in enumerate(rows):
+        if row is not None:
+            arrays.write(index, old.images[row], old.labels[row])
+    return arrays, lines
 
 
 def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iterator[tuple[int, Any]]:
@@ -202,17 +246,15 @@ def _decode(scene: Scene, size: tuple[int, int]) -> tuple[Any, Any, dict[str, in
     """The scene's packed image, packed labels and pixels per raw id, or one sentence saying what is wrong with it."""
     height, width = size
     try:
-        with Image.open(scene.labels) as file:
-            if file.mode not in ("L", "P"):
-                return f"labels are {file.mode} pixels; expected 8-bit label ids (is this a colour or instance file?)"
-            ids = file.copy()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"labels cannot be read: {error}"
+        ids = pictures.upright(scene.labels)
+        if ids.mode not in ("L", "P"):
+            return f"labels are {ids.mode} pixels; expected 8-bit label ids (is this a colour or instance file?)"
+    except pictures.Unreadable as reason:
+        return f"labels cannot be read: {reason}"
     try:
-        with Image.open(scene.image) as file:
-            image = file.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"image cannot be read: {error}"
+        image = pictures.rgb(pictures.upright(scene.image))
+    except pictures.Unreadable as reason:
+        return f"image cannot be read: {reason}"
     if image.size != ids.size:
         return f"image is {_by(image.size)}, labels are {_by(ids.size)} (height x width); expected the same"
     pixels = np.bincount(np.asarray(ids).reshape(-1), minlength=256)
@@ -237,30 +279,42 @@ def _stamp(scene: Scene) -> list[int]:
     return [image.st_size, image.st_mtime_ns, labels.st_size, labels.st_mtime_ns]
 
 
-def _array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """The array at `path` where it has this shape, else a fresh one."""
+def _finished(folder: Path) -> list[_Line] | None:
+    """What the manifest lists; None where it is missing or damaged."""
+    if not (folder / _MANIFEST).is_file():  # a pipe would be waited for
+        return None
     try:
-        existing = np.lib.format.open_memmap(path, mode="r+")
-        if existing.shape == shape and existing.dtype == np.uint8:
-            return existing
-    except (OSError, ValueError):
-        pass
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        lines = [_line(line) for line in content["scenes"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return None if None in lines else [line for line in lines if line]
 
 
-def _journal(path: Path) -> dict[str, _Line]:
+def _journal(folder: Path) -> dict[str, _Line]:
+    """What is known of scenes by name; later lines count, and those that a kill or a disk has damaged do not."""
     known = {}
-    if path.is_file():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                line = _Line(**json.loads(text))
-            except (ValueError, TypeError):
-                continue  # the line a kill cut short
+    try:
+        text = (folder / _JOURNAL).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    for row in text.splitlines():
+        try:
+            line = _line(json.loads(row))
+        except (ValueError, RecursionError):
+            continue
+        if line:
             known[line.name] = line
     return known
 
 
-def _digest(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> str:
-    total = hashlib.sha256(np.ascontiguousarray(image).data)
-    total.update(np.ascontiguousarray(labels).data)
-    return total.hexdigest()
+def _line(content: Any) -> _Line | None:
+    """A line as it was written; None where it is damaged."""
+    try:
+        line = _Line(**content)
+        counts = {int(raw): pixels for raw, pixels in line.ids.items()}
+    except (TypeError, ValueError, AttributeError):
+        return None
+    named = isinstance(line.name, str) and isinstance(line.digest, str) and isinstance(line.stamp, list)
+    counted = all(0 <= raw < 256 and isinstance(pixels, int) for raw, pixels in counts.items())
+    return line if named and counted else None

@@ -2,45 +2,89 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 
 from segbench.core.errors import UserError
 from segbench.core.labels import COLOURS, TYPICAL_ID
 
 LARGEST_MEGAPIXELS = 64  # the class scores of a larger image would not fit beside it in a laptop's memory
+_TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _OVERLAY = 0.55  # how much of the mask shows
 _PANE = 256  # pixels, the height of a scene on a sheet
 _GAP = 6
 
+# Of large images, damaged EXIF data and the like; what matters of it becomes Unreadable. Not `catch_warnings`: it is
+# not for threads, and images are read in many.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class Unreadable(Exception):
+    """Why a file cannot be used as a picture: a few words on one line, without its path."""
+
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB pixels of any image file, upright as its EXIF orientation says.
-
-    Grey, palette, transparent, CMYK and 16-bit images are converted. Raises UserError for anything else.
-    """
-    if not path.is_file():
-        raise UserError(f"no image {path}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes); expected an image such as PNG or JPEG")
+    """(H, W, 3) RGB pixels of any image file, as `upright` and `rgb` give them. Raises UserError for anything else."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            with Image.open(path) as file:
-                width, height = file.size
-                if width * height > LARGEST_MEGAPIXELS * 1e6:
-                    raise UserError(
-                        f"{path} has {height}x{width} pixels; at most {LARGEST_MEGAPIXELS} megapixels can be "
-                        "segmented. Scale it down first"
-                    )
-                return _rgb(ImageOps.exif_transpose(file))
-    except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = str(error).replace(str(path), "it").splitlines()[0]
-        raise UserError(f"{path} cannot be read as an image ({reason})") from error
+        return np.asarray(rgb(upright(path)))
+    except Unreadable as reason:
+        raise UserError(
+            f"{path} cannot be read as an image: {reason}; expected an image such as PNG or JPEG"
+        ) from reason
+
+
+def upright(path: Path) -> Image.Image:
+    """An image file, decoded, in its own mode, turned as its EXIF orientation says. All images are read here.
+
+    Raises Unreadable for what is no file, no image, damaged, or larger than LARGEST_MEGAPIXELS.
+    """
+    if not os.path.isfile(path):  # a pipe would be waited for
+        raise Unreadable("it is no regular file" if os.path.exists(path) else "there is no such file")
+    try:
+        if os.path.getsize(path) == 0:
+            raise Unreadable("it is empty")
+        with Image.open(path) as file:
+            width, height = file.size
+            if width * height > LARGEST_MEGAPIXELS * 1e6:
+                raise Unreadable(f"it has {height}x{width} pixels, at most {LARGEST_MEGAPIXELS} megapixels can be used")
+            file.load()
+            return _turned(file)
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # of damaged files Pillow raises whatever its decoders happen to meet
+        reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
+        raise Unreadable(reason) from error
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """The image with 8 bits for red, green and blue: grey is repeated, transparency dropped, 16 bits scaled to 8.
+
+    Raises Unreadable for pixels without a known range: 32-bit integers and floating-point numbers.
+    """
+    if image.mode.startswith("I"):  # 16 bits a pixel; `convert` would cut off at 255
+        deep = np.asarray(image).astype(np.int64)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise Unreadable("it holds 32-bit integers, whose range is unknown")
+        return Image.fromarray((deep // 257 if deep.max() > 255 else deep).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise Unreadable("it holds floating-point pixels, whose range is unknown")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise Unreadable(f"its pixels are {image.mode}") from error
 
 
 def mask(categories: NDArray[np.uint8]) -> Image.Image:
@@ -83,9 +127,10 @@ def sheet(images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDA
     return made
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):  # 16 bits a pixel; `convert` would cut off at 255
-        deep = np.asarray(image).astype(np.float64)
-        grey = (deep / 257).clip(0, 255).astype(np.uint8) if deep.max(initial=0) > 255 else deep.astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+def _turned(image: Image.Image) -> Image.Image:
+    """A copy that outlives its file."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF data: the pixels are good all the same
+        orientation = 1
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image.copy()

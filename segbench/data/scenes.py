@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
+from segbench.core import names
 from segbench.core.errors import UserError
 
 SPLITS = ("train", "val")
@@ -24,41 +26,63 @@ class Scene(NamedTuple):
 
 
 class Problem(NamedTuple):
-    file: str  # relative to the dataset's root
+    file: str  # relative to the dataset's root, with ? for what cannot be printed
     what: str
+    scene: str
 
 
 def find(root: Path, split: str) -> tuple[list[Scene], list[Problem]]:
-    """The scenes of one split in order of name, and the files that lack their other half.
+    """The scenes of one split in order of name, and what is wrong with the others: a file lacks its other half, is
+    there twice, is no regular file, or has a name that cannot be used.
 
-    Raises UserError where the folders are missing or hold no scene at all.
+    Raises UserError where the folders are missing or hold no scene at all, and OSError where one cannot be read.
     """
-    images = _by_name(root / "leftImg8bit" / split, _IMAGES)
-    labels = _by_name(root / "gtFine" / split, (_LABELS,))
-    if not images and not labels:
+    images, image_problems = _by_name(root, f"leftImg8bit/{split}", _IMAGES)
+    labels, label_problems = _by_name(root, f"gtFine/{split}", (_LABELS,))
+    problems = image_problems + label_problems
+    if not images and not labels and not problems:
         raise UserError(
             f"no scenes in {root / 'leftImg8bit' / split}: expected <city>/<name>_leftImg8bit.png there and "
             f"gtFine/{split}/<city>/<name>{_LABELS}. Draw a set to try: python -m segbench.streets --out streets"
         )
-    problems = [
-        Problem(str(images[name].relative_to(root)), f"image without labels: expected gtFine/{split}/{name}{_LABELS}")
-        for name in images.keys() - labels.keys()
-    ] + [
-        Problem(str(labels[name].relative_to(root)), f"labels without image: expected leftImg8bit/{split}/{name}_…")
-        for name in labels.keys() - images.keys()
-    ]
-    both = sorted(images.keys() & labels.keys())
+    told = {problem.scene for problem in problems}
+    for name in (images.keys() ^ labels.keys()) - told:
+        if name in images:
+            what = f"image without labels: expected gtFine/{split}/{name}{_LABELS}"
+            problems.append(_problem(root, images[name], what, name))
+        else:
+            what = f"labels without image: expected leftImg8bit/{split}/{name}{_IMAGES[0]}"
+            problems.append(_problem(root, labels[name], what, name))
+    both = sorted((images.keys() & labels.keys()) - told)
     return [Scene(name, name.split("/")[0], images[name], labels[name]) for name in both], sorted(problems)
 
 
-def _by_name(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    if not folder.is_dir():
+def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[str, Path], list[Problem]]:
+    """The files of a folder by scene, and those that cannot be used."""
+    if not (root / folder).is_dir():
         raise UserError(
-            f"no folder {folder}: a Cityscapes root holds leftImg8bit/ and gtFine/, each with train/ and val/"
+            f"no folder {root / folder}: a Cityscapes root holds leftImg8bit/ and gtFine/, each with train/ and val/"
         )
-    found = {}
-    for path in folder.glob("*/*"):
+    by_name: dict[str, Path] = {}
+    problems = []
+    for path in sorted(file for city in (root / folder).iterdir() if city.is_dir() for file in city.iterdir()):
         ending = next((e for e in endings if path.name.endswith(e)), None)
-        if ending:
-            found[f"{path.parent.name}/{path.name.removesuffix(ending)}"] = path
-    return found
+        if not ending:
+            continue
+        city, stem = path.parent.name, path.name.removesuffix(ending)
+        name = f"{city}/{stem}"
+        if rule := names.refusal(city) or names.refusal(stem):
+            problems.append(_problem(root, path, f"its name {rule}", name))
+        elif not os.path.isfile(path):  # a pipe would be waited for
+            kind = "a link to nothing" if path.is_symlink() and not os.path.exists(path) else "no regular file"
+            problems.append(_problem(root, path, f"it is {kind}", name))
+        elif name in by_name:
+            problems.append(_problem(root, path, f"{by_name[name].name} is the same scene; remove one of them", name))
+        else:
+            by_name[name] = path
+    return by_name, problems
+
+
+def _problem(root: Path, path: Path, what: str, scene: str) -> Problem:
+    shown = "".join(c if c.isprintable() else "?" for c in str(path.relative_to(root)))
+    return Problem(shown, what, scene)

@@ -7,7 +7,9 @@ strokes, at twice the size; then both are halved: the image by averaging, the la
 import math
 import multiprocessing
 import os
+import shutil
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -62,10 +64,12 @@ def write(
     width: int,
     seed: int,
     progress: Callable[[], None] | None = None,
+    temporary: bool = False,
 ) -> None:
     """Writes `train` + `val` scenes under `folder` as Cityscapes lays them out, the two splits from different cities.
 
-    Calls `progress` after each scene. Uses every core from 64 scenes on.
+    Calls `progress` after each scene. Uses every core from 64 scenes on. A `temporary` folder is removed where this
+    process is killed while others draw for it.
     """
     jobs = [*_jobs(folder, "train", train, seed, height, width), *_jobs(folder, "val", val, seed, height, width)]
     for parent in {path.parent for job in jobs for path in (job.image, job.labels)}:
@@ -79,7 +83,9 @@ def write(
         return
     # Drawing holds the interpreter's lock, so processes, not threads; spawned: safe beside a parent's own threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(
+        workers, context, initializer=_become_worker, initargs=(folder if temporary else None,)
+    ) as pool:
         try:
             for _ in pool.map(_write_scene, jobs, chunksize=4):
                 if progress is not None:
@@ -114,10 +120,19 @@ def _jobs(folder: Path, split: str, count: int, seed: int, height: int, width: i
 def _write_scene(job: _Job) -> None:
     image, labels = draw(job.seed, job.city, job.height, job.width)
     for path, pixels in ((job.image, image), (job.labels, labels)):
-        unfinished = path.with_suffix(".tmp")
-        Image.fromarray(pixels).save(unfinished, format="PNG", compress_level=1)
-        os.replace(unfinished, path)
+        Image.fromarray(pixels).save(path, compress_level=1)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _become_worker(folder: Path | None) -> None:
+    """Leaves Ctrl-C to the parent, and ends with it, also where it is killed; nothing else would tell the pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+
+
+def _end_with_parent(folder: Path | None) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    while folder and folder.exists():  # the other workers may still write
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)

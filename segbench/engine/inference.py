@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import code as sources
+from segbench.core import files
+from segbench.core.errors import UserError
 from segbench.core.records import Code, ModelCard
 from segbench.data.batches import Normalisation, normalise
 from segbench.engine import checkpoint
@@ -22,15 +24,33 @@ from segbench.runtime.compute import Compute
 
 
 def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
-    """The network a card describes, with the `weights` of a safetensors file, ready for inference. An architecture of
-    the user's own is built by the copy of its code beside the weights, which is run. Raises UserError where weights or
-    code are not those of the card."""
+    """The network of `rebuild`, ready for inference."""
+    return ready(rebuild(card, weights), compute)
+
+
+def rebuild(card: ModelCard, weights: Path) -> Segmenter:
+    """The network a card describes, with the `weights` of a safetensors file, on the CPU. An architecture of the user's
+    own is built by the copy of its code beside the weights, which is run. Raises UserError where weights or code are
+    not those of the card."""
     options = {**card.model, **card.hyperparameters.model}
     code = _code(card.code, weights.parent)
     model, _ = architectures.create(card.architecture, len(card.categories), "random", options, 0, code)
+    _verify(weights, card.sha256)
     checkpoint.load(model, weights)
     model.normalisation = Normalisation(card.mean, card.std)
-    return ready(model, compute)
+    return model
+
+
+def _verify(weights: Path, sha256: str) -> None:
+    try:
+        found = files.sha256(weights)
+    except OSError as error:
+        raise UserError(f"{weights} cannot be read ({error.strerror}); bring it back, or promote again") from error
+    if found != sha256:
+        raise UserError(
+            f"{weights} is not the file that its card describes (sha256 {found[:12]}, the card says {sha256[:12]}): it "
+            "is damaged or was replaced. Bring it back, or promote again"
+        )
 
 
 def _code(code: Code | None, folder: Path) -> Code | None:

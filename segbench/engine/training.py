@@ -17,6 +17,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
+from segbench.core.protocol import OPTIMIZERS
 from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters
 from segbench.data.batches import Batches
 from segbench.engine.evaluation import Evaluation, evaluate_together
@@ -63,7 +64,7 @@ class State:
 
 
 def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) -> State:
-    """Moves the model to the device and gives it an optimizer."""
+    """Moves the model to the device and gives it an optimizer. Raises UserError for an unknown one."""
     compute.forget_peak()
     model.to(compute.device)
     if compute.record.compiled:
@@ -141,11 +142,11 @@ def _pass(state: State, train: Batches, epochs: int, seed: int, watch: Stopwatch
             return sum(process_group.gather(float(total))) / train.images
         model.progress((state.epoch + seen / train.images) / epochs)
         seen += batch.global_batch_size
-        is_sharded = len(batch.images) < batch.global_batch_size
-        with watch.part("forward"), state.compute.autocast(), global_batch.sharded(is_sharded):
-            outputs = state.forward(batch.images)
-        with watch.part("loss"), global_batch.sharded(is_sharded):
-            loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
+        with global_batch.sharded(model, batch.is_sharded):
+            with watch.part("forward"), state.compute.autocast():
+                outputs = state.forward(batch.images)
+            with watch.part("loss"):
+                loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
         with watch.part("backward"):
             optimizer.zero_grad(set_to_none=True)
             own = loss * (batch.loss_weight * processes)  # the processes' gradients are averaged, not summed
@@ -160,8 +161,11 @@ def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
     lr, weight_decay = chosen.lr, chosen.weight_decay
     if chosen.optimizer == "sgd":
         return SGD(parameters, lr, momentum=_MOMENTUM, weight_decay=weight_decay, fused=True)
-    kind = AdamW if chosen.optimizer == "adamw" else Adam
-    return kind(parameters, lr, weight_decay=weight_decay, fused=True)
+    if chosen.optimizer == "adam":
+        return Adam(parameters, lr, weight_decay=weight_decay, fused=True)
+    if chosen.optimizer == "adamw":
+        return AdamW(parameters, lr, weight_decay=weight_decay, fused=True)
+    raise UserError(f"no optimizer '{chosen.optimizer}'; it must be one of {', '.join(OPTIMIZERS)}")
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:

@@ -19,13 +19,11 @@ from segbench.core import code as sources
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import Hyperparameters, ModelCard, SpeedCard, StudyRecord, TrialRecord, WeightsOrigin
+from segbench.core.records import ModelCard, SpeedCard, StudyRecord, TrialRecord
 from segbench.data import pictures
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation, inference, speed
-from segbench.engine.resume import TrainingSession
-from segbench.engine.training import State
-from segbench.experiment.objective import Images
+from segbench.experiment.training_run import TrainingRun
 
 _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
 
@@ -45,26 +43,22 @@ class Trained:
     """What training left, before it is examined."""
 
     plan: Plan
-    state: State
-    kept: TrainingSession
-    hyperparameters: Hyperparameters
-    origin: WeightsOrigin
-    seed: int
-    run: str
+    run: TrainingRun
     started: float  # time.perf_counter(), put back by what was trained before a kill
 
 
-def examine(trained: Trained, images: Images, data: Dataset) -> ModelCard:
+def examine(trained: Trained, data: Dataset) -> ModelCard:
     """Writes the last and the best weights, then runs the best once over the final images for confusions and masks,
     and measures their speed. Returns the card, which the caller writes when all else is done. Raises UserError where
     the disk is full.
     """
-    model, compute, folder = trained.state.model, trained.state.compute, trained.kept.folder
+    state, session, images = trained.run.state, trained.run.session, trained.run.task.images
+    model, compute, folder = state.model, state.compute, session.folder
     try:
         if (code := trained.plan.architecture.code) is not None:
             sources.keep(folder, code)
         checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
-        model.load_state_dict(trained.kept.best.weights)
+        model.load_state_dict(session.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
         result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / artefacts.MASKS, images.names))
         confusions = result.confusions.astype(np.int32)
@@ -72,11 +66,10 @@ def examine(trained: Trained, images: Images, data: Dataset) -> ModelCard:
             np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error}); free some space and type the same command again: nothing is "
-            "trained twice"
+            f"{folder} cannot be written ({error}); free some space and rerun: nothing is trained twice"
         ) from error
     measured = speed.measure(inference.ready(model, compute), data.size, images.val.batch_size, compute)
-    return _card(trained, images, data, measured)
+    return _card(trained, data, measured)
 
 
 def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]:
@@ -93,8 +86,9 @@ def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]
     return write
 
 
-def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) -> ModelCard:
-    plan, records = trained.plan, trained.kept.records
+def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
+    plan, run, images = trained.plan, trained.run, trained.run.task.images
+    records = run.session.records
     train = np.bincount(data.train.labels[images.chosen.train].reshape(-1), minlength=256)
     val = np.bincount(data.val.labels[images.chosen.val].reshape(-1), minlength=256)
     return ModelCard(
@@ -103,9 +97,9 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         model=plan.architecture.model,
         categories=CATEGORIES,
         size=data.size,
-        mean=trained.state.model.normalisation.mean,
-        std=trained.state.model.normalisation.std,
-        hyperparameters=trained.hyperparameters,
+        mean=run.state.model.normalisation.mean,
+        std=run.state.model.normalisation.std,
+        hyperparameters=run.task.hyperparameters,
         batch_size=plan.architecture.batch_size,
         protocol=plan.protocol.name,
         protocol_title=plan.protocol.title,
@@ -113,21 +107,23 @@ def _card(trained: Trained, images: Images, data: Dataset, measured: SpeedCard) 
         fingerprint=plan.study.fingerprint,
         data_fingerprint=data.fingerprint,
         cache=data.folder.name,
-        weights=trained.origin,
+        weights=run.origin,
+        sha256=files.sha256(run.session.folder / artefacts.WEIGHTS),
         study=plan.study.name,
+        study_id=plan.study.id,
         trial=plan.trial.index,
         attempt=plan.trial.attempt,
-        seed=trained.seed,
+        seed=run.task.seed,
         epochs=len(records),
         train_images=len(images.chosen.train),
         val_images=len(images.chosen.val),
-        best=trained.kept.best.record,
+        best=run.session.best.record,
         last=records[-1],
         majority_miou=metrics.majority_miou(train, val),
         speed=measured,
-        device=trained.state.compute.record,
+        device=run.state.compute.record,
         versions={name: version(name) for name in _VERSIONS},
-        run_id=trained.run,
+        run_id=run.id,
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=architectures.origin(plan.architecture.name, plan.architecture.code),

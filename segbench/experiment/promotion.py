@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,8 @@ from segbench.core import artefacts, paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, fingerprint
-from segbench.core.records import EpochRecord, Hyperparameters, StudyRecord, WeightsOrigin, to_json
+from segbench.core.records import Hyperparameters, StudyRecord, to_json
+from segbench.experiment import searching
 from segbench.experiment.settings import Settings
 from segbench.ledger import models
 from segbench.ledger.models import Promoted
@@ -27,14 +28,11 @@ from segbench.runtime import interrupts, process_group, terminal
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
-    from mlflow import MlflowClient
 
     from segbench.data.packing import Dataset
     from segbench.data.subsets import Subset
-    from segbench.engine.resume import TrainingSession
-    from segbench.engine.training import State
     from segbench.experiment.examine import Plan
-    from segbench.experiment.objective import Images
+    from segbench.experiment.training_run import Task, TrainingRun
     from segbench.runtime.compute import Compute
 
 
@@ -82,7 +80,7 @@ def _promote_all(
     work = [(plan, seed) for plan in plans for seed in protocol.final.seeds]
     with terminal.progress("models", len(work)) if len(work) > 1 else contextlib.nullcontext() as advance:
         for plan, seed in work:
-            _promote(plan, data, seed, device)
+            _promote(plan, data, seed, device, settings.precision)
             if advance:
                 advance()
     if process_group.is_main():
@@ -99,19 +97,21 @@ def _plans(protocol: Protocol, architectures: Sequence[Architecture], settings: 
     for architecture in architectures:
         command = f"python -m segbench.search{settings.repeat(architecture.name)}"
         record = studies.record(storage, studies.study_name(protocol, architecture), command)
+        if not searching.can_be_promoted(record):
+            raise UserError(searching.nothing_to_promote(record, settings))
         plans.append(_plan(record, protocol, architecture, command))
     return plans
 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
-    """Raises UserError where no trial is finished, or where the TOML has changed since the search. `command`: the one
-    that searches."""
+    """Raises UserError where the TOML has changed since the search. `command`: the one that searches."""
     from segbench.experiment.examine import Plan
     from segbench.ledger import studies
 
+    if not study.id:
+        raise UserError(f"study '{study.name}' was made by an earlier version; update it with a search: {command}")
     best = studies.best(study)
-    if best is None:
-        raise UserError(f"study '{study.name}' has no finished trial to promote; search first: {command}")
+    assert best
     # The search may have been told otherwise on its command line; the study remembers.
     asked = {name: study.protocol["search"][name] for name in ("trials", "sampler", "pruner")}
     protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **asked))
@@ -129,7 +129,8 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     return Plan(protocol, architecture, study, best)
 
 
-def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
+def _promote(plan: Plan, data: Dataset, seed: int, compute: Compute, precision: str) -> None:
+    """`precision`: the one that was asked for, or "auto"."""
     from filelock import FileLock
 
     if data.fingerprint != plan.study.data_fingerprint:
@@ -141,7 +142,7 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
     lock = FileLock(folder.with_suffix(".lock"), blocking=False)
     process_group.on_main(lambda: _acquire(lock, plan, seed))
     try:
-        _promote_locked(plan, data, seed, device, folder)
+        _promote_locked(plan, data, seed, compute, precision, folder)
     finally:
         lock.release()
 
@@ -149,25 +150,26 @@ def _promote(plan: Plan, data: Dataset, seed: int, device: Compute) -> None:
 def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
     from filelock import Timeout
 
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    from segbench.ledger import study_folders
+
+    study_folders.claim(plan.study.name, plan.study.id, adopt=True)
     try:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"'{plan.study.name}', seed {seed}, is being promoted by another process; let it end, or stop it and type "
-            "the same command again: it goes on where the other stopped"
+            f"'{plan.study.name}', seed {seed}, is being promoted by another process; wait for it, or stop it and "
+            "rerun: this one then continues where the other stopped"
         ) from None
 
 
-def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folder: Path) -> None:
+def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, precision: str, folder: Path) -> None:
     from segbench.data import subsets
-    from segbench.engine import resume, training
-    from segbench.experiment import examine, objective
-    from segbench.ledger import registry, runs, tracking
+    from segbench.engine import resume
+    from segbench.experiment.training_run import Images, Task
 
     chosen = subsets.draw_final(data, plan.protocol.final)
     hyperparameters = Hyperparameters.from_params(plan.trial.params)
-    if process_group.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen)):
+    if process_group.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen, precision)):
         resume.clear(folder)  # left by a process that was killed in its very last steps
         shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
@@ -175,97 +177,77 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, device: Compute, folde
     terminal.say(
         f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.index} of {plan.study.name}, {chosen.description}"
     )
-    started = time.perf_counter()
-    images = objective.Images.of(data, chosen, plan.architecture.batch_size, device, plan.protocol.augment)
-    model, origin = process_group.main_first(lambda: objective.build(plan.architecture, hyperparameters, seed))
-    state = training.begin(model, hyperparameters, device)
+    images = Images.of(data, chosen, plan.architecture.batch_size, compute, plan.protocol.augment)
+    fingerprints = (plan.study.fingerprint, data.fingerprint)
+    task = Task(*fingerprints, images, hyperparameters, plan.protocol.final.epochs, seed)
     partial = folder.with_suffix(".partial")
-    kept = resume.TrainingSession(partial, _identity(plan, data, images, origin, seed, device))
-    kept.restore(state)
-    if len(set(process_group.gather(state.epoch))) > 1:
-        raise UserError(f"not every process finds the checkpoint in {partial}; all need the same SEGBENCH_STORAGE")
-    if not process_group.is_main():
-        _train(plan, state, images, seed, kept, lambda record: None)
-        return
-    earlier = sum(record.seconds.total for record in kept.records)
-    mlflow = tracking.client()
-    run = _run(plan, mlflow, kept, seed)
-    with runs.ended(mlflow, run):
-        _train(plan, state, images, seed, kept, _log(mlflow, run))
-        trained = examine.Trained(plan, state, kept, hyperparameters, origin, seed, run, started - earlier)
-        card = examine.examine(trained, images, data)
+    _train_and_publish(plan, data, task, compute, partial)
+    if process_group.is_main():
+        _put_in_place(partial, folder)
+        resume.clear(folder)
+
+
+def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, folder: Path) -> None:
+    """Leaves the trained and examined model in `folder`, and in MLflow."""
+    from segbench.experiment import examine, training_run
+    from segbench.experiment.training_run import TrainingRun
+    from segbench.ledger import registry, runs
+
+    started = time.perf_counter()
+    model, origin = process_group.main_first(
+        lambda: training_run.build(plan.architecture, task.hyperparameters, task.seed)
+    )
+    run = TrainingRun.begin(task, model, origin, folder, compute)
+    earlier = sum(record.seconds.total for record in run.session.records)
+    if process_group.is_main():
+        _open_mlflow(plan, run)
+    with run.in_mlflow():
+        _train(plan, run)
+        if not process_group.is_main():
+            return
+        assert run.mlflow
+        card = examine.examine(examine.Trained(plan, run, started - earlier), data)
         numbers = {f"speed/{k}": float(v) for k, v in to_json(card.speed).items() if isinstance(v, (int, float))}
-        runs.log_metrics(mlflow, run, {**numbers, "best/miou": card.best.miou, "best/epoch": card.best.epoch})
-        models.write_card(partial / artefacts.CARD, card)
-        registry.publish(mlflow, partial, card, kept.records)
-    _put_in_place(partial, folder)
-    resume.clear(folder)
+        runs.log_metrics(run.mlflow, run.id, {**numbers, "best/miou": card.best.miou, "best/epoch": card.best.epoch})
+        models.write_card(folder / artefacts.CARD, card)
+        registry.publish(run.mlflow, folder, card, run.session.records)
 
 
-def _identity(plan: Plan, data: Dataset, images: Images, origin: WeightsOrigin, seed: int, device: Compute) -> str:
-    from segbench.engine import resume
+def _open_mlflow(plan: Plan, run: TrainingRun) -> None:
+    from segbench.ledger import runs, tracking
 
-    final = (plan.protocol.final.epochs, images.train.images, images.val.images, seed)
-    where = (device.record.kind, device.record.precision)
-    return resume.identity(plan.study.fingerprint, data.fingerprint, plan.trial.params, final, origin.sha256, where)
-
-
-def _run(plan: Plan, mlflow: MlflowClient, kept: TrainingSession, seed: int) -> str:
-    """The promotion's MLflow run: the one it began before it was killed, where it was."""
-    from segbench.ledger import runs
-
-    tags = {
-        "kind": "promotion",
-        "seed": str(seed),
-        **runs.trial_tags(plan.study.name, plan.trial.attempt, plan.trial.index),
-    }
-    run = kept.run
-    if not run or not runs.reopened(mlflow, run, tags):
-        parent = runs.study_run(mlflow, plan.protocol.name, plan.study.name, {"architecture": plan.architecture.name})
-        name = f"{plan.architecture.name} promoted, seed {seed}"
-        run = runs.nested_run(mlflow, parent, name, tags, plan.trial.params)
-        kept.run = run
-    return run
+    mlflow = tracking.client()
+    architecture, study, seed = plan.architecture.name, plan.study.name, run.task.seed
+    trial = runs.trial_tags(study, plan.trial.attempt, plan.trial.index)
+    run.open_mlflow(
+        mlflow,
+        f"{architecture} promoted, seed {seed}",
+        {"kind": "promotion", "seed": str(seed), **trial},
+        lambda: runs.study_run(mlflow, plan.protocol.name, study, plan.study.id, {"architecture": architecture}),
+    )
 
 
-def _log(mlflow: MlflowClient, run: str) -> Callable[[EpochRecord], None]:
-    """What logs those epochs that are not in the run yet."""
-    from segbench.ledger import runs
-
-    logged = runs.steps(mlflow, run)
-
-    def log(record: EpochRecord) -> None:
-        if record.epoch not in logged:
-            runs.log_epoch(mlflow, run, record)
-
-    return log
-
-
-def _train(
-    plan: Plan, state: State, images: Images, seed: int, kept: TrainingSession, log: Callable[[EpochRecord], None]
-) -> None:
-    """All epochs, also those of before a kill. Raises UserError where training cannot go on."""
-    from segbench.experiment import objective
+def _train(plan: Plan, run: TrainingRun) -> None:
+    """All epochs. Raises UserError where training cannot go on, KeyboardInterrupt where it was stopped."""
     from segbench.ledger import studies
 
-    number = plan.protocol.final.epochs
-    try:
-        with terminal.progress(plan.architecture.name, number) as advance, interrupts.graceful():
-            for record in kept.epochs(state, objective.epochs(state, images, number, seed)):
-                log(record)
-                best = kept.best.record.miou
+    with terminal.progress(plan.architecture.name, run.task.epochs) as advance, interrupts.graceful():
+        try:
+            for record in run.epochs():
+                best = run.session.best.record.miou
                 advance(f"mIoU {record.miou:.3f}, best {best:.3f}, {record.images_per_second:.1f} images/s")
-                if interrupts.agreed():
-                    kept.write(state)
-                    process_group.gather(None)  # torchrun ends all as soon as one has ended: not before all is kept
-                    raise interrupts.interrupt()
-    except studies.TrialFailed as failure:
-        raise UserError(f"the full training of '{plan.study.name}' did not end: {failure}") from failure
-    kept.write(state)  # what follows may be interrupted too
+            run.keep()  # what follows may be interrupted too
+        except studies.TrialFailed as failure:
+            raise UserError(f"the full training of '{plan.study.name}' did not end: {failure}") from failure
+        except studies.Stopped:
+            raise interrupts.interrupt() from None
+        if interrupts.agreed():
+            raise interrupts.interrupt()
 
 
-def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset) -> bool:
-    """Whether `folder` holds this very promotion. Another one is replaced once the new one is complete."""
+def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset, precision: str) -> bool:
+    """Whether `folder` holds this very promotion, in this `precision` unless that is "auto". Another one is replaced
+    once the new one is complete."""
     if not (folder / artefacts.CARD).is_file():
         return False
     try:
@@ -275,7 +257,8 @@ def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen:
     counts = (card.epochs, card.train_images, card.val_images)
     wanted = (plan.protocol.final.epochs, len(chosen.train), len(chosen.val))
     same_intent = (card.fingerprint, card.data_fingerprint) == (plan.study.fingerprint, plan.study.data_fingerprint)
-    return same_intent and card.hyperparameters == hyperparameters and counts == wanted
+    same_precision = precision in ("auto", card.device.precision)
+    return same_intent and same_precision and card.hyperparameters == hyperparameters and counts == wanted
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from segbench.data import subsets
 from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation
-from segbench.experiment import objective
+from segbench.experiment import training_run
 from segbench.experiment.examine import Plan
 from segbench.ledger import database
 from segbench.ledger.studies import FINAL_SCORES, NO_FINAL_SCORES
@@ -51,7 +51,7 @@ def score(study_db: str, plan: Plan, data: Dataset, device: Compute) -> None:
 
 def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: Compute) -> float:
     untrained = dataclasses.replace(plan.architecture, weights="random")  # every weight comes from the file
-    model, _ = objective.build(untrained, Hyperparameters.from_params(trial.params), seed=0)
+    model, _ = training_run.build(untrained, Hyperparameters.from_params(trial.params), seed=0)
     checkpoint.load(model, path)
     return evaluation.evaluate(model.to(device.device), images, device).scores.miou
 

@@ -42,8 +42,6 @@ def table(study: StudyRecord) -> None:
     columns = ["trial", "mIoU", "official", "last mIoU", "best epoch", *names, "seconds", "state"]
     rows = [_row(trial, names, trial is best or trial == best) for trial in study.trials]
     terminal.table(study.name, columns, rows, right={1, 2, 3, 4, len(columns) - 2})
-    if best is None:
-        terminal.say("no trial finished: nothing can be promoted. Look at the last column, mend the TOML, search again")
 
 
 def _row(trial: TrialRecord, names: list[str], best: bool) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from segbench.core import paths
 from segbench.core import protocol as protocols
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import StudyRecord
-from segbench.experiment.settings import SearchSettings
+from segbench.experiment.settings import SearchSettings, Settings
 from segbench.runtime import interrupts, process_group, terminal
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from segbench.data.packing import Dataset
     from segbench.data.subsets import Subset
-    from segbench.experiment.objective import Images, Initial, Job
+    from segbench.experiment.objective import Initial, Job
+    from segbench.experiment.training_run import Images
     from segbench.experiment.workers import Launcher
     from segbench.runtime.compute import Compute
 
@@ -85,6 +87,27 @@ def work(protocol: Protocol, architectures: Sequence[Architecture], settings: Se
     return True
 
 
+def can_be_promoted(study: StudyRecord) -> bool:
+    """Whether a trial has finished, so that there is a best one."""
+    from segbench.ledger import studies
+
+    return studies.best(study) is not None
+
+
+def nothing_to_promote(study: StudyRecord, settings: Settings) -> str:
+    """Why a study cannot be promoted, and what to do about it."""
+    if not study.trials or any(trial.state in ("waiting", "running") for trial in study.trials):
+        architecture = study.architecture["name"]
+        command = f"python -m segbench.search{settings.repeat(architecture)}"
+        return f"study '{study.name}' has no finished trial to promote; search first: {command}"
+    reasons = "; ".join(dict.fromkeys(trial.reason or trial.state for trial in study.trials))
+    copy = f"python -m segbench.study new NAME --from {shlex.quote(settings.protocol)}"
+    return (
+        f"all {len(study.trials)} trials of study '{study.name}' ended without a result ({reasons}), so there is "
+        f"nothing to promote; copy the protocol ({copy}), fix the copy and search there"
+    )
+
+
 @dataclass
 class _Search:
     """One architecture's search. What needs torch is made when it is first used: where nothing is left to train, torch
@@ -110,10 +133,10 @@ class _Search:
 
     @functools.cached_property
     def images(self) -> Images:
-        from segbench.experiment import objective
+        from segbench.experiment.training_run import Images
 
         batch_size, augment = self.architecture.batch_size, self.protocol.augment
-        return objective.Images.of(self.data, self.subset, batch_size, self.device, augment)
+        return Images.of(self.data, self.subset, batch_size, self.device, augment)
 
     @functools.cached_property
     def initial(self) -> Initial:
@@ -123,12 +146,12 @@ class _Search:
 
     def study_run(self) -> tuple[MlflowClient, str]:
         """MLflow, and the id of the study's run there, made on first use."""
-        from segbench.ledger import database, runs, tracking
+        from segbench.ledger import database, runs, studies, tracking
 
         mlflow = tracking.client()
         with database.storage_of(self.study).locked():  # workers that start together share one run
             tags = {"architecture": self.architecture.name}
-            run = runs.study_run(mlflow, self.protocol.name, self.study.study_name, tags)
+            run = runs.study_run(mlflow, self.protocol.name, self.study.study_name, studies.id_of(self.study), tags)
             self.study.set_user_attr("run_id", run)
         return mlflow, run
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
 from segbench.core.records import ModelCard, from_json, to_json
 
+_LONGEST_SIDE = 16_384  # pixels
 _SEED = re.compile(r"seed\d+")  # the folder of a finished promotion, as paths.model_folder names it
 
 
@@ -77,9 +79,23 @@ def cards(study: Path) -> list[Path]:
 def read_card(path: Path) -> ModelCard:
     """Raises UserError where the card cannot be read."""
     try:
-        return from_json(ModelCard, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        card = from_json(ModelCard, json.loads(path.read_text(encoding="utf-8")))
+        _require_sound(card)
+        return card
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is no readable model card ({error!r}); promote again to replace it") from error
+
+
+def _require_sound(card: ModelCard) -> None:
+    """Raises ValueError for a card, edited by hand perhaps, that no network can be built and run from."""
+    height, width = card.size
+    if not (0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE):
+        raise ValueError(f"size is {height}x{width}")
+    normalisation = (*card.mean, *card.std)
+    if not len(card.mean) == len(card.std) == 3 or not all(map(math.isfinite, normalisation)) or min(card.std) <= 0:
+        raise ValueError(f"mean is {card.mean}, std {card.std}")
+    if not card.categories:
+        raise ValueError("there are no categories")
 
 
 def write_card(path: Path, card: ModelCard) -> None:

@@ -6,6 +6,8 @@ the highest mIoU among those of the newest promotion.
 
 from __future__ import annotations
 
+import filecmp
+import os
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
 from segbench.core.records import Code, EpochRecord, ModelCard
 from segbench.ledger import curves
+from segbench.ledger.tracking import literal, local_artifacts
 from segbench.runtime import terminal
 
 if TYPE_CHECKING:
@@ -41,13 +44,14 @@ def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequen
 
     mlpackage = folder / "mlflow"
     try:
-        curves.draw(records).save(folder / artefacts.LEARNING_CURVE)
+        (folder / artefacts.LEARNING_CURVE).write_bytes(curves.png(records))
         _save(mlpackage, folder, card.code)
         mlflow.log_artifact(card.run_id, str(folder / artefacts.LEARNING_CURVE))
         mlflow.log_artifact(card.run_id, str(folder / artefacts.CARD))
         for mask in sorted((folder / artefacts.MASKS).rglob("*.png"))[:_MASKS]:
             mlflow.log_artifact(card.run_id, str(mask), artefacts.MASKS)
         mlflow.log_artifacts(card.run_id, str(mlpackage), "model")
+        _keep_once(mlflow, card.run_id, folder / artefacts.WEIGHTS)
         mlflow.set_tag(card.run_id, "mlflow.note.content", _note(card))
         with FileLock(paths.models_folder(card.study) / "registry.lock"):
             _register(mlflow, card)
@@ -63,15 +67,30 @@ def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequen
         shutil.rmtree(mlpackage, ignore_errors=True)
 
 
-def name(study: str) -> str:
-    """The registered model of a study: MLflow takes neither / nor : in it."""
-    return study.replace("/", "-").replace(":", "-")
+def delete(mlflow: MlflowClient, study_id: str) -> None:
+    """Deletes the registered versions of the study of this id, and the models that have none left."""
+    versions = _versions(mlflow, f"tags.study_id = {literal(study_id)}") if study_id else []
+    for registered in versions:
+        mlflow.delete_model_version(registered.name, registered.version)
+    for model in {registered.name for registered in versions}:
+        if not _versions(mlflow, f"name = {literal(model)}"):
+            mlflow.delete_registered_model(model)
 
 
-def delete(mlflow: MlflowClient, study: str) -> None:
-    """Deletes the study's registered model, if it has one."""
-    if mlflow.search_registered_models(f"name = '{name(study)}'", max_results=1):
-        mlflow.delete_registered_model(name(study))
+def _keep_once(mlflow: MlflowClient, run: str, weights: Path) -> None:
+    """Where MLflow's copy of the weights lies on the same disk, it becomes a second name of the same file."""
+    artifacts = local_artifacts(mlflow.get_run(run).info.artifact_uri)
+    copy = artifacts and artifacts / "model" / "artifacts" / weights.name
+    if not copy or not copy.is_file() or not filecmp.cmp(copy, weights, shallow=False):
+        return
+    link = copy.with_name(f"{copy.name}.partial")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(weights, link)
+    except OSError:
+        return  # another disk, or one without links: the copy stays
+    os.replace(link, copy)
+    link.unlink(missing_ok=True)  # rename(2) does nothing where both are the same file already
 
 
 def _save(mlpackage: Path, folder: Path, code: Code | None) -> None:
@@ -104,13 +123,14 @@ def _save(mlpackage: Path, folder: Path, code: Code | None) -> None:
 
 
 def _register(mlflow: MlflowClient, card: ModelCard) -> None:
-    own = name(card.study)
-    if not mlflow.search_registered_models(f"name = '{own}'", max_results=1):
+    own = card.study
+    if not mlflow.search_registered_models(f"name = {literal(own)}", max_results=1):
         mlflow.create_registered_model(own, {"protocol": card.protocol, "architecture": card.architecture})
-    versions = _versions(mlflow, own)
+    versions = _versions(mlflow, f"name = {literal(own)}")
     if not any(one.run_id == card.run_id for one in versions):
         source = f"{mlflow.get_run(card.run_id).info.artifact_uri}/model"
-        tags = {"promotion": _promotion(card), "seed": str(card.seed), "miou": repr(card.best.miou)}
+        about = {"seed": str(card.seed), "miou": repr(card.best.miou)}
+        tags = {"study_id": card.study_id, "promotion": _promotion(card), **about}
         versions.append(mlflow.create_model_version(own, source, card.run_id, tags, description=_note(card)))
     newest = {  # of each seed
         one.tags["seed"]: one
@@ -121,11 +141,11 @@ def _register(mlflow: MlflowClient, card: ModelCard) -> None:
     mlflow.set_registered_model_alias(own, CHAMPION, str(best.version))
 
 
-def _versions(mlflow: MlflowClient, own: str) -> list[ModelVersion]:
-    page = mlflow.search_model_versions(f"name = '{own}'")
+def _versions(mlflow: MlflowClient, query: str) -> list[ModelVersion]:
+    page = mlflow.search_model_versions(query)
     found = list(page)
     while page.token:
-        page = mlflow.search_model_versions(f"name = '{own}'", page_token=page.token)
+        page = mlflow.search_model_versions(query, page_token=page.token)
         found += page
     return found
 
@@ -144,6 +164,6 @@ def _note(card: ModelCard) -> str:
         f"{drawn}{card.title}, {card.protocol_title}: trial {card.trial} of study `{card.study}`, seed {card.seed}, "
         f"{card.epochs} epochs on {card.train_images} images at {height}x{width}. Best epoch {card.best.epoch}: mIoU "
         f"{card.best.miou:.4f}, official {card.best.miou_official:.4f}, on {card.val_images} images.\n\n"
-        f"```python\nmodel = mlflow.pyfunc.load_model('models:/{name(card.study)}@{CHAMPION}')\n"
+        f"```python\nmodel = mlflow.pyfunc.load_model('models:/{card.study}@{CHAMPION}')\n"
         "categories = model.predict(images)  # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8\n```\n"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.records import EpochRecord, EpochSeconds, Scalar, from_json, to_json
-from segbench.ledger.tracking import OUTAGE, patient
+from segbench.ledger.tracking import OUTAGE, literal, patient
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,11 +26,11 @@ _UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs now
 
 
 @patient
-def study_run(mlflow: MlflowClient, protocol: str, study: str, tags: Mapping[str, str]) -> str:
-    """The id of the study's run, made on first use together with the protocol's experiment."""
+def study_run(mlflow: MlflowClient, protocol: str, study: str, study_id: str, tags: Mapping[str, str]) -> str:
+    """The MLflow id of the study's run, made on first use together with the protocol's experiment."""
     experiment = _experiment(mlflow, protocol)
-    found = mlflow.search_runs([experiment], f"tags.study = '{study}' and tags.kind = 'study'", max_results=1)
-    every = {**tags, "study": study, "kind": "study"}
+    found = mlflow.search_runs([experiment], _of_study(study_id), max_results=1)
+    every = {**tags, "study": study, "study_id": study_id, "kind": "study"}
     run = found[0] if found else mlflow.create_run(experiment, run_name=study, tags=every)
     if run.info.status == "RUNNING":  # new, or of a process that was killed here
         mlflow.set_terminated(run.info.run_id)
@@ -47,7 +48,7 @@ def nested_run(
 
     experiment = mlflow.get_run(parent).info.experiment_id
     all_tags = {**tags, MLFLOW_PARENT_RUN_ID: parent}
-    same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in all_tags.items() if key != _ATTEMPT)
+    same = " and ".join(f"tags.`{key}` = {literal(value)}" for key, value in all_tags.items() if key != _ATTEMPT)
     left = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' and {same}")
     run = next((run for run in left if not run.data.metrics), None)
     run = run or mlflow.create_run(experiment, run_name=name, tags=all_tags)
@@ -162,23 +163,29 @@ def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
     return tuple(_epoch(attempt, by_epoch[attempt]) for attempt in sorted(by_epoch))
 
 
-def delete(mlflow: MlflowClient, study: str) -> int:
-    """Deletes the study's run with its trials' and promotions', as MLflow does: `mlflow gc` frees their space.
+def delete(mlflow: MlflowClient, study_id: str) -> int:
+    """Deletes the run of the study of this id, with its trials' and promotions' and their files in our storage; those
+    on a server are freed by `mlflow gc`.
 
     Returns how many there were.
     """
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     everywhere = [experiment.experiment_id for experiment in mlflow.search_experiments()]
-    found = mlflow.search_runs(everywhere, f"tags.study = '{study}' and tags.kind = 'study'")
+    found = _all(mlflow, everywhere, _of_study(study_id)) if study_id else []
     nested = [
         run
         for parent in found
-        for run in _all(mlflow, everywhere, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.info.run_id}'")
+        for run in _all(mlflow, everywhere, f"tags.`{MLFLOW_PARENT_RUN_ID}` = {literal(parent.info.run_id)}")
     ]
     for run in (*nested, *found):  # the parents last: what is cut short can be done again
+        shutil.rmtree(paths.artifacts() / "mlflow" / run.info.run_id, ignore_errors=True)  # MLflow would keep them
         mlflow.delete_run(run.info.run_id)
     return len(nested) + len(found)
+
+
+def _of_study(study_id: str) -> str:
+    return f"tags.study_id = {literal(study_id)} and tags.kind = 'study'"
 
 
 def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:

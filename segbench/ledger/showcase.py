@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -68,7 +69,7 @@ def show(trial: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) ->
     Raises OSError where the pictures cannot be written.
     """
     _attach(trial, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
-    _attach(trial, artefacts.LEARNING_CURVE, "image/png", _encoded(curves.draw(records), "PNG", compress_level=1))
+    _attach(trial, artefacts.LEARNING_CURVE, "image/png", curves.png(records))
     notes.write_note(trial.study, _trial_note(trial, records), trial)
     with database.storage_of(trial.study).locked():
         _describe(trial.study)
@@ -80,7 +81,7 @@ def forget(study: optuna.Study) -> None:
     own = store()
     for trial in study.get_trials(deepcopy=False):
         for key in trial.system_attrs:
-            if key.startswith(_PREFIX):
+            if re.fullmatch(_PREFIX + r"[0-9a-f-]{36}", key):  # anybody may write attributes: no other path is ours
                 try:
                     own.remove(key.removeprefix(_PREFIX))
                 except ArtifactNotFound:

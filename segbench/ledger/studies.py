@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from segbench.core.errors import UserError
 from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol, fingerprint
 from segbench.core.records import Device, EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
-from segbench.ledger import database, liveness, queue, samplers
+from segbench.ledger import database, liveness, queue, samplers, study_folders
 from segbench.ledger.database import StorageUnavailable, StudyStorage
 from segbench.ledger.queue import BASELINE as BASELINE
 from segbench.ledger.queue import index_of as index_of
@@ -59,6 +60,9 @@ def open_study(
         )
         known = study.user_attrs
         _require_same(study.study_name, known, identity)
+        if "id" not in known:
+            study.set_user_attr("id", uuid.uuid4().hex)
+        study_folders.claim(study.study_name, id_of(study), adopt="fingerprint" in known)
         if "fingerprint" not in known:  # set last: a process that was killed in here leaves all to the next
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -68,6 +72,11 @@ def open_study(
             if known.get(key) != content:
                 study.set_user_attr(key, content)
     return study
+
+
+def id_of(study: optuna.Study) -> str:
+    """What tells it from a study of the same name in another database; "" where another program made it."""
+    return str(study.user_attrs.get("id", ""))
 
 
 def study_name(protocol: Protocol, architecture: Architecture) -> str:
@@ -81,7 +90,22 @@ def run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: b
 
     TrialFailed ends its trial. Any other exception goes through, and the trial is queued again: after Stopped and
     Ctrl-C it goes on where it was. A trial whose process was killed is queued again by whoever is still there.
+
+    Raises UserError where the study is deleted meanwhile.
     """
+    try:
+        _run(study, objective, wait)
+    except (UserError, Stopped):
+        raise
+    except Exception as error:
+        if study._study_id in {known._study_id for known in database.storage_of(study).get_all_studies()}:
+            raise
+        raise UserError(
+            f"study '{study.study_name}' was deleted while it was being searched; rerun the search to make it anew"
+        ) from error
+
+
+def _run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool) -> None:
     owner, waits = str(liveness.me()), False
     while True:
         if interrupts.requested():
@@ -128,6 +152,7 @@ def record(storage: RDBStorage, name: str, search: str = "python -m segbench.sea
     latest = queue.latest(study)
     return StudyRecord(
         name=name,
+        id=id_of(study),
         protocol=attributes.get("protocol", {}),
         architecture=attributes.get("architecture", {}),
         fingerprint=attributes.get("fingerprint", ""),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from filelock import FileLock
 
@@ -39,13 +40,28 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a server's address, once a trial
     import mlflow
 
-    from segbench.ledger import database
-
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they log as an error, they raise too
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    if given:
-        return mlflow.MlflowClient(given)
+    return _client_of(mlflow, given) if given else _own_client(mlflow)
+
+
+def _client_of(mlflow: ModuleType, uri: str) -> MlflowClient:
+    try:
+        made: MlflowClient = mlflow.MlflowClient(uri)
+        made.search_experiments(max_results=1)
+        return made
+    except Exception as error:  # as below
+        reason = "" if type(error).__name__.startswith("Unsupported") else f" ({_reason(error, uri)})"
+        raise UserError(
+            f"MLFLOW_TRACKING_URI={shown(uri)} cannot be used{reason}; expected the address of a running MLflow "
+            "server, such as http://HOST:5000, or unset it to keep runs in the storage folder"
+        ) from None
+
+
+def _own_client(mlflow: ModuleType) -> MlflowClient:
+    from segbench.ledger import database
+
     file = paths.tracking_database()
     database.warn_of_network(file.parent, "name a server with MLFLOW_TRACKING_URI, or move SEGBENCH_STORAGE")
     try:
@@ -53,13 +69,13 @@ def client() -> MlflowClient:
         with FileLock(file.with_suffix(".lock")):
             if not file.exists():
                 _make(mlflow, file)
-            made = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
+            made: MlflowClient = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
             made.search_experiments(max_results=1)
             with contextlib.closing(sqlite3.connect(file, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")  # the file keeps it; MLflow itself waits for locks
         return made
     except Exception as error:  # SQLAlchemy's, Alembic's and MLflow's errors share no narrower class
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _reason(error, "")
         advice = "move it away, or set SEGBENCH_STORAGE to another folder"
         raise UserError(f"{file} cannot be used as an MLflow database ({reason}); {advice}") from error
 
@@ -67,6 +83,40 @@ def client() -> MlflowClient:
 def is_there() -> bool:
     """Whether MLflow's database is there: `client` would make an empty one."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or paths.tracking_database().is_file()
+
+
+def shown(uri: str) -> str:
+    """An MLflow address as it may be printed: without user, password, query and fragment, where secrets are."""
+    parts = urlsplit(uri)
+    if parts.scheme and not parts.netloc and not parts.path.startswith("/"):
+        return f"{parts.scheme}:…"  # nothing that can be told apart
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rpartition("@")[2], "", ""))
+
+
+def literal(text: str) -> str:
+    """A value as MLflow's filters want it, whose language knows no escapes. Raises UserError for one with both kinds
+    of quotes."""
+    mark = next((mark for mark in ("'", '"') if mark not in text), None)
+    if mark is None:
+        raise UserError(f"MLflow cannot look for {text!r}, which holds both kinds of quotes; rename it")
+    return f"{mark}{text}{mark}"
+
+
+def local_artifacts(artifact_uri: str) -> Path | None:
+    """The folder of a run's artifacts, where MLflow keeps them in a folder of this machine."""
+    parts = urlsplit(artifact_uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("file", "") and not parts.netloc else None
+
+
+def _reason(error: Exception, uri: str) -> str:
+    """The error's first line without what `uri` holds of secrets."""
+    words = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    parts = urlsplit(uri)
+    users = [part.rpartition("@")[0].strip("/") for part in (parts.netloc, parts.path)]
+    passwords = [user.partition(":")[2] for user in users]
+    for secret in (uri, *users, *passwords, parts.query, parts.fragment):
+        words = words.replace(secret, "…") if secret else words
+    return words
 
 
 def patient(work: Callable[_Given, _Made]) -> Callable[_Given, _Made]:

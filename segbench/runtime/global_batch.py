@@ -1,8 +1,11 @@
 """One batch spread over the processes of a group, each with a part of its images: what must be known of the whole.
 
-A process's loss is the mean over its own images. Weighted by `Batch.share` the losses, and so their gradients, sum to
-those of the whole batch, if what a model normalises over the batch is taken from the whole: the statistics of BatchNorm
-(`share_norms`), and the counts that a loss divides by (`spread`).
+A process's loss is the mean over its own images. Weighted by `Batch.loss_weight` the losses, and so their gradients,
+sum to those of the whole batch, if what a model normalises over the batch is taken from the whole: the statistics of
+BatchNorm (`share_norms`), and the counts that a loss divides by (`spread`).
+
+Not every batch is sharded: of one with fewer images than processes every process has all. So whether it is travels with
+the batch, and for the time of a step the model knows it (`sharded`).
 """
 
 from __future__ import annotations
@@ -18,22 +21,23 @@ from torch import Tensor, nn
 
 from segbench.runtime import process_group
 
-_is_sharded = False
-
 
 @contextlib.contextmanager
-def sharded(is_sharded: bool) -> Iterator[None]:
-    """Inside, if `is_parted`, other processes have the rest of the batch, and go through the same operations."""
-    global _is_sharded
-    _is_sharded = is_sharded
+def sharded(model: nn.Module, is_sharded: bool) -> Iterator[None]:
+    """Inside, what normalises over the batch knows whether other processes have the rest of it: the attribute
+    `is_sharded` of the model and of its shared BatchNorms. Those processes must go through the same operations."""
+    concerned = [part for part in model.modules() if hasattr(part, "is_sharded")] if is_sharded else []
+    for part in concerned:
+        part.is_sharded = True  # type: ignore[assignment]
     try:
         yield
     finally:
-        _is_sharded = False
+        for part in concerned:
+            part.is_sharded = False  # type: ignore[assignment]
 
 
 def part(batch: Tensor) -> tuple[Tensor, float]:
-    """batch: (n,) indices. Returns this process's, and its share of the batch's loss; all shares sum to 1.
+    """batch: (n,) indices. Returns this process's, and their weight in the batch's loss; all weights sum to 1.
 
     Of a batch with fewer images than processes every process has all: it is computed several times, as if alone.
     """
@@ -45,19 +49,17 @@ def part(batch: Tensor) -> tuple[Tensor, float]:
 
 
 def total(tensor: Tensor) -> Tensor:
-    """The sum over the processes with parts of the batch, differentiable; outside of `parted` the tensor itself."""
-    if not _is_sharded:
-        return tensor
+    """The sum over the processes, each with its part of a batch; differentiable."""
     summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return summed
 
 
-def spread(count: float, images: int, device: torch.device) -> Tensor | float:
+def spread(count: float, images: int, device: torch.device, is_sharded: bool) -> Tensor | float:
     """How much of `count` these `images` would have if the whole batch's count were even among its images.
 
     The loss of a part, divided by it, is a mean over images as any other. The whole count is taken as at least 1.
     """
-    if not _is_sharded:
+    if not is_sharded:
         return max(count, 1.0)
     # Two fills, no copy: a copy to the device would make the host wait.
     both = total(torch.stack([torch.full((), float(n), device=device) for n in (count, images)]))
@@ -65,12 +67,21 @@ def spread(count: float, images: int, device: torch.device) -> Tensor | float:
 
 
 def share_norms(model: nn.Module, device: torch.device) -> None:
-    """Makes every BatchNorm2d of `model` take its statistics from the whole batch; its tensors stay as they are, and it
-    still is a BatchNorm2d to whoever wants to fold it."""
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = _OnCuda if device.type == "cuda" else _Elsewhere
-            module.process_group = None  # type: ignore[assignment]  # SyncBatchNorm's: None is the whole group
+    """Puts in the place of every BatchNorm2d of `model` one that takes its statistics from the whole batch, with the
+    same parameters and buffers; it still is a BatchNorm2d to whoever wants to fold it."""
+    kind = _OnCuda if device.type == "cuda" else _Elsewhere
+    for parent in list(model.modules()):
+        for name, norm in list(parent.named_children()):
+            if type(norm) is nn.BatchNorm2d:
+                setattr(parent, name, _replacement(norm, kind))
+
+
+def _replacement(norm: nn.BatchNorm2d, kind: type[_OnCuda] | type[_Elsewhere]) -> nn.BatchNorm2d:
+    made = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    made.weight, made.bias = norm.weight, norm.bias
+    made.running_mean, made.running_var = norm.running_mean, norm.running_var
+    made.num_batches_tracked = norm.num_batches_tracked
+    return made.train(norm.training)
 
 
 def parallel(model: nn.Module) -> Callable[..., Any]:
@@ -101,8 +112,10 @@ class _Sum(torch.autograd.Function):
 class _OnCuda(nn.SyncBatchNorm, nn.BatchNorm2d):
     """torch's own, which computes on CUDA alone."""
 
+    is_sharded = False
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
-        if not (_is_sharded and self.training):
+        if not (self.is_sharded and self.training):
             return nn.BatchNorm2d.forward(self, input)
         return super().forward(input)
 
@@ -110,9 +123,11 @@ class _OnCuda(nn.SyncBatchNorm, nn.BatchNorm2d):
 class _Elsewhere(nn.BatchNorm2d):
     """The same anywhere, from single operations."""
 
+    is_sharded = False
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """input: (B, C, H, W). Two passes, as the deviation from a known mean loses no digits."""
-        if not (_is_sharded and self.training):
+        if not (self.is_sharded and self.training):
             return super().forward(input)
         values = input.float()
         size = values.new_full((1,), values.numel() / values.shape[1])

@@ -9,11 +9,38 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from segbench.runtime import process_group
+from segbench.runtime import process_group, startup
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MESSAGE = b"\nsegbench: stopping after this epoch; press Ctrl-C again to stop at once\n"
 _asked: int | None = None  # the first signal
+
+
+class CtrlC:
+    """Whether Ctrl-C was pressed."""
+
+    pressed = False
+
+
+@contextlib.contextmanager
+def noticed() -> Iterator[CtrlC]:
+    """Inside, Ctrl-C raises KeyboardInterrupt, as ever, and is remembered: extension modules that are interrupted while
+    they are imported end in an ImportError or a SystemError."""
+    seen = CtrlC()
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, startup.end_at_once):
+        yield seen
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        seen.pressed = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager

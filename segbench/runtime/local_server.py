@@ -8,20 +8,22 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from segbench.core.errors import UserError
-from segbench.runtime import terminal
+from segbench.runtime import terminal, watchdog
 
 HOST = "127.0.0.1"  # neither page asks who is there
 _SECONDS_TO_START = 120
-_SECONDS_TO_END = 10
+_WATCHDOG = Path(watchdog.__file__)
 
 
 def parser(description: str | None, port: int) -> argparse.ArgumentParser:
@@ -46,7 +48,7 @@ def free_port(asked: int) -> int:
 
 
 def announce(what: str, address: str, browse: bool) -> None:
-    """Says where the page is, once it is there; shown with --quiet too, for it is the result."""
+    """Says where the page is, once it is there; with --quiet too, since it is the result."""
     print(f"{what}: {address}", flush=True)
     terminal.say("for this machine only; Ctrl-C ends it")
     if browse:
@@ -55,14 +57,16 @@ def announce(what: str, address: str, browse: bool) -> None:
 
 @contextlib.contextmanager
 def process(command: Sequence[str], environment: Mapping[str, str], probe: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server of its own, once it answers at the address `probe`; it ends, with its children, when this does.
+    """A server of its own, once it answers at the address `probe`; it ends, with its children, when this process does,
+    also where that is killed.
 
     Raises UserError where it does not start.
     """
     with tempfile.TemporaryFile() as said:
-        own = subprocess.Popen(  # in a group of its own, since it starts processes itself
-            command, env={**os.environ, **environment}, stdout=said, stderr=said, start_new_session=True
-        )
+        own = subprocess.Popen(
+            [sys.executable, "-P", str(_WATCHDOG), *command],
+            env={**os.environ, **environment}, stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True,
+        )  # fmt: skip
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             _wait(own, probe, said)
@@ -90,8 +94,6 @@ def _wait(own: subprocess.Popen[bytes], probe: str, said: IO[bytes]) -> None:
 
 
 def _end(own: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(own.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            own.wait(_SECONDS_TO_END)
+    assert own.stdin is not None
+    own.stdin.close()  # as the system does where this process is killed
+    own.wait(3 * watchdog.SECONDS_TO_END)

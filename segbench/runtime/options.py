@@ -41,6 +41,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         help="of forward passes; default: auto, which is bf16 where the device computes in it natively, else fp32",
     )
     made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
+    made.set_defaults(resumes=True)
     return made
 
 

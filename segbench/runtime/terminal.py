@@ -1,6 +1,7 @@
 """What a command shows and how it ends: errors as one line, progress, the next command to type.
 
-Of several processes that train together only the main one shows anything.
+Of several processes that train together only the main one shows anything. Texts that are not ours (names, titles,
+paths) are shown as they are: as markup they are never read, and control characters in them are written out.
 """
 
 from __future__ import annotations
@@ -8,72 +9,68 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import functools
+import os
 import re
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
 
 from segbench.core.errors import UserError
-from segbench.runtime import process_group
+from segbench.runtime import displays, interrupts, process_group, streams
+from segbench.runtime.displays import Advance as Advance
+from segbench.runtime.displays import Row as Row
+from segbench.runtime.displays import Show as Show
+from segbench.runtime.displays import console as console
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.text import Text
 
-_SECONDS_BETWEEN_PLAIN_LINES = 5.0
+_UNLIMITED = 10_000  # columns
 _quiet = False
-_display: Progress | None = None  # the one live display, which progress inside of progress shares
-_last_line = 0.0  # time.monotonic() of the last plain line, of any level
-
-
-class Advance(Protocol):
-    """Tells a progress display that one more unit is done, and what to show beside it."""
-
-    def __call__(self, text: str = "") -> None: ...
-
-
-class Row(NamedTuple):
-    """What one of several workers does."""
-
-    name: str
-    done: int
-    total: int
-    text: str
-
-
-class Show(Protocol):
-    """Tells a board how many units are done in all, what to show beside, and what each worker does."""
-
-    def __call__(self, done: int, text: str, rows: Sequence[Row]) -> None: ...
+_silent = False  # as a library, unless it is asked to be verbose: not even results and warnings are printed
+_resumes = False  # whether the running command, stopped and rerun, continues where it stopped
 
 
 def run(main: Callable[[], int]) -> int:
-    """Runs a command. Returns its exit code: 2 after a UserError (one line on stderr), 130 after Ctrl-C, 143
-    after SIGTERM."""
-    try:
-        return main()
-    except UserError as error:
-        _complain(f"error: {' '.join(str(error).split())}")
-        return 2
-    except KeyboardInterrupt as stop:
-        _complain("stopped. Type the same command again: it goes on where it stopped")
-        return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader, such as `head`, has seen enough
-        return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = error.filename or "a disk"
-        print(
-            f"segbench: error: {where}: {error.strerror}. Free some space and type the same command again: it goes on "
-            "where it stopped",
-            file=sys.stderr,
-        )
-        return 2
+    """Runs a command. Returns its exit code: 2 after a UserError or an OSError (one line on stderr), 130 after Ctrl-C,
+    143 after SIGTERM."""
+    streams.prepare()
+    with interrupts.noticed() as ctrl_c:
+        try:
+            code = main()
+            sys.stdout.flush()  # here, where a full disk still gets its line
+            return code
+        except UserError as error:
+            _complain(f"error: {error}")
+            return 2
+        except KeyboardInterrupt as stop:
+            return _stopped(int(stop.args[0] if stop.args else signal.SIGINT))
+        except BrokenPipeError:
+            streams.abandon_output()  # the reader, such as `head`, has seen enough
+            return 0
+        except OSError as error:
+            streams.abandon_output()  # what could not be printed would be tried again at the end
+            _complain(f"error: {_description(error)}")
+            return 2
+        except Exception:
+            if not ctrl_c.pressed:
+                raise
+            return _stopped(signal.SIGINT)  # an import that is interrupted may end in an error of its own
+
+
+def _stopped(number: int) -> int:
+    _complain("stopped; rerun the same command to continue where it stopped" if _resumes else "stopped")
+    return 128 + number
+
+
+def _description(error: OSError) -> str:
+    """Names the file, where the system tells which."""
+    files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    reason = error.strerror or str(error) or type(error).__name__
+    words = f"{' -> '.join(files)}: {reason}" if files else f"a file could not be read or written: {reason}"
+    return f"{words}; free some space and rerun" if error.errno in (errno.ENOSPC, errno.EDQUOT) else words
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -87,9 +84,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def configure(arguments: argparse.Namespace) -> None:
-    """Obeys the common options."""
-    global _quiet
+    """Obeys the common options, and the default `resumes` of the parsers whose commands do."""
+    global _quiet, _resumes
     _quiet = bool(arguments.quiet) or not process_group.is_main()
+    _resumes = getattr(arguments, "resumes", False)
 
 
 def set_quiet() -> None:
@@ -98,20 +96,48 @@ def set_quiet() -> None:
     _quiet = True
 
 
+@contextlib.contextmanager
+def as_library(verbose: bool) -> Iterator[None]:
+    """Inside, nothing is printed unless `verbose`; warnings are Python's own then. A notebook shows progress anyway."""
+    global _quiet, _silent
+    before = _quiet, _silent
+    _quiet = _silent = not verbose
+    try:
+        yield
+    finally:
+        _quiet, _silent = before
+
+
 def say(text: str = "") -> None:
     """A line about what happens; left out with --quiet."""
     if not _quiet:
-        print(text, flush=True)
+        print(streams.printable(text), flush=True)
+
+
+def ask(question: str) -> str:
+    """What the user answers. Raises EOFError after Ctrl-D."""
+    return input(streams.printable(question))
+
+
+def result(text: str) -> None:
+    """A line that the user waits for; shown with --quiet too."""
+    if not _silent:
+        print(streams.printable(text), flush=True)
 
 
 def banner(text: str) -> None:
     """A warning a reader must not miss; shown with --quiet too."""
-    console().print(f"[bold black on yellow] {text} [/]", highlight=False)
+    if _silent:
+        return
+    console().print(_text(f" {text} ", "bold black on yellow"))
 
 
 def warn(text: str) -> None:
     """A line about what went wrong without ending the work; shown with --quiet too."""
-    _complain(f"warning: {' '.join(text.split())}")
+    if _silent:
+        warnings.warn(text, stacklevel=2)
+        return
+    _complain(f"warning: {text}")
 
 
 def next_command(command: str) -> None:
@@ -120,23 +146,40 @@ def next_command(command: str) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: set[int] | None = None) -> None:
-    """A table as wide as the terminal. `right` lists the columns to align to the right: those of numbers."""
+    """A table; where the terminal is narrower than it, a block of lines per row, since names that are cut off cannot be
+    typed. `right` lists the columns to align to the right: those of numbers."""
+    if _silent:
+        return
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=_text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if right and index in right else "left")
+        is_name = index == 0  # which stays in one piece
+        justify: Literal["left", "right"] = "right" if right and index in right else "left"
+        made.add_column(_text(column), justify=justify, overflow="fold", no_wrap=is_name)
     for row in rows:
-        made.add_row(*row)
-    console().print(made)
+        made.add_row(*map(_text, row))
+    shown = console()
+    needed = shown.measure(made, options=shown.options.update(width=_UNLIMITED))
+    if needed.minimum <= shown.width or not sys.stdout.isatty():
+        if not sys.stdout.isatty():
+            shown.width = max(shown.width, needed.maximum)
+        shown.print(made)
+        return
+    shown.print(_text(f"{title}\n"), soft_wrap=True)
+    for first, *others in rows:
+        shown.print(_text(f"{columns[0]} {first}", "bold"), soft_wrap=True)
+        for column, cell in zip(columns[1:], others, strict=True):
+            if cell:
+                shown.print(_text(f"  {column}: {cell}"), soft_wrap=True)
 
 
-def console() -> Console:
-    """Rich's console: colours and live displays on a terminal, plain text elsewhere; NO_COLOR is honoured."""
-    from rich.console import Console
+def _text(text: str, style: str = "") -> Text:
+    """For rich, without markup."""
+    from rich.text import Text
 
-    return Console(width=None if sys.stdout.isatty() else 140, emoji=False, quiet=not process_group.is_main())
+    return Text(streams.printable(text), style)
 
 
 @contextlib.contextmanager
@@ -146,17 +189,20 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
     What takes less than a second says nothing there. Progress inside of progress is a further bar below, while it
     lasts.
     """
-    if _quiet:
+    if displays.in_notebook():
+        yield from displays.live(label, total, done)
+    elif _quiet:
         yield lambda text="": None
     elif sys.stdout.isatty():
-        yield from _live(label, total, done)
+        yield from displays.live(label, total, done)
     else:
-        yield from _plain(label, total, done)
+        yield from displays.plain(label, total, done)
 
 
 def _complain(text: str) -> None:
     if process_group.is_main():
-        print(f"segbench: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads stderr any more
+            print(f"segbench: {streams.printable(' '.join(text.split()))}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -166,109 +212,6 @@ def board(label: str, total: int, done: int = 0) -> Iterator[Show]:
     if _quiet:
         yield lambda done, text, rows: None
     elif sys.stdout.isatty():
-        yield from _live_board(label, total, done)
+        yield from displays.live_board(label, total, done)
     else:
-        plain = _Plain(label, total, done)
-        yield lambda done, text, rows: plain.tell(done, "; ".join([text, *map(_line, rows)]))
-
-
-def _line(row: Row) -> str:
-    return f"{row.name}: {row.text} ({row.done}/{row.total})"
-
-
-def _live(label: str, total: int, done: int) -> Iterator[Advance]:
-    global _display
-    if _display:
-        task = _display.add_task(f"  {label}", total=total, completed=done, text="")
-        try:
-            yield functools.partial(_advance, _display, task)
-        finally:
-            _display.remove_task(task)
-        return
-    with _bars() as _display:
-        try:
-            yield functools.partial(_advance, _display, _display.add_task(label, total=total, completed=done, text=""))
-        finally:
-            _display = None
-
-
-def _advance(bars: Progress, task: TaskID, text: str = "") -> None:
-    bars.update(task, advance=1, text=text)
-
-
-def _live_board(label: str, total: int, done: int) -> Iterator[Show]:
-    with _bars() as bars:
-        task = bars.add_task(label, total=total, completed=done, text="")
-        own: dict[str, TaskID] = {}  # each worker's bar
-
-        def show(done: int, text: str, rows: Sequence[Row]) -> None:
-            bars.update(task, completed=done, text=text)
-            for name in own.keys() - {row.name for row in rows}:
-                bars.remove_task(own.pop(name))
-            for row in rows:
-                if row.name not in own:
-                    own[row.name] = bars.add_task(row.name, total=row.total, text="")
-                bars.update(own[row.name], completed=row.done, total=row.total, text=row.text)
-
-        yield show
-
-
-def _bars() -> Progress:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
-        console=console(),
-    )
-
-
-def _plain(label: str, total: int, done: int) -> Iterator[Advance]:
-    plain = _Plain(label, total, done)
-    yield lambda text="": plain.tell(plain.count + 1, text)
-
-
-class _Plain:
-    """Progress as a line every few seconds, and at the end of what took longer than one."""
-
-    def __init__(self, label: str, total: int, done: int) -> None:
-        global _last_line
-        self.count = done
-        self._label, self._total, self._first = label, total, done
-        self._started = time.monotonic()
-        _last_line = max(_last_line, self._started)
-
-    def tell(self, count: int, text: str) -> None:
-        global _last_line
-        news, self.count = count > self.count, count
-        now = time.monotonic()
-        took = now - self._started
-        last_of_a_long_one = news and count >= self._total and took > 1
-        if not last_of_a_long_one and now - _last_line < _SECONDS_BETWEEN_PLAIN_LINES:
-            return
-        _last_line = now
-        done = count - self._first
-        left = f", {duration(took / done * (self._total - count))} left" if done > 0 else ""
-        print(f"{self._label}: {count}/{self._total}  {duration(took)}{left}  {text}".rstrip(), flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 8.1 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+        yield from displays.plain_board(label, total, done)

@@ -24,7 +24,17 @@ from tests.faults.command import Instant, Settings
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["tests.faults.command"])
-_OF_THE_MACHINE = ("attempt", "run_id", "seconds", "created", "speed", "best", "last", "cache")  # fields of a ModelCard
+_OF_THE_MACHINE = (
+    "study_id",
+    "attempt",
+    "run_id",
+    "seconds",
+    "created",
+    "speed",
+    "best",
+    "last",
+    "cache",
+)  # fields of a ModelCard
 
 
 class Found(NamedTuple):

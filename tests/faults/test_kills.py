@@ -20,7 +20,7 @@ IN_A_SEARCH = {
     "trial's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 4),
     "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),
-    "epoch told, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),
+    "epoch kept, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),
     "in a step": Instant("segbench.architectures.parts.per_pixel", "PerPixel.losses", 5),
     "all trained, confusions half written": Instant("segbench.experiment.objective", "np.savez_compressed"),
     "while weights are kept": Instant("segbench.core.files", "os.replace", 2),

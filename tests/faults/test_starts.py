@@ -16,7 +16,7 @@ STREETS = SMALL.replace("[search]\ntrials = 2\nepochs = 3", "[data.streets]\ntra
 FIRST_STEPS = {
     "while streets are drawn": Instant("segbench.data.streets", "_jobs", 2),
     "streets drawn, not in place": Instant("pathlib", "Path.rename"),
-    "while they are packed": Instant("segbench.data.packing", "_digest", 5),
+    "while they are packed": Instant("segbench.data.packing", "digest", 5),
     "while a split is described": Instant("segbench.data.packing", "os.replace"),
     "Optuna's tables made, not marked": Instant("sqlalchemy", "MetaData.create_all", 1, after=True),
     "Optuna's version not written": Instant("optuna.storages._rdb.storage", "_VersionManager._set_alembic_revision"),

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from segbench.runtime import global_batch
@@ -56,9 +55,9 @@ class Matches(NamedTuple):
     targets: int  # classes present in the images, summed over the images
 
 
-def losses(outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
+def losses(outputs: Outputs, labels: Tensor, is_sharded: bool) -> dict[str, Tensor]:
     """Class, mask and dice terms of the set prediction loss, weighted 2, 5, 5 and summed over decoder layers."""
-    classes, masks, dice = loss(outputs.classes, outputs.masks, labels)
+    classes, masks, dice = loss(outputs.classes, outputs.masks, labels, is_sharded)
     return {"class": classes, "mask": masks, "dice": dice}
 
 
@@ -76,11 +75,12 @@ def log_probabilities(scores: Tensor) -> Tensor:
     return scores.log() - scores.sum(1, keepdim=True).log()
 
 
-def loss(class_logits: Tensor, mask_logits: Tensor, labels: Tensor) -> Terms:
+def loss(class_logits: Tensor, mask_logits: Tensor, labels: Tensor, is_sharded: bool = False) -> Terms:
     """The set prediction loss; one copy to the host and one back are its only synchronisations.
 
     class_logits: (L, B, Q, C+1), the last class is "no object". mask_logits: (L, B, Q, h, w). Both of any float type.
     labels: (B, H, W) int64, 0..C-1; a class that an image lacks is no target there, any other number is no class.
+    is_sharded: whether other processes have the rest of the batch, see `global_batch`.
     """
     classes = class_logits.shape[-1] - 1
     targets = shares(labels, classes, (mask_logits.shape[-2], mask_logits.shape[-1]))
@@ -88,8 +88,8 @@ def loss(class_logits: Tensor, mask_logits: Tensor, labels: Tensor) -> Terms:
     # index_select, as its gradient is written row by row; that of general indexing is accumulated element by element.
     logits = mask_logits.flatten(0, 2).index_select(0, matches.rows).flatten(1).float()
     wanted = targets.flatten(0, 1).index_select(0, matches.images * classes + matches.classes).flatten(1)
-    number = global_batch.spread(matches.targets, len(labels), labels.device)
-    return Terms(_class_term(class_logits, matches), *_mask_terms(logits, wanted, number))
+    number = global_batch.spread(matches.targets, len(labels), labels.device, is_sharded)
+    return Terms(_class_term(class_logits, matches, is_sharded), *_mask_terms(logits, wanted, number))
 
 
 def shares(labels: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
@@ -111,8 +111,8 @@ def match(class_logits: Tensor, mask_logits: Tensor, targets: Tensor) -> Matches
     worst = torch.finfo(torch.float32).max
     cost = cost.nan_to_num(nan=worst, posinf=worst, neginf=worst)
     cost = cost.masked_fill((wanted.sum(1) == 0)[:, None], torch.inf)  # tells the host which classes are absent
-    found, present = _assign(cost.cpu().numpy())
-    rows, images, classes = torch.from_numpy(found).to(cost.device, non_blocking=True)
+    assigned, present = _assign(cost.cpu().numpy())
+    rows, images, classes = torch.from_numpy(assigned).to(cost.device, non_blocking=True)
     return Matches(rows, images, classes, present)
 
 
@@ -132,18 +132,20 @@ def _cost(class_logits: Tensor, mask_logits: Tensor, wanted: Tensor) -> Tensor:
 
 def _assign(cost: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
     """cost: (L, B, Q, C) float32, infinite for absent classes. Gives (3, M) rows, images, classes; and the targets."""
+    from scipy.optimize import linear_sum_assignment  # training alone needs it
+
     layers, images, queries, _ = cost.shape
     present = [np.flatnonzero(np.isfinite(cost[0, image, 0])) for image in range(images)]
-    found = [np.empty((3, 0), np.int64)]
+    assigned = [np.empty((3, 0), np.int64)]
     for layer in range(layers):
         for image, classes in enumerate(present):
             taken, given = linear_sum_assignment(cost[layer, image][:, classes])
             rows = (layer * images + image) * queries + taken
-            found.append(np.stack([rows, np.full_like(rows, image), classes[given]]))
-    return np.concatenate(found, axis=1), sum(map(len, present))
+            assigned.append(np.stack([rows, np.full_like(rows, image), classes[given]]))
+    return np.concatenate(assigned, axis=1), sum(map(len, present))
 
 
-def _class_term(class_logits: Tensor, matches: Matches) -> Tensor:
+def _class_term(class_logits: Tensor, matches: Matches, is_sharded: bool) -> Tensor:
     """Cross-entropy of every query, "no object" where unmatched: per layer a weighted mean, summed over the layers."""
     logits = class_logits.flatten(0, 2).float()  # (L·B·Q, C+1)
     no_object = logits.shape[-1] - 1
@@ -154,7 +156,7 @@ def _class_term(class_logits: Tensor, matches: Matches) -> Tensor:
     # Each layer has as many matches, hence the same sum of weights: the mean over all is the mean of the layers' means.
     matched = len(matches.rows)
     present = matched + _NO_OBJECT * (len(logits) - matched)
-    weights = global_batch.spread(present, class_logits.shape[1], class_logits.device)
+    weights = global_batch.spread(present, class_logits.shape[1], class_logits.device, is_sharded)
     return _CLASS * len(class_logits) * F.cross_entropy(logits, wanted, weight, reduction="sum") / weights
 
 

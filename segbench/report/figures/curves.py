@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from segbench.core.records import EpochRecord
-from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol
+from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol, whole_step
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.text.i18n import text
 
@@ -53,6 +53,6 @@ def curves(
                 hovertemplate="%{y:.4f}",
             )
         )
-    x = {"title": text("figures.epoch"), "range": [0.7, last + 0.3], "tick0": 1, "dtick": max(1, round(last / 10))}
+    x = {"title": text("figures.epoch"), "range": [0.7, last + 0.3], "tick0": 0, "dtick": whole_step(last, 12)}
     y = {"rangemode": "tozero"}
     return figure(traces, HEIGHT, xaxis=x, yaxis=y, hovermode="x", margin={"l": 48, "r": 12, "t": 12, "b": 44})

@@ -76,8 +76,8 @@ def borders(measured: pixels.Borders, candidates: Sequence[Candidate]) -> go.Fig
             )
         )
     x = {"title": text("figures.distance"), "type": "category"}
-    y = {"title": text("figures.error_rate"), "tickformat": ".0%", "rangemode": "tozero"}
-    return figure(traces, _BORDERS, xaxis=x, yaxis=y, hovermode="x", margin={"l": 56, "r": 12, "t": 12, "b": 44})
+    y = {"title": {"text": text("figures.error_rate"), "standoff": 10}, "tickformat": ".0%", "rangemode": "tozero"}
+    return figure(traces, _BORDERS, xaxis=x, yaxis=y, hovermode="x", margin={"l": 68, "r": 12, "t": 12, "b": 44})
 
 
 def class_bars(

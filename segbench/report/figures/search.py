@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from segbench.core.records import StudyRecord, TrialRecord
 from segbench.ledger import studies
-from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol
+from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol, whole_step
 from segbench.report.numbers import searches
 from segbench.report.numbers.tuning import Budgets, Tuning
 from segbench.report.text.i18n import duration, percent, scalar, score, text
@@ -48,7 +48,7 @@ def history(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fig
     if base and steps:
         ends = [steps[0].trial.index - 0.4, steps[-1].trial.index + 0.4]
         traces.append(_dashed(ends, [base.value, base.value], text("figures.baseline")))
-    x = {"title": text("figures.trial"), "dtick": max(1, round(len(steps) / 12)), "tick0": 0}
+    x = {"title": text("figures.trial"), "dtick": whole_step(len(steps), 12), "tick0": 0}
     return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": span}, hovermode="closest", margin=_MARGIN)
 
 
@@ -60,7 +60,8 @@ def learning(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fi
     traces += [_dashed([e.epoch for e in t.epochs], [e.miou for e in t.epochs], _title(t)) for t in shown if t.baseline]
     if best:
         traces.append(_curve(best, colour(index), 3, 1.0))
-    x = {"title": text("figures.epoch"), "dtick": 1}
+    last = max((e.epoch for t in shown for e in t.epochs), default=1)
+    x = {"title": text("figures.epoch"), "tick0": 0, "dtick": whole_step(last, 12)}
     return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": span}, hovermode="closest", margin=_MARGIN)
 
 
@@ -88,8 +89,8 @@ def expected_by_trials(tuned: Sequence[Tuning], axis: tuple[float, float]) -> go
         )
         for tuning in tuned
     ]
-    most = max(len(tuning.by_trials) for tuning in tuned)
-    x = {"title": text("figures.trials"), "tick0": 1, "dtick": max(1, round(most / 10))}
+    step = whole_step(max(len(tuning.by_trials) for tuning in tuned), 12)
+    x = {"title": text("figures.trials"), "tick0": 0, "dtick": step}
     return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x", margin=_MARGIN)
 
 
@@ -209,13 +210,13 @@ def _rule(made: go.Figure, axes: Sequence[searches.Axis]) -> None:
         _write(made, axis.low, x, 0.0, anchor, yanchor="top", yshift=-3)
         below = -22 if x % 2 == 0 else -38  # in two rows, or long names would run into each other
         _write(made, f"<b>{safe(axis.name)}</b>", x, 0.0, anchor, yanchor="top", yshift=below, font={"size": 12})
-        for y, words in axis.ticks:
-            _write(made, safe(words), x, y, "left", xshift=6, name="over-lines")
+        for y, label in axis.ticks:
+            _write(made, safe(label), x, y, "left", xshift=6, name="over-lines")
     made.update_xaxes(visible=False, range=[-0.08, last + 0.08])
     made.update_yaxes(visible=False, range=[-0.02, 1.06])
 
 
-def _write(made: go.Figure, words: str, x: int, y: float, anchor: str, **style: Any) -> None:
+def _write(made: go.Figure, label: str, x: int, y: float, anchor: str, **style: Any) -> None:
     made.add_annotation(
-        **{"text": words, "x": x, "y": y, "xanchor": anchor, "showarrow": False, "font": {"size": 11}, **style}
+        **{"text": label, "x": x, "y": y, "xanchor": anchor, "showarrow": False, "font": {"size": 11}, **style}
     )

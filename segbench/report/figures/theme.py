@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from segbench.report.text.i18n import separators
 
-# One per architecture, in the protocol's order; told apart by colour-blind readers and visible on white and near-black.
+# One per architecture, in the protocol's order. Colour-blind readers can distinguish them, on white and near-black.
 COLOURS = ("#2b83ba", "#d95f02", "#1b9e77", "#7570b3", "#cc5490", "#8c7a2b")
 DASHES = ("solid", "solid", "dash", "dash", "dot", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
@@ -46,6 +46,16 @@ def safe(text: object) -> str:
 def finite(value: float) -> float | None:
     """What JSON can hold."""
     return value if math.isfinite(value) else None
+
+
+def whole_step(count: int, most: int) -> int:
+    """The distance between ticks of an axis that counts 0 … `count`: 1, 2, 5, 10, 20 …, for `most` ticks or fewer."""
+    power = 1
+    while True:
+        for step in (power, 2 * power, 5 * power):
+            if step * most >= count:
+                return step
+        power *= 10
 
 
 def figure(traces: list[Any], height: int, **layout: Any) -> go.Figure:

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segbench.core.records import ModelCard
+from segbench.core.records import Device, ModelCard, TrialRecord
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.report.text.i18n import MISSING, decimals, text
+from segbench.report.text.i18n import MISSING, clauses, decimals, text
 
 _AGREEMENT = 1e-3  # between the score while training and the score of the saved weights, examined once more
 
@@ -33,25 +33,28 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike(
                 "search_images",
                 searched,
-                lambda s: f"{s.study.subset}, {text('checks.found_seed', seed=_asked(s)['seed'])}",
+                lambda s: f"{s.study.subset}, {text('checks.recorded_seed', seed=_asked(s)['seed'])}",
             ),
             _alike("search_budget", searched, _budget),
             _alike(
                 "search_how",
                 searched,
-                lambda s: text("checks.found_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
+                lambda s: text("checks.recorded_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
             ),
-            _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.found_none")),
+            _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.recorded_none")),
         ]
+    if any(trial.device for candidate in searched for trial in _trials(candidate)):
+        made.append(_search_device(searched))
     promoted = list(comparison.promoted)
     if len(promoted) > 1:
         made += [
             _alike("data", promoted, _cards(lambda c: c.data_fingerprint)),
             _alike("images", promoted, lambda s: f"{_cards(_images)(s)}{_names(s)}"),
             _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
-            _alike("epochs", promoted, _cards(lambda c: text("checks.found_epochs", epochs=c.epochs))),
-            _alike("seeds", promoted, _cards(lambda c: text("checks.found_seed", seed=c.seed))),
-            _alike("device", promoted, _cards(lambda c: c.device.description)),
+            _alike("epochs", promoted, _cards(lambda c: text("checks.recorded_epochs", epochs=c.epochs))),
+            _alike("seeds", promoted, _cards(lambda c: text("checks.recorded_seed", seed=c.seed))),
+            _alike("device", promoted, _cards(lambda c: _machine(c.device))),
+            _alike("precision", promoted, _cards(lambda c: c.device.precision)),
             _alike("weights", promoted, _cards(lambda c: c.weights.kind)),
             _alike("versions", promoted, _cards(lambda c: _versions(c.versions))),
         ]
@@ -74,12 +77,31 @@ def _asked(candidate: Candidate) -> Mapping[str, Any]:
 def _budget(candidate: Candidate) -> str:
     assert candidate.study
     used = searches.budget(candidate.study)
-    return text("checks.found_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
+    return text("checks.recorded_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
+
+
+def _search_device(candidates: Sequence[Candidate]) -> Check:
+    """Whether every trial of every search ran on one kind of device and in one precision."""
+    recorded = []
+    for candidate in candidates:
+        devices = dict.fromkeys(trial.device.description for trial in _trials(candidate) if trial.device)
+        recorded.append((candidate.title, clauses(devices) or MISSING))
+    everywhere = {trial.device for candidate in candidates for trial in _trials(candidate) if trial.device}
+    return Check("search_device", len(everywhere) == 1, tuple(recorded))
+
+
+def _trials(candidate: Candidate) -> Sequence[TrialRecord]:
+    return candidate.study.trials if candidate.study else ()
+
+
+def _machine(device: Device) -> str:
+    """Its description without the precision, which is a check of its own."""
+    return device.description.replace(f", {device.precision}", "")
 
 
 def _cards(what: Any) -> Any:
     """What all cards of a candidate say; all different answers where they disagree."""
-    return lambda candidate: "; ".join(dict.fromkeys(str(what(model.card)) for model in candidate.models))
+    return lambda candidate: clauses(dict.fromkeys(str(what(model.card)) for model in candidate.models))
 
 
 def _images(card: ModelCard) -> str:
@@ -89,7 +111,7 @@ def _images(card: ModelCard) -> str:
 def _names(candidate: Candidate) -> str:
     """Tells sets of validation images apart that are of one size."""
     lists = dict.fromkeys(hashlib.sha256("\n".join(m.names).encode()).hexdigest()[:6] for m in candidate.scored)
-    return f" ({text('checks.found_list', list=', '.join(lists))})" if lists else ""
+    return f" ({text('checks.recorded_list', list=', '.join(lists))})" if lists else ""
 
 
 def _versions(versions: Mapping[str, str]) -> str:
@@ -105,7 +127,7 @@ def _best(candidates: Sequence[Candidate]) -> Check:
         same = candidate.study and all(m.card.fingerprint == candidate.study.fingerprint for m in candidate.models)
         held &= bool(same and best and all(m.card.trial == best.index for m in candidate.models))
         recorded.append(
-            (candidate.title, text("checks.found_best", trials=promoted, best=best.index if best else MISSING))
+            (candidate.title, text("checks.recorded_best", trials=promoted, best=best.index if best else MISSING))
         )
     return Check("best", held, tuple(recorded))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,11 +107,11 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     options = protocol_option = f"--protocol {shlex.quote(asked)}"
     if study_db:
         options += f" --study-db {shlex.quote(urls.shown(study_db))}"
-    problems: list[Problem] = []
-    cards = _cards(wanted.name, problems)
+    cards, unreadable = models.listing(wanted.name)
     studies = _studies(wanted.name, paths.studies_database(study_db))
     names = dict.fromkeys(protocol.architecture_names(folder))
     names |= dict.fromkeys(name for name, _, _ in studies) | dict.fromkeys(model.card.architecture for model in cards)
+    problems = _unreadable(unreadable, wanted.name, names)
     if not studies and not cards and not problems:
         raise UserError(
             f"nothing to report: {paths.storage()} holds no study of protocol '{wanted.name}'; "
@@ -130,13 +130,15 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     return Comparison(wanted, protocol_option, options, tuple(candidates), tuple(problems))
 
 
-def _cards(name: str, problems: list[Problem]) -> list[models.Promoted]:
-    """The protocol's promoted models. A card that cannot be read costs its model, not the report."""
-    listing = models.listing(name)
-    for folder in listing.unreadable:
-        architecture = folder.parent.name.removeprefix(f"{name}-")
-        problems.append(Problem("card", {"model": f"{architecture}, {folder.name}", "architecture": architecture}))
-    return listing.promoted
+def _unreadable(folders: Sequence[Path], protocol: str, names: Collection[str]) -> list[Problem]:
+    """Of promotions of this protocol's architectures: a card that cannot be read costs its model, not the report."""
+    problems = []
+    for folder in folders:
+        architecture = folder.parent.name.removeprefix(f"{protocol}-")
+        if architecture in names:  # else another protocol's, whose name begins with this one's
+            values = {"model": f"{architecture}, {folder.name}", "architecture": architecture}
+            problems.append(Problem("card", values))
+    return problems
 
 
 def _studies(name: str, where: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]]:

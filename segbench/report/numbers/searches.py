@@ -99,11 +99,16 @@ def thinned(study: StudyRecord, promoted: Collection[int] = ()) -> StudyRecord:
     trials = planned(study)
     if len(trials) <= BEST_SHOWN + OTHERS_SHOWN:
         return study
-    ranked = sorted(trials, key=lambda t: (t.value is None, -(t.value or 0.0), t.index))
+    ranked = sorted(trials, key=rank)
     others = ranked[BEST_SHOWN:]
     spaced = [others[round(i * (len(others) - 1) / (OTHERS_SHOWN - 1))] for i in range(OTHERS_SHOWN)]
     shown = {trial.index for trial in (*ranked[:BEST_SHOWN], *spaced)} | set(promoted)
     return dataclasses.replace(study, trials=tuple(t for t in study.trials if t.baseline or t.index in shown))
+
+
+def rank(trial: TrialRecord) -> tuple[bool, float, int]:
+    """Sorts trials from the best to the worst, those without a value last."""
+    return trial.value is None, -(trial.value or 0.0), trial.index
 
 
 def valued(study: StudyRecord) -> list[TrialRecord]:

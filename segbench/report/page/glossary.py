@@ -24,17 +24,17 @@ class Terms:
         self._seen.clear()
         return ""
 
-    def mark(self, words: str) -> Markup:
+    def mark(self, content: str) -> Markup:
         """Text, escaped, in which `…` is a code element and the first of each term a link to its meaning."""
-        parts = words.split("`")
+        parts = content.split("`")
         marked = [
             Markup("<code>{}</code>").format(part) if i % 2 else self._linked(part) for i, part in enumerate(parts)
         ]
         return Markup("").join(marked)
 
-    def _linked(self, words: str) -> Markup:
+    def _linked(self, content: str) -> Markup:
         made = Markup("")
-        for i, part in enumerate(self._pattern.split(words)):
+        for i, part in enumerate(self._pattern.split(content)):
             key = self._keys.get(re.sub(r"\s", " ", part.lower()), "") if i % 2 else ""
             if not key and i % 2:
                 key = self._keys.get(part.lower(), "")

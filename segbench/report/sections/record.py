@@ -9,7 +9,7 @@ from segbench.report.figures.theme import colour
 from segbench.report.numbers.checks import Check
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Cell, Checklist, Item, Prose, Section, Table
-from segbench.report.text.i18n import MISSING, scalar, text
+from segbench.report.text.i18n import MISSING, clauses, scalar, text
 
 
 def section(comparison: Comparison, checks: Sequence[Check]) -> Section:
@@ -81,7 +81,7 @@ def _recorded(check: Check) -> str:
     if check.key == "reproduced":
         return text("checks.reproduced_detail", list=", ".join(each))
     alike = len({recorded for _, recorded in check.recorded}) == 1
-    return check.recorded[0][1] if alike else "; ".join(each)
+    return check.recorded[0][1] if alike else clauses(each)
 
 
 def _heads(candidates: tuple[Candidate, ...] | list[Candidate]) -> list[Cell]:
@@ -90,7 +90,7 @@ def _heads(candidates: tuple[Candidate, ...] | list[Candidate]) -> list[Cell]:
 
 def _cards(candidate: Candidate, what: Callable[[ModelCard], str]) -> str:
     """What the candidate's cards say, equal answers once."""
-    return "; ".join(dict.fromkeys(what(model.card) for model in candidate.models)) or MISSING
+    return clauses(dict.fromkeys(what(model.card) for model in candidate.models)) or MISSING
 
 
 def _images(card: ModelCard) -> str:
@@ -99,7 +99,7 @@ def _images(card: ModelCard) -> str:
 
 def _trial_devices(candidate: Candidate) -> str:
     trials = candidate.study.trials if candidate.study else ()
-    return "; ".join(dict.fromkeys(t.device.description for t in trials if t.device)) or MISSING
+    return clauses(dict.fromkeys(t.device.description for t in trials if t.device)) or MISSING
 
 
 def _options(options: Mapping[str, Scalar]) -> str:

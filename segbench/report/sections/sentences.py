@@ -11,7 +11,7 @@ from segbench.report.numbers.checks import Check
 from segbench.report.numbers.comparison import Comparison
 from segbench.report.numbers.tables import PairwiseComparison, Summary, costs, front, ranked
 from segbench.report.numbers.tuning import Budgets, Tuning, shared_seconds
-from segbench.report.text.i18n import duration, listed, number, percent, points, score, text
+from segbench.report.text.i18n import clauses, duration, listed, number, percent, points, score, text
 
 SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
@@ -45,7 +45,7 @@ def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks
 
 
 def missing(comparison: Comparison) -> list[str]:
-    """What has not been run or is lost, each with the command that mends it."""
+    """What has not been run or is lost, each with the command that fixes it."""
     sentences = []
     for candidate in comparison.candidates:
         values = {"title": candidate.title, "name": candidate.name, "options": comparison.options}
@@ -75,7 +75,7 @@ def by_category(pair: PairwiseComparison) -> str:
     for name, delta in zip(CATEGORIES, pair.iou, strict=True):
         groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
     parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
-    return _say("quality.by_category", first=pair.first, second=pair.second, parts="; ".join(parts))
+    return _say("quality.by_category", first=pair.first, second=pair.second, parts=clauses(parts))
 
 
 def conclusion(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> list[str]:

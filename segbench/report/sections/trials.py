@@ -29,12 +29,16 @@ def table(candidate: Candidate, study: StudyRecord) -> Table:
     best = max(values, default=None)
     rows = {t.index: _row(t, names, t.index in promoted, best, study.final_scores) for t in study.trials}
     shown = searches.thinned(study, promoted)
+    caption, listed = text("search.table_caption"), shown.trials
+    if shown is not study:
+        caption = f"{caption} {text('search.table_thinned')} {thinned_note(candidate, study)}"
+        listed = tuple(sorted(listed, key=searches.rank))
     return Table(
         f"trials-{candidate.name}",
         text("search.table", title=candidate.title),
         tuple(columns),
-        tuple(rows[trial.index] for trial in shown.trials),
-        text("search.table_caption") + (f" {thinned_note(candidate, study)}" if shown is not study else ""),
+        tuple(rows[trial.index] for trial in listed),
+        caption,
         dense=True,
         csv_rows=tuple(rows.values()),
     )

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -82,6 +82,7 @@ def number(value: float, digits: int = 3) -> str:
     """A measured quantity with about three figures: 568, 11.1, 0.66, 41,300,000."""
     if not math.isfinite(value):
         return MISSING
+    value = float(f"{value:.{digits - 1}e}")  # first, so that 0.9996 is written like 1
     if value == 0 or abs(value) >= 10 ** (digits - 1):
         return _digits(f"{value:,.0f}")
     return _digits(f"{value:.{digits - 1 - math.floor(math.log10(abs(value)))}f}")
@@ -121,6 +122,11 @@ def decimals(value: float, places: int) -> str:
 def listed(parts: list[str]) -> str:
     """a, b and c."""
     return f"{', '.join(parts[:-1])} {text('common.and')} {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def clauses(parts: Iterable[str]) -> str:
+    """a; b. French sets a space before the semicolon, too."""
+    return ("\u202f; " if language() == "fr" else "; ").join(parts)
 
 
 def separators() -> str:

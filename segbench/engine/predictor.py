@@ -1,0 +1,47 @@
+"""A promoted model ready to segment photographs: what `predict`, MLflow's pyfunc and the Python API share.
+
+predictor = Predictor(card, folder / "best.safetensors")
+masks = predictor.predict(photographs)      # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8, 0..7
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.core.errors import UserError
+from segbench.core.records import ModelCard
+from segbench.engine import inference
+from segbench.runtime import compute
+
+
+class Predictor:
+    """Loads the weights once. `card` tells what they are."""
+
+    def __init__(self, card: ModelCard, weights: Path, device: str = "auto") -> None:
+        """`device`: as --device names it. Raises UserError where it is missing, or the weights do not fit the card."""
+        self.card = card
+        self._compute = compute.choose(device)
+        self._model = inference.load(card, weights, self._compute)
+
+    def predict(self, photographs: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """photographs: (N, H, W, 3) uint8 RGB of any height and width. Returns (N, H, W) uint8 categories, 0..7.
+
+        Raises UserError for any other array.
+        """
+        found = np.asarray(photographs)
+        if found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] != 3 or 0 in found.shape[1:]:
+            raise UserError(
+                "photographs must be a uint8 array of shape (N, height, width, 3), RGB; found "
+                f"{found.dtype} of shape {found.shape}"
+            )
+        maps = np.empty(found.shape[:3], np.uint8)
+        for index, photograph in enumerate(found):
+            maps[index] = self.segment(photograph)
+        return maps
+
+    def segment(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One photograph, (H, W, 3) uint8 RGB -> (H, W) uint8 categories, at its own size."""
+        return inference.segment(self._model, photograph, self.card.size, self._compute)

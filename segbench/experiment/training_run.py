@@ -1,0 +1,177 @@
+"""One training run, of a search's trial or of a promotion: what it trains, its checkpoint, its MLflow run, its epochs.
+
+run = TrainingRun.begin(task, model, origin, folder, compute)     continues from the checkpoint in the folder
+run.open_mlflow(client, name, tags, parent)
+with run.in_mlflow():
+    for record in run.epochs(): ...                               those of before a kill come first
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from segbench import architectures
+from segbench.architectures.segmenter import Segmenter
+from segbench.core.errors import UserError
+from segbench.core.labels import CATEGORIES
+from segbench.core.protocol import Architecture, Augment
+from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin
+from segbench.data import subsets
+from segbench.data.batches import Batches
+from segbench.data.packing import Dataset
+from segbench.data.subsets import Subset
+from segbench.engine import resume, training
+from segbench.engine.resume import TrainingSession
+from segbench.engine.training import State
+from segbench.ledger import runs, studies
+from segbench.runtime import interrupts, process_group
+from segbench.runtime.compute import Compute
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a training trains on and is scored on."""
+
+    train: Batches
+    val: Batches
+    chosen: Subset
+    names: tuple[str, ...]  # of the images of `val`
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, chosen: Subset, batch_size: int, compute: Compute, augmented: Augment | None
+    ) -> Images:
+        split = subsets.split_of(dataset, chosen)
+        train = Batches(dataset.train, chosen.train, batch_size, compute.device, augmented)
+        val = Batches(split, chosen.val, batch_size, compute.device)
+        return cls(train, val, chosen, tuple(split.names[index] for index in chosen.val))
+
+
+def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: int) -> tuple[Segmenter, WeightsOrigin]:
+    """An untrained model of this architecture with these hyperparameters. Raises UserError where it cannot be had."""
+    options = {**architecture.model, **hyperparameters.model}
+    weights, code = architecture.weights, architecture.code
+    return architectures.create(architecture.name, len(CATEGORIES), weights, options, seed, code)
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that the outcome of a training depends on, beside its initial weights and its device."""
+
+    fingerprint: str  # of the protocol and the architecture
+    data_fingerprint: str
+    images: Images
+    hyperparameters: Hyperparameters
+    epochs: int
+    seed: int
+
+
+@dataclass
+class TrainingRun:
+    """A training that has just begun, or that continues from its checkpoint."""
+
+    task: Task
+    state: State
+    session: TrainingSession
+    origin: WeightsOrigin
+    id: str = ""  # of its MLflow run; "" in a process that is not the main one
+    mlflow: MlflowClient | None = None
+
+    @classmethod
+    def begin(cls, task: Task, model: Segmenter, origin: WeightsOrigin, folder: Path, compute: Compute) -> TrainingRun:
+        """`model`: as `origin` says, still untrained; `folder`: where its checkpoint lies or will lie. Raises UserError
+        where one of several processes that train together has another checkpoint than the rest."""
+        state = training.begin(model, task.hyperparameters, compute)
+        session = TrainingSession(folder, _identity(task, origin, compute))
+        session.restore(state)
+        if len(set(process_group.gather(state.epoch))) > 1:
+            raise UserError(f"not every process finds the checkpoint in {folder}; all need the same SEGBENCH_STORAGE")
+        return cls(task, state, session, origin)
+
+    def open_mlflow(
+        self, mlflow: MlflowClient, name: str, tags: Mapping[str, str], parent: Callable[[], str], known: str = ""
+    ) -> None:
+        """Continues the MLflow run that this training began before it was stopped, else makes one inside of `parent`,
+        with `tags`. `known`: the run's id, where the ledger remembers one that the folder does not."""
+        run = self.session.run or known
+        if not run or not runs.reopened(mlflow, run, tags):
+            run = runs.nested_run(mlflow, parent(), name, tags, self.task.hyperparameters.params())
+        self.session.run = run
+        self.mlflow, self.id = mlflow, run
+
+    @contextlib.contextmanager
+    def in_mlflow(
+        self, fine: tuple[type[BaseException], ...] = (), handed_over: tuple[type[BaseException], ...] = ()
+    ) -> Iterator[None]:
+        """Ends the MLflow run with the block: FINISHED, also after the exceptions in `fine`; KILLED where the training
+        was stopped; FAILED after any other. After those in `handed_over` another process ends it."""
+        if self.mlflow is None:
+            yield
+            return
+        with runs.ended(self.mlflow, self.id, fine, killed=(studies.Stopped,), handed_over=handed_over):
+            yield
+
+    def epochs(self) -> Iterator[EpochRecord]:
+        """All epochs, those of before a stop first; each is kept and logged to MLflow before it is yielded.
+
+        Raises TrialFailed where training cannot go on, and Stopped, with everything kept, where a signal asked for it
+        while epochs are left.
+        """
+        restored = self.state.epoch
+        logged = runs.steps(self.mlflow, self.id) if self.mlflow else set()
+        for record in self.session.epochs(self.state, _trained(self.state, self.task)):
+            if self.mlflow and record.epoch not in logged:
+                runs.log_epoch(self.mlflow, self.id, record)
+            yield record
+            if restored <= record.epoch < self.task.epochs and interrupts.agreed():
+                self.keep()
+                raise studies.Stopped
+
+    def keep(self) -> None:
+        """Writes what has not been written yet. Returns when all processes may end: torchrun ends all as soon as one
+        has ended."""
+        self.session.write(self.state)
+        process_group.gather(None)
+
+
+def _identity(task: Task, origin: WeightsOrigin, compute: Compute) -> str:
+    """What a checkpoint must be of to be continued from."""
+    intent = (task.fingerprint, task.data_fingerprint, task.hyperparameters, task.epochs, task.seed)
+    images = (task.images.train.images, task.images.val.images)
+    return resume.identity(*intent, *images, origin.sha256, compute.record.kind, compute.record.precision)
+
+
+def _trained(state: State, task: Task) -> Iterator[EpochRecord]:
+    """Training's records; its two expected ends become TrialFailed."""
+    images = task.images
+    try:
+        yield from training.fit(state, images.train, images.val, epochs=task.epochs, seed=task.seed)
+    except training.Diverged as error:
+        raise studies.TrialFailed("diverged", str(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if peer_failure := process_group.peer_failure(error):
+            raise peer_failure from error
+        if not out_of_memory(error):
+            raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise studies.TrialFailed(
+            "out of memory",
+            f"out of memory at batch_size {images.train.batch_size}; copy the protocol's folder under a new name, "
+            "lower batch_size in the architecture's TOML there, and search with --protocol NEW",
+        ) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is a device's or the host's memory running out."""
+    message = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in message

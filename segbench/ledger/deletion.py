@@ -1,0 +1,72 @@
+"""Deleting a study with its runs, registered models, trials and promoted models, and with nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import optuna
+
+from segbench.core import paths, urls
+from segbench.core.errors import UserError
+from segbench.ledger import database, queue, registry, runs, showcase, studies, study_folders, tracking
+from segbench.ledger.database import StudyStorage
+
+
+class Deletable(NamedTuple):
+    name: str
+    id: str  # of what goes with it; "" where nothing does
+    trials: int
+    folders: list[Path]
+
+
+class Deleted(NamedTuple):
+    runs: int
+    removed: list[Path]
+    kept: list[Path]  # folders of the study that hold files of others
+
+
+@contextlib.contextmanager
+def ready(storage: StudyStorage, where: str, name: str) -> Iterator[Deletable]:
+    """A study that nobody searches, nor promotes while the block runs. `where`: the storage's URL or path.
+
+    Raises UserError where somebody does.
+    """
+    study = optuna.load_study(study_name=name, storage=storage)
+    queue.requeue_dead(study)
+    if running := [t for t in studies.record(storage, name).trials if t.state == "running"]:
+        owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
+        raise UserError(
+            f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone after 3 "
+            "minutes)"
+        )
+    study_id = "" if _is_copy(where, name, studies.id_of(study)) else studies.id_of(study)
+    number = len(study.get_trials(deepcopy=False))
+    with study_folders.unused(name):
+        yield Deletable(name, study_id, number, study_folders.owned(name, study_id))
+
+
+def delete(storage: StudyStorage, study: Deletable) -> Deleted:
+    """Deletes it, the study itself last: what is cut short can be done again."""
+    number = 0
+    if study.id and tracking.is_there():
+        mlflow = tracking.client()
+        registry.delete(mlflow, study.id)
+        number = runs.delete(mlflow, study.id)
+    removed, kept = study_folders.remove(study.name, study.id)
+    if study.id:
+        showcase.forget(optuna.load_study(study_name=study.name, storage=storage))
+    optuna.delete_study(study_name=study.name, storage=storage)
+    return Deleted(number, removed, kept)
+
+
+def _is_copy(where: str, name: str, study_id: str) -> bool:
+    """Whether `where` is not the storage's own database but, such as a backup, holds a copy of a study there, which
+    keeps its runs and folders."""
+    own = paths.studies_database()
+    if urls.read(where) == urls.read(own) or not database.is_there(own):
+        return False
+    storage = database.connect(own)
+    return name in studies.names(storage) and studies.record(storage, name).id == study_id

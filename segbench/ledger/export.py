@@ -1,0 +1,47 @@
+"""Trials and epochs as rows of a table: what `study export` writes and the Python API returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from segbench.core.labels import CATEGORIES
+from segbench.core.records import TrialRecord, to_json
+
+Row = dict[str, Any]
+
+
+def trial_rows(trials: Iterable[TrialRecord]) -> list[Row]:
+    """One row per trial. Columns that begin with `params/` hold its configuration, with `device/` what computed it."""
+    return [_trial_row(trial) for trial in trials]
+
+
+def epoch_rows(trials: Iterable[TrialRecord]) -> list[Row]:
+    """One row per epoch. Columns that begin with `iou/` hold each category's, with `seconds/` each part's time."""
+    return [row for trial in trials for row in _epoch_rows(trial)]
+
+
+def _trial_row(trial: TrialRecord) -> Row:
+    content = to_json(trial)
+    params, epochs, device = content.pop("params"), content.pop("epochs"), content.pop("device") or {}
+    identity = {"study": content.pop("study"), "trial": content.pop("index")}
+    best = max(trial.epochs, key=lambda e: e.miou, default=None)
+    last = trial.epochs[-1] if trial.epochs else None
+    scores = {
+        "epochs": len(epochs),
+        "best_epoch": best and best.epoch,
+        "best_miou_official": best and best.miou_official,
+        "last_miou": last and last.miou,
+    }
+    parts = {f"{part}/{k}": v for part, values in (("device", device), ("params", params)) for k, v in values.items()}
+    return {**identity, **content, **scores, **parts}
+
+
+def _epoch_rows(trial: TrialRecord) -> list[Row]:
+    rows = []
+    for epoch in trial.epochs:
+        content = to_json(epoch)
+        iou = dict(zip((f"iou/{name}" for name in CATEGORIES), content.pop("iou"), strict=True))
+        seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
+        rows.append({"study": trial.study, "trial": trial.index, "attempt": trial.attempt, **content, **iou, **seconds})
+    return rows

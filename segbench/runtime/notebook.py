@@ -1,0 +1,35 @@
+"""Progress bars in a Jupyter notebook, which stay in it when it is saved."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.progress import Progress
+
+_SECONDS_BETWEEN_UPDATES = 0.5  # each is sent to the browser whole
+
+
+class Bars(Progress):
+    """HTML that is updated in place: rich's own display needs ipywidgets, which a saved notebook does not show."""
+
+    _handle: Any = None
+    _next_update = 0.0
+
+    def start(self) -> None:
+        from IPython import display
+
+        self._handle = display.display(self, display_id=True)  # type: ignore[no-untyped-call]
+
+    def stop(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        if self._handle:
+            self._handle.update(self)
+            self._next_update = time.monotonic() + _SECONDS_BETWEEN_UPDATES
+
+    def update(self, *arguments: Any, **values: Any) -> None:
+        super().update(*arguments, **values)
+        if time.monotonic() >= self._next_update:
+            self.refresh()
