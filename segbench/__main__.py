@@ -11,6 +11,7 @@
     python -m segbench.study                    list, mend, export and delete searches
     python -m segbench.prepare                  verify and pack a dataset (search does it by itself)
     python -m segbench.streets --out DIR        draw a dataset of synthetic streets
+    python -m segbench.weights                  list and fetch the published weights
 
 Each knows --help. Without a dataset everything runs on drawn streets; CITYSCAPES_DATASET=DIR runs it on Cityscapes.
 """
@@ -23,7 +24,19 @@ import sys
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
-COMMANDS = ("search", "promote", "report", "predict", "export", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = (
+    "search",
+    "promote",
+    "report",
+    "predict",
+    "export",
+    "dashboard",
+    "runs",
+    "study",
+    "prepare",
+    "streets",
+    "weights",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,7 +14,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas")
-COMMANDS = ("search", "promote", "report", "predict", "export", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = (
+    "search",
+    "promote",
+    "report",
+    "predict",
+    "export",
+    "dashboard",
+    "runs",
+    "study",
+    "prepare",
+    "streets",
+    "weights",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
