@@ -4,6 +4,7 @@
     python -m segbench.promote [ARCHITECTURE]   train each best trial fully
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
+    python -m segbench.export MODEL --to FILE   take a model away: ONNX, or a folder for transformers
 
     python -m segbench.dashboard                look at the searches in optuna-dashboard
     python -m segbench.runs                     look at the trainings in MLflow
@@ -22,7 +23,7 @@ import sys
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
-COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "export", "dashboard", "runs", "study", "prepare", "streets")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas")
-COMMANDS = ("search", "promote", "report", "predict", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = ("search", "promote", "report", "predict", "export", "dashboard", "runs", "study", "prepare", "streets")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
