@@ -242,9 +242,8 @@ class Scheduler(Generic[Model, Item, Result]):
 
 
 def _answer(entry: _Entry[Model, Item, Result], answer: Done[Result] | Exception) -> None:
-    if entry.future.done():
-        return  # its client has gone
     if isinstance(answer, Exception):
-        entry.future.set_exception(answer)
-    else:
+        if not entry.future.done():  # else its client has gone
+            entry.future.set_exception(answer)
+    elif not entry.future.done():
         entry.future.set_result(answer)
