@@ -5,12 +5,14 @@
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
     python -m segbench.serve                    the same over HTTP, many at once
+    python -m segbench.export MODEL --to FILE   take a model away: ONNX, or a folder for transformers
 
     python -m segbench.dashboard                look at the searches in optuna-dashboard
     python -m segbench.runs                     look at the trainings in MLflow
     python -m segbench.study                    list, mend, export and delete searches
     python -m segbench.prepare                  verify and pack a dataset (search does it by itself)
     python -m segbench.streets --out DIR        draw a dataset of synthetic streets
+    python -m segbench.weights                  list and fetch the published weights
 
 Each knows --help. Without a dataset everything runs on drawn streets; CITYSCAPES_DATASET=DIR runs it on Cityscapes.
 """
@@ -23,7 +25,20 @@ import sys
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
-COMMANDS = ("search", "promote", "report", "predict", "serve", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = (
+    "search",
+    "promote",
+    "report",
+    "predict",
+    "serve",
+    "export",
+    "dashboard",
+    "runs",
+    "study",
+    "prepare",
+    "streets",
+    "weights",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,12 +16,13 @@ import json
 import math
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.core import files, paths, templates
 from segbench.core.errors import UserError
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
@@ -51,18 +52,16 @@ def main(argv: list[str] | None = None) -> int:
     if not database.is_there(where):
         raise UserError(f"there is no study: {urls.shown(where)} is not there. Search first: {_SEARCH}")
     storage = database.connect(where)
+    if arguments.action == "delete":
+        _delete(storage, where, arguments.name, arguments.yes)
+        return 0
     names = _names(storage, arguments.name)
     if arguments.action == "show":
         _show(storage, names, bool(arguments.name))
     elif arguments.action == "repair":
         _repair(storage, names)
-    elif arguments.action == "export":
-        _export(storage, names, arguments.to, arguments.epochs)
-    elif not arguments.name:
-        raise UserError(f"delete needs the name of a study; there are: {', '.join(names)}")
     else:
-        _delete(storage, where, arguments.name, arguments.yes)
-        return 0
+        _export(storage, names, arguments.to, arguments.epochs)
     _next(storage, names)
     return 0
 
@@ -105,12 +104,12 @@ def _require_destination(to: Path | None) -> None:
 def _names(storage: StudyStorage, name: str | None) -> list[str]:
     from segbench.ledger import studies
 
+    if name:
+        return [name]
     there = studies.names(storage)
-    if name and name not in there:
-        raise UserError(f"no study '{name}'; there are: {', '.join(there) or 'none'}")
     if not there:
         raise UserError(f"there is no study yet. Search first: {_SEARCH}")
-    return [name] if name else there
+    return there
 
 
 def _show(storage: StudyStorage, names: list[str], one: bool) -> None:
@@ -130,14 +129,14 @@ def _study_row(study: StudyRecord) -> list[str]:
     from segbench.ledger import studies
 
     best = studies.best(study)
-    planned = [t for t in study.trials if not t.baseline]
-    waiting, running = (sum(t.state == state for t in planned) for state in ("waiting", "running"))
-    failed = sum(t.state not in ("waiting", "running", "complete", "pruned") for t in planned)
-    total = study.protocol.get("search", {}).get("trials", len(planned))
-    who = ", ".join(sorted({t.owner for t in study.trials if t.state == "running"}))
+    counts = Counter(trial.state for trial in study.planned)
+    waiting, running = counts[TrialState.WAITING], counts[TrialState.RUNNING]
+    ended = len(study.planned) - waiting - running
+    failed = ended - counts[TrialState.COMPLETE] - counts[TrialState.PRUNED]
+    who = ", ".join(sorted({t.owner for t in study.trials if t.state == TrialState.RUNNING}))
     return [
         study.name,
-        f"{len(planned) - waiting - running}/{total}",
+        f"{ended}/{study.protocol.search.trials}",
         f"{best.value:.4f}" if best and best.value is not None else "",
         f"{running}: {who}" if who else str(running),
         str(waiting),
@@ -149,10 +148,10 @@ def _trial_row(trial: TrialRecord) -> list[str]:
     return [
         "baseline" if trial.baseline else str(trial.index),
         f"{trial.state}: {trial.reason}" if trial.reason else trial.state,
-        f"{max(e.miou for e in trial.epochs):.4f}" if trial.epochs else "",
+        f"{trial.best_epoch.miou:.4f}" if trial.best_epoch else "",
         str(len(trial.epochs)),
         str(trial.attempt),
-        trial.owner if trial.state == "running" else "",
+        trial.owner if trial.state == TrialState.RUNNING else "",
     ]
 
 
@@ -206,7 +205,7 @@ def _is_promoted(storage: StudyStorage, name: str) -> bool:
     best = studies.best(study)
     cards = [model.card for model in models.promoted() if model.card.study_id == study.id]
     seeds = {card.seed for card in cards if best and card.trial == best.index}
-    return bool(study.id) and seeds >= set(study.protocol["final"]["seeds"])
+    return bool(study.id) and seeds >= set(study.protocol.final.seeds)
 
 
 def _report_command(promote: str) -> str:
@@ -242,9 +241,16 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def _delete(storage: StudyStorage, where: str, name: str, sure: bool) -> None:
+def _delete(storage: StudyStorage, where: str, name: str | None, sure: bool) -> None:
+    """Also a study of another program, which the other actions refuse."""
+    import optuna
+
     from segbench.ledger import deletion
 
+    there = optuna.get_all_study_names(storage)
+    if name not in there:
+        what = f"no study '{name}'" if name else "delete needs the name of a study"
+        raise UserError(f"{what}; there are: {', '.join(there) or 'none'}")
     with deletion.ready(storage, where, name) as study:
         _ask(name, study.trials, study.folders, sure)
         deleted = deletion.delete(storage, study)
