@@ -30,64 +30,63 @@ def main(argv: list[str] | None = None) -> int:
     arguments = options.parse(made, argv)
     with listening.listen(arguments.host, arguments.port) as listener:
         os.environ[API_VARIABLE] = arguments.api
-        os.environ.update(_settings())  # Streamlit reads them as it is imported
-
         import streamlit
         import uvicorn
         from starlette.middleware import Middleware
 
         from segbench.serve.page.guard import Guard
 
+        _configure()
         hosts = (*access.LOOPBACK, *access.names(arguments.host), *arguments.allow_host)
         app = streamlit.App(Path(__file__).with_name("script.py"), middleware=[Middleware(Guard, hosts=hosts)])
         port = listener.getsockname()[1]
         local_server.announce("segbench's page", access.address(arguments.host, port), arguments.open)
-        config = uvicorn.Config(app, log_level="error", server_header=False, ws_max_size=64_000_000)
+        config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
         uvicorn.Server(config).run([listener])
     return 0
 
 
-def _settings() -> dict[str, str]:
-    """Streamlit's configuration, which would else come from the visitor's home folder: nothing is reported to its
-    makers, no file is watched, nothing but the page is shown, and it looks like the report."""
-    given = {
-        "browser_gather_usage_stats": "false",
-        "client_allowed_origins": "http://127.0.0.1",
-        "client_show_error_details": "none",
-        "client_show_error_links": "false",
-        "client_toolbar_mode": "minimal",
-        "server_enable_agent_api": "false",
-        "server_file_watcher_type": "none",
-        "server_headless": "true",
-        "server_show_email_prompt": "false",
-        "theme_base_radius": "4px",
-        "theme_font": _SANS,
-        "theme_heading_font": _SERIF,
-        "theme_heading_font_weights": "600",
-        **{f"theme_light_{name}": colour for name, colour in _LIGHT.items()},
-        **{f"theme_dark_{name}": colour for name, colour in _DARK.items()},
-    }
-    return {f"STREAMLIT_{name.upper()}": value for name, value in given.items()}
+def _configure() -> None:
+    """Nothing is reported to Streamlit's makers, nothing but the page is shown, no file is watched, and it looks like
+    the report. Environment variables would not do: Streamlit's own command alone reads them."""
+    from streamlit import config
+
+    config.get_config_options(force_reparse=True, options_from_flags=dict(_SETTINGS))
 
 
-# The report's typefaces and colours (segbench/report/page/style.css); whatever the visitor's machine has of the former.
-_SERIF = "Charter, Bitstream Charter, Iowan Old Style, Source Serif 4, Noto Serif, Georgia, Cambria, serif"
+# The report's typeface and colours (segbench/report/page/style.css).
 _SANS = "system-ui, -apple-system, Segoe UI, Roboto, Noto Sans, Helvetica Neue, Arial, sans-serif"
 _LIGHT = {
-    "background_color": "#fdfcfa",
-    "secondary_background_color": "#f3f0ea",
-    "text_color": "#1d1f23",
-    "border_color": "#d9d4ca",
-    "primary_color": "#1f5f8b",
-    "link_color": "#1f5f8b",
+    "backgroundColor": "#fdfcfa",
+    "secondaryBackgroundColor": "#f3f0ea",
+    "textColor": "#1d1f23",
+    "borderColor": "#d9d4ca",
+    "primaryColor": "#1f5f8b",
+    "linkColor": "#1f5f8b",
 }
 _DARK = {
-    "background_color": "#14161a",
-    "secondary_background_color": "#22262d",
-    "text_color": "#e9e7e2",
-    "border_color": "#3a3f48",
-    "primary_color": "#84bde6",
-    "link_color": "#84bde6",
+    "backgroundColor": "#14161a",
+    "secondaryBackgroundColor": "#22262d",
+    "textColor": "#e9e7e2",
+    "borderColor": "#3a3f48",
+    "primaryColor": "#84bde6",
+    "linkColor": "#84bde6",
+}
+_SETTINGS = {
+    "browser.gatherUsageStats": False,
+    "client.allowedOrigins": [],
+    "client.showErrorDetails": "none",
+    "client.showErrorLinks": False,
+    "client.toolbarMode": "minimal",
+    "logger.level": "error",
+    "server.enableAgentApi": False,
+    "server.fileWatcherType": "none",
+    "server.headless": True,
+    "server.showEmailPrompt": False,
+    "theme.baseRadius": "4px",
+    "theme.font": _SANS,
+    **{f"theme.light.{name}": colour for name, colour in _LIGHT.items()},
+    **{f"theme.dark.{name}": colour for name, colour in _DARK.items()},
 }
 
 

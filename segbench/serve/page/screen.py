@@ -62,31 +62,30 @@ def _language() -> str:
 
 
 def _header() -> None:
-    title, choice = st.columns([4, 1], vertical_alignment="top")
-    title.html(f'<p class="kicker">segbench</p><h1>{text("title")}</h1><p class="lead">{text("lead")}</p>')
-    choice.segmented_control(
-        text("language"), list(NAMES), format_func=NAMES.__getitem__, default=i18n.language(), key="language",
-        required=True, label_visibility="collapsed",
-    )  # fmt: skip
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="top"):
+        st.html(f'<p class="kicker">segbench</p><h1>{text("title")}</h1><p class="lead">{text("lead")}</p>', width="content")
+        st.segmented_control(
+            text("language"), list(NAMES), format_func=NAMES.__getitem__, default=i18n.language(), key="language",
+            required=True, label_visibility="collapsed",
+        )  # fmt: skip
 
 
 def _chosen() -> bytes | None:
     """The photograph's bytes, once there is one."""
-    ways = ("file", "camera", "example")
-    way = st.segmented_control(
-        text("source.label"), ways, format_func=lambda one: text(f"source.{one}"), default="file", key="source",
-        required=True,
-    )  # fmt: skip
+    with st.container(horizontal=True, gap="large"):
+        way = st.segmented_control(
+            text("source.label"), ("file", "camera", "example"), format_func=lambda one: text(f"source.{one}"),
+            default="file", key="source", required=True,
+        )  # fmt: skip
+        if way == "example":
+            number = st.segmented_control(
+                text("source.which"), range(len(EXAMPLES)), format_func=lambda one: text(f"examples.{one}"), default=0,
+                key="example", required=True,
+            )  # fmt: skip
+            return drawn(number)
     if way == "camera":
         taken = st.camera_input(text("source.take"), key="camera")
         return taken.getvalue() if taken else None
-    if way == "example":
-        numbers = range(len(EXAMPLES))
-        number = st.segmented_control(
-            text("source.which"), numbers, format_func=lambda one: text(f"examples.{one}"), default=0, key="example",
-            required=True,
-        )  # fmt: skip
-        return drawn(number)
     given = st.file_uploader(text("source.drop", megabytes=_MEGABYTES), _KINDS, key="file", max_upload_size=_MEGABYTES)
     return given.getvalue() if given else None
 
@@ -123,11 +122,11 @@ def _results(shown: Shown) -> None:
     for column, model in zip(st.columns(len(models)), models, strict=True):
         with column:
             st.html(f"<h3>{html.escape(model['title'])}</h3>")
-            _downloads(shown.photograph, model)
-    with st.container(key="everything"):
-        st.download_button(
-            text("downloads.json"), shown.answer, "segbench.json", "application/json", on_click="ignore", key="json"
-        )
+            with st.container(horizontal=True):
+                _downloads(shown.photograph, model)
+    st.download_button(
+        text("downloads.json"), shown.answer, "segbench.json", "application/json", on_click="ignore", key="json"
+    )
 
 
 def _downloads(photograph: bytes, model: Mapping[str, Any]) -> None:
@@ -145,9 +144,8 @@ def _downloads(photograph: bytes, model: Mapping[str, Any]) -> None:
     name = model["model"]
     for kind, made in {"mask": mask, "overlay": overlay, "label-ids": label_ids}.items():
         st.download_button(
-            text(f"downloads.{kind}"), made, f"{name}-{kind}.png", "image/png", on_click="ignore", key=f"{name}-{kind}",
-            width="stretch",
-        )  # fmt: skip
+            text(f"downloads.{kind}"), made, f"{name}-{kind}.png", "image/png", on_click="ignore", key=f"{name}-{kind}"
+        )
 
 
 def _png(picture: Image.Image) -> bytes:

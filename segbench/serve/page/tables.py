@@ -18,10 +18,10 @@ def timings(report: Mapping[str, Any]) -> str:
         _row(text(f"timings.{part}"), [_milliseconds(model["milliseconds"][part]) for model in models])
         for part in ("queue", "forward", "encode")
     ]
-    rows.append(_row(text("timings.batch"), [i18n.number(model["batch"]) for model in models]))
+    rows.append(_row(text("timings.batch"), [str(model["batch"]) for model in models]))
     values = {name: _milliseconds(value) for name, value in whole.items()}
     return (
-        f'<h2>{text("timings.title")}</h2><div class="scroll"><table><thead><tr><th scope="col">'
+        f'<h2>{text("timings.title")}</h2><div class="scroll" tabindex="0"><table><thead><tr><th scope="col">'
         f"{text('timings.part')}</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="note">{text("timings.whole", **values)}</p>'
     )
@@ -39,7 +39,7 @@ def _card(model: Mapping[str, Any]) -> str:
     facts = (
         (text("cards.miou"), f"<b>{i18n.score(model['miou'])}</b> {escape(between)}"),
         (text("cards.protocol"), escape(model["protocol_title"])),
-        (text("cards.validated"), text("cards.images", images=i18n.number(model["val_images"], 6))),
+        (text("cards.validated"), text("cards.images", images=i18n.decimals(model["val_images"], 0))),
         (text("cards.size"), text("cards.pixels", size=size)),
         (text("cards.study"), text("cards.seed", study=escape(model["study"]), seed=model["seed"])),
         (text("cards.fingerprint"), f"<code>{escape(model['fingerprint'])}</code>"),
@@ -58,4 +58,4 @@ def _row(name: str, values: Iterable[str]) -> str:
 
 
 def _milliseconds(value: float) -> str:
-    return f"{i18n.number(value)}\u00a0ms"
+    return f"{i18n.decimals(value, 1)}\u00a0ms"

@@ -58,6 +58,7 @@ class Viewer {
     stage.setAttribute("aria-label", this.text.stage);
     stage.style.setProperty("--across", this.data.width);
     stage.style.setProperty("--down", this.data.height);
+    stage.style.setProperty("--columns", this.panes.length === 3 || this.panes.length > 4 ? 3 : 2);
     stage.replaceChildren(...this.panes.map((pane) => pane.figure));
     stage.onkeydown = (event) => this.key(event);
     stage.onblur = () => this.at(null);
@@ -230,7 +231,7 @@ class Viewer {
         return cell;
       });
       const label = make("label", {}, boxes[category], this.swatch(category), make("span", {}, name));
-      const what = make("small", {}, this.text.means[this.data.legend[category].name] ?? "");
+      const what = make("small", {}, this.text.means[name] === name ? "" : this.text.means[name] ?? "");
       return make("tr", {}, make("th", { scope: "row" }, label, what), ...shares);
     });
     return make("table", {}, make("caption", {}, this.text.caption), make("thead", {}, head), make("tbody", {}, ...rows));
