@@ -34,8 +34,11 @@ HEIGHT, WIDTH = 200, 400
 SHOWN = "document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
 # The viewer is in a shadow tree, which selectors pierce and scripts do not.
 VIEWER = "[...document.querySelectorAll('*')].find(e => e.shadowRoot?.querySelector('.viewer'))?.shadowRoot"
-COLOURS = f"""[...{VIEWER}.querySelectorAll('canvas')].map(c => [.2, .8].map(
-    x => [...c.getContext('2d').getImageData(c.width * x, c.height * .9, 1, 1).data]))"""
+COLOURS = f"""[...{VIEWER}.querySelectorAll('canvas')].map(canvas => [.2, .8].map(x => {{
+    const one = new OffscreenCanvas(1, 1).getContext('2d', {{ willReadFrequently: true }});
+    one.drawImage(canvas, -canvas.width * x, -canvas.height * .9);
+    return [...one.getImageData(0, 0, 1, 1).data];
+}}))"""
 EDGES = f"""[...{VIEWER}.querySelectorAll('canvas')].map(c => getComputedStyle(c).clipPath)"""
 
 
