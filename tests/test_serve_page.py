@@ -247,7 +247,7 @@ def test_an_origin_is_checked_here_and_nowhere_else() -> None:
 def test_the_interval_of_a_models_miou(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path))
     folder = promote("deeplab")
-    [promoted] = models.chosen(None)
+    [promoted] = models.promoted()
     assert networks.interval(promoted) is None
     counts = random_confusions(20, 0)
     np.savez(folder / "confusions.npz", confusions=counts, names=[f"scene{k}" for k in range(20)])

@@ -203,6 +203,7 @@ def test_the_command_starts_the_page_and_takes_it_along(tmp_path: Path) -> None:
     assert found, (lines, own.communicate())
     with urllib.request.urlopen(found[1], timeout=60) as answer:
         assert b"<title>" in answer.read()
+        assert answer.headers["content-security-policy"].startswith("default-src 'self' data: blob:;")
     foreign = urllib.request.Request(found[1], headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(foreign, timeout=60)
