@@ -126,6 +126,7 @@ def test_an_error_is_said_in_the_apis_words(status: int, again: bool, api: FakeA
     assert not test.exception
     assert [error.value for error in test.error] == ["the photograph is not to its taste"]
     assert [button.label for button in test.button] == ["Try again"] * again
+    assert "Model b" in html(test)
     api.problem = None
     test.run()
     assert not test.error

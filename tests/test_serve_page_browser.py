@@ -170,6 +170,8 @@ def _points(it: Any) -> None:
     it.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.9)
     assert notes.all_inner_texts() == ["", "flat", "vehicle", "different classes"]
     assert it.locator("td.here").count() == 2
+    picture.dispatch_event("pointerleave", {"pointerType": "touch"})
+    assert notes.all_inner_texts()[1] == "flat"
     it.mouse.move(box["x"] - 10, box["y"] - 10)
     assert notes.all_inner_texts() == ["", "", "", "25%"]
     it.locator(".panes").focus()
