@@ -306,7 +306,7 @@ def test_storage_that_cannot_be_used(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "file"))
     assert call(search, *where) == 2
-    assert "is a file, but a folder is needed there" in error_of(capsys)
+    assert "is not a directory; move it" in error_of(capsys)
 
 
 def test_study_tells_where_it_comes_from(storage: Path, drawn: Path, protocol: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_longest_path_is_no_traceback() -> None:
 
 
 def test_the_longest_folders_are_no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="cannot make"):
+    with pytest.raises(UserError, match="cannot create"):
         paths.writable(Path("x" * 5000), "--out")
     monkeypatch.setenv("CITYSCAPES_DATASET", "x" * 5000)
     with pytest.raises(UserError, match="is not a directory"):

@@ -294,12 +294,12 @@ def test_a_protocol_to_start_from(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["new", "mine", "--from", "demo"], "studies/mine is there already, and is not overwritten"),
+        (["new", "mine", "--from", "demo"], "studies/mine already exists and is not overwritten"),
         (["new", "demo", "--from", "mine"], "segbench comes with a protocol 'demo'"),
         (["new", "other", "--from", "unknown"], "no protocol 'unknown'"),
         (["new", "other", "--from", "broken"], "title"),
         (["new", "a b", "--from", "demo"], "protocol name 'a b' may hold only letters"),
-        (["new", "..", "--from", "demo"], "is there already"),
+        (["new", "..", "--from", "demo"], "already exists"),
         (["new", "", "--from", "demo"], "new needs a name"),
         (["new", "studies/mine/protocol.toml/x", "--from", "demo"], "cannot write studies/mine/protocol.toml/x"),
         (["new", "other"], "new needs a name and a protocol"),
