@@ -39,7 +39,7 @@ SECRET = "s3cr3t"
         (f"postgresql//u:{SECRET}@h/d", "cannot be read"),
         (f"/u:{SECRET}@h/d", "cannot be read"),
         (f"u:{SECRET}@h/d", "cannot be read"),
-        ("/dev/null", "/dev/null is no regular file; give a file with --study-db"),
+        ("/dev/null", "/dev/null is not a regular file; give a file with --study-db"),
         ("/", "/ is a directory; give a file with --study-db"),
         ("sqlite://", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
@@ -71,7 +71,7 @@ def test_a_lock_empties_no_file(tmp_path: Path, name: str, neighbour: str) -> No
 def test_a_file_of_the_locks_name_is_left_as_it_is(tmp_path: Path) -> None:
     lock = tmp_path / "studies.db.segbench-lock"
     lock.write_text("mine")
-    with pytest.raises(UserError, match=r"studies\.db\.segbench-lock is no lock of segbench"):
+    with pytest.raises(UserError, match=r"studies\.db\.segbench-lock is not segbench's lock file"):
         database.connect(tmp_path / "studies.db")
     assert lock.read_text() == "mine"
     lock.unlink()
@@ -190,7 +190,7 @@ def test_network_file_systems_are_warned_of(
     for _ in range(2):
         database.connect(tmp_path / "far" / "studies.db")
     said = capsys.readouterr().err
-    assert "far lies on a network file system (nfs4)" in said
+    assert "far is on a network file system (nfs4)" in said
     assert "--study-db" in said
     assert len(said.splitlines()) == 1
     database.connect(tmp_path / "studies.db")

@@ -423,7 +423,7 @@ def test_one_unreadable_card_disables_no_other_model(
         assert capsys.readouterr().err == ""
     for name in ("other-deeplab", broken):
         assert call(predict, *arguments, "--model", name) == 2
-        assert f"{broken / 'card.json'} is no readable model card" in capsys.readouterr().err
+        assert f"{broken / 'card.json'} is not a readable model card" in capsys.readouterr().err
 
 
 def test_predict_refuses_what_it_cannot_do_in_one_line(
