@@ -1,4 +1,4 @@
-"""The commands as a user runs them: search, stop, go on, promote, predict; and what they say when all is not well."""
+"""The commands as a user runs them: search, stop, resume, promote, predict; and what they say when all is not well."""
 
 from __future__ import annotations
 

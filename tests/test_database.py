@@ -43,7 +43,7 @@ SECRET = "s3cr3t"
         ("/", "/ is a directory; give a file with --study-db"),
         ("sqlite://", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
-        ("nowhere/studies.db", "there is no folder"),
+        ("nowhere/studies.db", "does not exist or is not a directory"),
     ],
 )
 def test_bad_databases(where: str, message: str) -> None:
@@ -169,7 +169,7 @@ def test_a_server_that_stays_away_ends_the_search_in_one_line(postgres: Server) 
     postgres.stop()
     try:
         with pytest.raises(
-            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*rerun"
+            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*Rerun"
         ) as caught:
             studies.run(tiny, worker.objective)
         assert PASSWORD not in str(caught.value)

@@ -134,7 +134,7 @@ def _run_all(
         if not waits:
             waits = True
             names = sorted({other.attributes.get("owner", "an unknown process") for other in others})
-            terminal.say(f"waiting for {len(others)} trials of other processes: {', '.join(names)}")
+            terminal.say(f"waiting for trials of other processes ({len(others)}): {', '.join(names)}")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 

@@ -1,4 +1,4 @@
-"""Processes that hang, clocks that are set, and trainings that cannot go on."""
+"""Processes that hang, changed clocks, and trainings that cannot continue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_process_that_hangs_is_replaced_and_writes_nothing_when_it_wakes(place
     waits = place.start("search", Instant("segbench.ledger.queue", "claim", 2))  # killed when the other trial is done
     waits.join(200)
     patient = place.start("search")
-    place.wait_until(lambda: "waiting for 1 more" in place.said.read_text())
+    place.wait_until(lambda: "waiting for trials of other processes (1)" in place.said.read_text())
     os.kill(patient.pid or 0, signal.SIGTERM)
     patient.join(60)
     assert patient.exitcode == 128 + signal.SIGTERM
