@@ -1,4 +1,4 @@
-"""From files to batches: what is packed is what is there, and what is wrong is named."""
+"""From files to batches: all scenes are packed, and every problem is named."""
 
 from __future__ import annotations
 
@@ -192,9 +192,9 @@ def test_selection_on_val(opened: Dataset) -> None:
 
 
 def test_fewer_images_than_asked(opened: Dataset) -> None:
-    with pytest.raises(UserError, match="asks 28 images, but the dataset's train split holds 24"):
+    with pytest.raises(UserError, match="is 28, but the dataset's train split holds 24 images"):
         subsets.draw_search(opened, Search(1, 1, 24, 4))
-    with pytest.raises(UserError, match=r"\[final\] val_images asks 500"):
+    with pytest.raises(UserError, match=r"\[final\] val_images is 500"):
         subsets.draw_final(opened, Final(1, None, 500))
     everything = subsets.draw_final(opened, Final(1))
     assert (len(everything.train), len(everything.val)) == (24, 8)

@@ -248,7 +248,7 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
-        with pytest.raises(UserError, match=r"No space left on device; packing .* what is packed already is kept"):
+        with pytest.raises(UserError, match=r"No space left on device; packing .* packed scenes are kept"):
             dataset.ready(drawing, None)
     assert len(dataset.ready(drawing, None).train) == 4
 

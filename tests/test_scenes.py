@@ -129,12 +129,12 @@ def cut(path: Path) -> None:
 
 
 UNUSABLE = {
-    dangling: "it is a link to nothing",
-    looping: "it is a link to nothing",
-    pipe: "it is no regular file",
-    folder: "it is no regular file",
+    dangling: "it is a broken link",
+    looping: "it is a broken link",
+    pipe: "it is not a regular file",
+    folder: "it is not a regular file",
     text_bomb: "cannot be read",
-    bomb: "at most 64 megapixels can be used",
+    bomb: "more than 64 megapixels",
     floats: "floating-point pixels",
     long_integers: "32-bit integers",
     cut: "cannot be read",

@@ -1,4 +1,4 @@
-"""Pictures in and out: any photograph to RGB pixels; category maps to masks, overlays and label ids."""
+"""Reads any photograph as RGB pixels; turns category maps into masks, overlays and label ids."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _TURNS = {  # by EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_OVERLAY = 0.55  # how much of the mask shows
+_OVERLAY = 0.55  # opacity of the mask
 _PANE = 256  # pixels, the height of a scene on a sheet
 _GAP = 6
 
-# Of large images, damaged EXIF data and the like; what matters of it becomes Unreadable. Not `catch_warnings`: it is
-# not for threads, and images are read in many.
+# Pillow warns of large images, damaged EXIF data and the like; real problems raise Unreadable. Not `catch_warnings`,
+# which is not thread-safe: many threads read images.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Unreadable(Exception):
-    """Why a file cannot be used as a picture: a few words on one line, without its path."""
+    """A file cannot be used as a picture; the message is a few words on one line, without its path."""
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB pixels of any image file, as `upright` and `rgb` give them. Raises UserError for anything else."""
+    """(H, W, 3) uint8 RGB pixels of an image file, by `upright` and `rgb`. Raises UserError for any other file."""
     try:
         return np.asarray(rgb(upright(path)))
     except Unreadable as reason:
@@ -47,34 +47,34 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 
 def upright(path: Path) -> Image.Image:
-    """An image file, decoded, in its own mode, turned as its EXIF orientation says. All images are read here.
+    """An image file, decoded, in its own mode, turned by its EXIF orientation. All images are read here.
 
-    Raises Unreadable for what is no file, no image, damaged, or larger than LARGEST_MEGAPIXELS.
+    Raises Unreadable if it is not a regular file, not an image, damaged, or larger than LARGEST_MEGAPIXELS.
     """
-    if not os.path.isfile(path):  # a pipe would be waited for
-        raise Unreadable("it is no regular file" if os.path.exists(path) else "there is no such file")
+    if not os.path.isfile(path):  # reading a pipe would block
+        raise Unreadable("it is not a regular file" if os.path.exists(path) else "there is no such file")
     try:
         if os.path.getsize(path) == 0:
             raise Unreadable("it is empty")
         with Image.open(path) as file:
             width, height = file.size
             if width * height > LARGEST_MEGAPIXELS * 1e6:
-                raise Unreadable(f"it has {height}x{width} pixels, at most {LARGEST_MEGAPIXELS} megapixels can be used")
+                raise Unreadable(f"it has {height}x{width} pixels, more than {LARGEST_MEGAPIXELS} megapixels")
             file.load()
             return _turned(file)
     except (Unreadable, MemoryError):
         raise
-    except Exception as error:  # of damaged files Pillow raises whatever its decoders happen to meet
+    except Exception as error:  # for damaged files Pillow's decoders may raise anything
         reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
         raise Unreadable(reason) from error
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """The image with 8 bits for red, green and blue: grey is repeated, transparency dropped, 16 bits scaled to 8.
+    """The image with 8 bits each for red, green and blue: grey is repeated, transparency dropped, 16 bits scaled to 8.
 
     Raises Unreadable for pixels without a known range: 32-bit integers and floating-point numbers.
     """
-    if image.mode.startswith("I"):  # 16 bits a pixel; `convert` would cut off at 255
+    if image.mode.startswith("I"):  # 16 bits a pixel; `convert` would clip at 255
         deep = np.asarray(image).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65535:
             raise Unreadable("it holds 32-bit integers, whose range is unknown")
@@ -88,7 +88,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def mask(categories: NDArray[np.uint8]) -> Image.Image:
-    """(H, W) categories as a palette image: its colours are the legend's, its pixel values the categories."""
+    """(H, W) categories 0..7 as a palette image with the legend's colours; its pixel values are the categories."""
     picture = Image.frombytes("P", categories.shape[::-1], np.ascontiguousarray(categories).tobytes())
     picture.putpalette([channel for colour in COLOURS for channel in colour])
     return picture
@@ -113,24 +113,24 @@ def sheet(images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDA
     number, height, width = truths.shape
     pane = (max(1, round(_PANE * width / height)), _PANE)
     font = ImageFont.load_default(16)
-    made = Image.new("RGB", (3 * (pane[0] + _GAP) - _GAP, 26 + number * (pane[1] + _GAP) - _GAP), "white")
+    page = Image.new("RGB", (3 * (pane[0] + _GAP) - _GAP, 26 + number * (pane[1] + _GAP) - _GAP), "white")
     for column, heading in enumerate(("image", "truth", "prediction")):
-        ImageDraw.Draw(made).text((column * (pane[0] + _GAP), 13), heading, (60, 60, 60), font, anchor="lm")
+        ImageDraw.Draw(page).text((column * (pane[0] + _GAP), 13), heading, (60, 60, 60), font, anchor="lm")
     for row in range(number):
         panes = (
             Image.fromarray(images[row]).resize(pane, Image.Resampling.BILINEAR),
             mask(truths[row]).convert("RGB").resize(pane, Image.Resampling.NEAREST),
             mask(predictions[row]).convert("RGB").resize(pane, Image.Resampling.NEAREST),
         )
-        for column, one in enumerate(panes):
-            made.paste(one, (column * (pane[0] + _GAP), 26 + row * (pane[1] + _GAP)))
-    return made
+        for column, picture in enumerate(panes):
+            page.paste(picture, (column * (pane[0] + _GAP), 26 + row * (pane[1] + _GAP)))
+    return page
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """A copy that outlives its file."""
+    """An upright copy, which stays valid after its file is closed."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF data: the pixels are good all the same
+    except Exception:  # damaged EXIF data; the pixels may still be good
         orientation = 1
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image.copy()
