@@ -1,4 +1,4 @@
-"""From images to class maps: one forward, scores resized, argmax."""
+"""From images to class maps: one forward pass, resized scores, argmax."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ from segbench.runtime.compute import Compute
 
 
 def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
-    """The network of `rebuild`, ready for inference."""
+    """The network of `rebuild`, prepared by `ready`. Raises UserError like `rebuild`."""
     return ready(rebuild(card, weights), compute)
 
 
 def rebuild(card: ModelCard, weights: Path) -> Segmenter:
-    """The network a card describes, with the `weights` of a safetensors file, on the CPU. An architecture of the user's
-    own is built by the copy of its code beside the weights, which is run. Raises UserError where weights or code are
-    not those of the card."""
+    """The network of a card, with the `weights` of a safetensors file, on the CPU. For a user's architecture, the copy
+    of its code beside the weights is run. Raises UserError if weights or code are not those of the card."""
     options = {**card.model, **card.hyperparameters.model}
     code = _code(card.code, weights.parent)
     model, _ = architectures.create(card.architecture, len(card.categories), "random", options, 0, code)
@@ -43,26 +42,26 @@ def rebuild(card: ModelCard, weights: Path) -> Segmenter:
 
 def _verify(weights: Path, sha256: str) -> None:
     try:
-        found = files.sha256(weights)
+        actual = files.sha256(weights)
     except OSError as error:
-        raise UserError(f"{weights} cannot be read ({error.strerror}); bring it back, or promote again") from error
-    if found != sha256:
+        raise UserError(f"{weights} cannot be read ({error.strerror}); restore it, or promote again") from error
+    if actual != sha256:
         raise UserError(
-            f"{weights} is not the file that its card describes (sha256 {found[:12]}, the card says {sha256[:12]}): it "
-            "is damaged or was replaced. Bring it back, or promote again"
+            f"{weights} is not the file in its card (sha256 {actual[:12]}, the card says {sha256[:12]}): it "
+            "is damaged or was replaced. Restore it, or promote again"
         )
 
 
 def _code(code: Code | None, folder: Path) -> Code | None:
     if code is None or code.kind != "file":
         return code
-    terminal.say(f"{folder / code.name} is run: it is the code that built this model")
+    terminal.say(f"running {folder / code.name}, the code that built this model")
     return sources.kept(folder, code)
 
 
 def ready(model: Segmenter, compute: Compute) -> Segmenter:
-    """The trained model on its device as inference wants it: without what only training needs, and with the weights
-    that autocast would round to bfloat16 at every forward pass rounded once."""
+    """The trained model on its device, prepared for inference: without the parts that only training needs, and with
+    weights rounded once to bfloat16 that autocast would round at every forward pass."""
     model = model.for_inference().to(compute.device)
     if compute.bf16:
         for module in model.modules():
@@ -74,19 +73,19 @@ def ready(model: Segmenter, compute: Compute) -> Segmenter:
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
     """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 categories 0..7 on the compute device."""
     with torch.inference_mode():
-        own = scores(model, normalise(images.to(compute.device), model.normalisation), compute)
-        return resize(own, images.shape[1:3]).argmax(1).to(torch.uint8)
+        coarse = scores(model, normalise(images.to(compute.device), model.normalisation), compute)
+        return resize(coarse, images.shape[1:3]).argmax(1).to(torch.uint8)
 
 
 def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], compute: Compute) -> NDArray[np.uint8]:
-    """One photograph, (H, W, 3) uint8 RGB of any size, seen by the network at `size` (height, width).
+    """Segments one photograph, (H, W, 3) uint8 RGB of any size, which the network sees at `size` (height, width).
 
-    Returns (H, W) uint8 categories: the scores, not the classes, are brought back to the photograph's own size.
+    Returns (H, W) uint8 categories. The scores, not the classes, are resized to the photograph's size.
     """
     height, width = size
-    seen = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as packed.py resizes
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as packing.py resizes
     with torch.inference_mode():
-        images = torch.from_numpy(np.array(seen))[None].to(compute.device)
+        images = torch.from_numpy(np.array(resized))[None].to(compute.device)
         full = resize(scores(model, normalise(images, model.normalisation), compute), image.shape[:2])
         return full.argmax(1)[0].to(torch.uint8).cpu().numpy()
 
@@ -99,5 +98,5 @@ def scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
 
 
 def resize(scores: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """(B, C, h, w) scores to (B, C, *size), bilinearly."""
+    """Resizes (B, C, h, w) scores to (B, C, *size), bilinearly."""
     return F.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)
