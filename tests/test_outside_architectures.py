@@ -72,7 +72,7 @@ def test_an_architecture_by_file(
     assert call(search.main, *where, "--trials", 1) == 0
     said = capsys.readouterr().out
     digest = code.read(folder / "my_unet.py").sha256
-    assert f"{folder / 'my_unet.py'} is run: code of your own (sha256 {digest[:12]})" in said
+    assert f"running your code {folder / 'my_unet.py'} (sha256 {digest[:12]})" in said
     record = studies.record(database.connect(paths.studies_database()), "mine-my_unet")
     assert record.trials[0].state == "complete"
     assert "class UNet" not in json.dumps(to_json(record))  # code in a shared database must never be run
@@ -90,7 +90,7 @@ def test_an_architecture_by_file(
 
     photograph = next((drawn / "leftImg8bit" / "val").glob("*/*"))
     assert call(predict.main, photograph, "--out", tmp_path / "out") == 0
-    assert f"{kept / 'my_unet.py'} is run" in capsys.readouterr().out
+    assert f"running {kept / 'my_unet.py'}" in capsys.readouterr().out
     image, mask = (np.asarray(Image.open(path)) for path in (photograph, *(tmp_path / "out").glob("*-mask.png")))
     np.testing.assert_array_equal(served(storage, image), mask)
 

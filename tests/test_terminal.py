@@ -182,7 +182,7 @@ def test_only_what_continues_says_so(capsys: pytest.CaptureFixture[str]) -> None
 
     for parser, said in (
         (terminal.parser(""), "segbench: stopped"),
-        (options.parser(""), "segbench: stopped; rerun the same command to continue where it stopped"),
+        (options.parser(""), "segbench: stopped; rerun the same command to resume"),
     ):
         options.parse(parser, [])
         assert terminal.run(stop) == 130
