@@ -4,6 +4,7 @@
     python -m segbench.promote [ARCHITECTURE]   train each best trial fully
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
+    python -m segbench.serve                    the same over HTTP, many at once
     python -m segbench.export MODEL --to FILE   export a model: ONNX, or a folder for transformers
 
     python -m segbench.dashboard                watch the searches in optuna-dashboard
@@ -11,6 +12,7 @@
     python -m segbench.study                    list, repair, export and delete searches; copy a protocol
     python -m segbench.prepare                  verify and pack a dataset (search does it itself)
     python -m segbench.streets --out DIR        draw a dataset of synthetic streets
+    python -m segbench.weights                  list and download the published weights
 
 Each command has --help. Without a dataset they run on drawn streets; CITYSCAPES_DATASET=DIR runs them on Cityscapes.
 """
@@ -23,7 +25,20 @@ import sys
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
-COMMANDS = ("search", "promote", "report", "predict", "export", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = (
+    "search",
+    "promote",
+    "report",
+    "predict",
+    "serve",
+    "export",
+    "dashboard",
+    "runs",
+    "study",
+    "prepare",
+    "streets",
+    "weights",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if given[0] not in COMMANDS:
         raise UserError(f"no command '{given[0]}'; commands: {', '.join(COMMANDS)}")
-    name = "segbench.report.__main__" if given[0] == "report" else f"segbench.{given[0]}"
+    name = f"segbench.{given[0]}.__main__" if given[0] in ("report", "serve") else f"segbench.{given[0]}"
     return int(importlib.import_module(name).main(given[1:]))
 
 

@@ -13,8 +13,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
-HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas")
-COMMANDS = ("search", "promote", "report", "predict", "export", "dashboard", "runs", "study", "prepare", "streets")
+HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas", "fastapi", "uvicorn")
+COMMANDS = (
+    "search",
+    "promote",
+    "report",
+    "predict",
+    "serve",
+    "export",
+    "dashboard",
+    "runs",
+    "study",
+    "prepare",
+    "streets",
+    "weights",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -52,7 +65,7 @@ def test_an_upward_import_fails_the_contract(file: str, line: str, tmp_path: Pat
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_light(command: str) -> None:
-    name = "segbench.report.__main__" if command == "report" else f"segbench.{command}"
+    name = f"segbench.{command}.__main__" if command in ("report", "serve") else f"segbench.{command}"
     script = (
         f"import sys, importlib; module = importlib.import_module('{name}')\n"
         "try: module.main(['--help'])\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ _TURNS = {  # by EXIF orientation
 _OVERLAY = 0.55  # opacity of the mask
 _PANE = 256  # pixels, the height of a scene on a sheet
 _GAP = 6
+_ROWS = 256  # rows of a picture converted at once: converting all would hold several copies of a large photograph
 
 # Pillow warns of large images, damaged EXIF data and the like; real problems raise Unreadable. Not `catch_warnings`,
 # which is not thread-safe: many threads read images.
@@ -39,7 +41,7 @@ class Unreadable(Exception):
 def read(path: Path) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB pixels of an image file, by `upright` and `rgb`. Raises UserError for any other file."""
     try:
-        return np.asarray(rgb(upright(path)))
+        return pixels(rgb(upright(path)))
     except Unreadable as reason:
         raise UserError(
             f"{path} cannot be read as an image: {reason}; expected an image such as PNG or JPEG"
@@ -47,16 +49,22 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 
 def upright(path: Path) -> Image.Image:
-    """An image file, decoded, in its own mode, turned by its EXIF orientation. All images are read here.
-
-    Raises Unreadable if it is not a regular file, not an image, damaged, or larger than LARGEST_MEGAPIXELS.
-    """
+    """An image file, by `decoded`. Raises Unreadable, also if it is not a regular file."""
     if not os.path.isfile(path):  # reading a pipe would block
         raise Unreadable("it is not a regular file" if os.path.exists(path) else "there is no such file")
+    return decoded(path)
+
+
+def decoded(source: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """A file or its content, decoded, in its own mode, turned by its EXIF orientation. All images are read here.
+    `formats`: those to try; default: all of Pillow's.
+
+    Raises Unreadable if it is not an image, damaged, or larger than LARGEST_MEGAPIXELS.
+    """
     try:
-        if os.path.getsize(path) == 0:
+        if isinstance(source, Path) and os.path.getsize(source) == 0:
             raise Unreadable("it is empty")
-        with Image.open(path) as file:
+        with Image.open(source, formats=formats) as file:
             width, height = file.size
             if width * height > LARGEST_MEGAPIXELS * 1e6:
                 raise Unreadable(f"it has {height}x{width} pixels, more than {LARGEST_MEGAPIXELS} megapixels")
@@ -65,7 +73,7 @@ def upright(path: Path) -> Image.Image:
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # for damaged files Pillow's decoders may raise anything
-        reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
+        reason = " ".join(str(error).replace(str(source), "it").split()) or type(error).__name__
         raise Unreadable(reason) from error
 
 
@@ -82,9 +90,18 @@ def rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise Unreadable("it holds floating-point pixels, whose range is unknown")
     try:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
         raise Unreadable(f"its pixels are {image.mode}") from error
+
+
+def pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """An RGB image as (H, W, 3) values, copied a few rows at a time: `np.asarray` needs the memory of three images."""
+    copy = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _ROWS):
+        bottom = min(top + _ROWS, image.height)
+        copy[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return copy
 
 
 def mask(categories: NDArray[np.uint8]) -> Image.Image:
@@ -96,8 +113,12 @@ def mask(categories: NDArray[np.uint8]) -> Image.Image:
 
 def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> Image.Image:
     """The mask laid over the image. image: (H, W, 3) RGB, categories: (H, W)."""
-    picture = Image.fromarray(image)
-    return Image.blend(picture, mask(categories).convert("RGB"), _OVERLAY)
+    made = Image.new("RGB", categories.shape[::-1])
+    for top in range(0, len(image), _ROWS):
+        rows = slice(top, top + _ROWS)
+        colours = mask(categories[rows]).convert("RGB")
+        made.paste(Image.blend(Image.fromarray(image[rows]), colours, _OVERLAY), (0, top))
+    return made
 
 
 def label_ids(categories: NDArray[np.uint8]) -> Image.Image:
@@ -128,9 +149,9 @@ def sheet(images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDA
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """An upright copy, which stays valid after its file is closed."""
+    """The loaded image, upright, which stays valid after its file is closed."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF data; the pixels may still be good
         orientation = 1
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image.copy()
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image

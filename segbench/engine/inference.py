@@ -1,4 +1,8 @@
-"""From images to class maps: one forward pass, resized scores, argmax."""
+"""From images to class maps: one forward pass, resized scores, argmax.
+
+Scores at a photograph's size would take many times its memory: 2 GB for 64 megapixels. `class_map` resizes a strip of
+rows at a time and keeps only its classes.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ from segbench.data.batches import Normalisation, normalise
 from segbench.engine import checkpoint
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
+
+_STRIP = 1 << 20  # scores of one strip: 4 MB, which a CPU's cache holds
 
 
 def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
@@ -73,8 +79,8 @@ def ready(model: Segmenter, compute: Compute) -> Segmenter:
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
     """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 categories 0..7 on the compute device."""
     with torch.inference_mode():
-        coarse = scores(model, normalise(images.to(compute.device), model.normalisation), compute)
-        return resize(coarse, images.shape[1:3]).argmax(1).to(torch.uint8)
+        coarse = forward(model, images, compute)
+        return torch.stack([class_map(image_scores, images.shape[1:3]) for image_scores in coarse])
 
 
 def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], compute: Compute) -> NDArray[np.uint8]:
@@ -82,12 +88,20 @@ def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], c
 
     Returns (H, W) uint8 categories. The scores, not the classes, are resized to the photograph's size.
     """
-    height, width = size
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as packing.py resizes
     with torch.inference_mode():
-        images = torch.from_numpy(np.array(resized))[None].to(compute.device)
-        full = resize(scores(model, normalise(images, model.normalisation), compute), image.shape[:2])
-        return full.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        coarse = forward(model, torch.from_numpy(seen(image, size))[None], compute)
+        return class_map(coarse[0], image.shape[:2]).cpu().numpy()
+
+
+def seen(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A photograph, (H, W, 3) uint8 RGB, resized to the network's `size` (height, width)."""
+    height, width = size
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))  # as packing.py resizes
+
+
+def forward(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
+    """images: (B, H, W, 3) uint8 RGB. Returns (B, C, h, w) float32 scores on the compute device."""
+    return scores(model, normalise(images.to(compute.device), model.normalisation), compute)
 
 
 def scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
@@ -100,3 +114,41 @@ def scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
 def resize(scores: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Resizes (B, C, h, w) scores to (B, C, *size), bilinearly."""
     return F.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def class_map(scores: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
+    """(C, h, w) scores to the (H, W) uint8 categories that `resize` to `size` and argmax would give, but for exact
+    ties; in the memory of one strip of rows."""
+    classes, rows = scores.shape[:2]
+    height, width = size
+    above, below, weight = _rows(rows, height)
+    made = torch.empty((height, width), dtype=torch.uint8, device=scores.device)
+    step = max(1, _STRIP // (classes * width))
+    for start in range(0, height, step):
+        strip = slice(start, start + step)
+        first, last = int(above[strip][0]), int(below[strip][-1])
+        part = scores[None, :, first : last + 1].contiguous()
+        wide = F.interpolate(part, size=(last + 1 - first, width), mode="bilinear", align_corners=False)[0]
+        upper, lower = (wide[:, (index[strip] - first).to(scores.device)] for index in (above, below))
+        share = weight[strip, None].to(scores.device)
+        made[strip] = _best(upper.mul_(1 - share).addcmul_(lower, share))
+    return made
+
+
+def _rows(rows: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which two of `rows` each of `height` new rows lies between, and the weight of the lower one: the half-pixel
+    centres of torch's bilinear interpolation without align_corners."""
+    centre = ((torch.arange(height) + 0.5) * (rows / height) - 0.5).clamp_(min=0)
+    above = centre.long()
+    return above, (above + 1).clamp_(max=rows - 1), centre - above
+
+
+def _best(scores: Tensor) -> Tensor:
+    """The argmax of (C, H, W) over C, as uint8, the first of equals. Comparing whole classes is several times faster
+    than `argmax`, which walks over them pixel by pixel."""
+    best = scores[0].clone()
+    category = torch.zeros(best.shape, dtype=torch.uint8, device=scores.device)
+    for index in range(1, len(scores)):
+        category.masked_fill_(scores[index] > best, index)
+        torch.maximum(best, scores[index], out=best)
+    return category

@@ -121,15 +121,16 @@ class TrainingRun:
         with runs.ended(self.mlflow, self.id, fine, killed=(studies.Stopped,), handed_over=handed_over):
             yield
 
-    def epochs(self) -> Iterator[EpochRecord]:
-        """All epochs, restored ones first; each is saved and logged to MLflow before it is yielded.
+    def epochs(self, report: Callable[[EpochRecord], None] = lambda record: None) -> Iterator[EpochRecord]:
+        """All epochs, restored ones first. Each is saved, passed to `report`, logged to MLflow, and yielded.
 
-        Raises TrialFailed if training cannot continue, and Stopped, with everything saved, if a signal requested it
-        before the last epoch.
+        If another process has taken over the training, `report` raises, and nothing is logged twice. Raises TrialFailed
+        if training cannot continue, and Stopped, with everything saved, if a signal requested it before the last epoch.
         """
         restored = self.state.epoch
         logged = runs.steps(self.mlflow, self.id) if self.mlflow else set()
         for record in self.session.epochs(self.state, _trained(self.state, self.task)):
+            report(record)
             if self.mlflow and record.epoch not in logged:
                 runs.log_epoch(self.mlflow, self.id, record)
             yield record

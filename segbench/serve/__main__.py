@@ -1,0 +1,147 @@
+"""Serve the promoted models over HTTP: photographs in, class maps out.
+
+    python -m segbench.serve
+    python -m segbench.serve --model demo-deeplab --port 0
+    curl -F image=@street.jpg http://127.0.0.1:8000/v1/segment
+
+It is served to this machine only, unless --host says otherwise. /openapi.json describes every route. Ctrl-C answers
+what was admitted, then stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import webbrowser
+from collections.abc import Sequence
+
+from segbench import predict
+from segbench.core.errors import UserError
+from segbench.ledger.models import Promoted
+from segbench.runtime import local_server, options, terminal
+from segbench.serve import listening
+
+PORT = 8000
+TOKEN_VARIABLE = "SEGBENCH_TOKEN"
+_SHORTEST_TOKEN = 16  # characters
+_LOOPBACK = (local_server.HOST, "localhost", "::1")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serves until Ctrl-C. Raises UserError where there is no model, or no port."""
+    arguments = options.parse(_parser(), argv)
+    _check(arguments)
+    token = _token(arguments)
+
+    def chosen() -> Sequence[Promoted]:
+        return predict.choose(arguments.model)
+
+    chosen()  # what is wrong is said before the seconds that importing takes
+    with listening.listen(arguments.host, arguments.port) as listener:
+        import asyncio
+
+        from segbench.serve import api, server
+        from segbench.serve.guard import Access
+        from segbench.serve.service import Service, Settings
+
+        _log(arguments.quiet)
+        settings = Settings(
+            devices=tuple(arguments.device or ("auto",)),
+            largest_batch=arguments.largest_batch,
+            queue=arguments.queue,
+            deadline=arguments.deadline,
+            megapixels=arguments.megapixels,
+        )
+        service = Service(chosen, settings)
+        access = Access((*_LOOPBACK, *_names(arguments.host), *arguments.allow_host), token)
+        app = api.create(service, access, arguments.admin)
+
+        def ready() -> None:
+            _announce(arguments, listener, f"{', '.join(service.networks)} on {service.device}")
+
+        asyncio.run(server.serve(app, service, listener, ready))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = local_server.parser(__doc__, PORT)
+    made.add_argument("--model", action="append", metavar="STUDY|DIR", help="as in predict; repeatable; default: all")
+    made.add_argument("--host", default=local_server.HOST, help="which of this machine's addresses to listen on")
+    made.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a further name it is asked under; repeatable"
+    )
+    access = made.add_mutually_exclusive_group()
+    access.add_argument("--token", action="store_true", help=f"requests must bear the token in ${TOKEN_VARIABLE}")
+    access.add_argument("--no-token", action="store_true", help="whoever reaches --host may use it")
+    made.add_argument("--admin", action="store_true", help="allow POST /v1/models/reload")
+    made.add_argument("--device", action="append", help="auto, cpu, cuda, cuda:1; repeatable: one lane each")
+    made.add_argument(
+        "--largest-batch", type=int, default=8, metavar="N", help="photographs in one forward; default: 8"
+    )
+    made.add_argument("--queue", type=int, default=64, metavar="N", help="requests in progress; default: 64")
+    made.add_argument("--deadline", type=float, default=60, metavar="SECONDS", help="of a request; default: 60")
+    made.add_argument("--megapixels", type=float, default=40, metavar="N", help="of one photograph; default: 40")
+    return made
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ("largest_batch", "queue", "deadline", "megapixels"):
+        if not getattr(arguments, name) > 0:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: expected more than 0")
+
+
+def _token(arguments: argparse.Namespace) -> str:
+    """What requests must bear; "" for nothing. On the command line every user of the machine could read it."""
+    if not arguments.token:
+        if arguments.host not in _LOOPBACK and not arguments.no_token:
+            raise UserError(
+                f"--host {arguments.host} lets other machines in: add --token (and set {TOKEN_VARIABLE}), or --no-token"
+            )
+        return ""
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise UserError(
+            f"--token wants at least {_SHORTEST_TOKEN} plain characters in {TOKEN_VARIABLE}, found {len(token)}: "
+            f"export {TOKEN_VARIABLE}=$(openssl rand -hex 16)"
+        )
+    return token
+
+
+def _names(host: str) -> list[str]:
+    """What a machine that listens on `host` is called by those who reach it there."""
+    if host in _LOOPBACK:
+        return []
+    if host not in ("0.0.0.0", "::"):
+        return [host]
+    import psutil
+
+    addresses = [one.address for several in psutil.net_if_addrs().values() for one in several]
+    return [socket.gethostname().lower(), *(address.partition("%")[0] for address in addresses)]
+
+
+def _announce(arguments: argparse.Namespace, listener: socket.socket, what: str) -> None:
+    """Says where it is, now that it is ready; shown with --quiet too, for it is the result."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(arguments.host, arguments.host)
+    address = f"http://{host}:{listener.getsockname()[1]}/"
+    bearer = f' -H "Authorization: Bearer ${TOKEN_VARIABLE}"' if arguments.token else ""
+    print(f"segbench serves {what}: {address}", flush=True)
+    terminal.say(f"try:  curl{bearer} -F image=@street.jpg {address}v1/segment")
+    if arguments.host in _LOOPBACK:
+        terminal.say("for this machine only; Ctrl-C ends it")
+    else:
+        who = "who bears the token" if arguments.token else "anyone"
+        terminal.banner(f"{who} who reaches port {listener.getsockname()[1]} of {arguments.host} can use it")
+    if arguments.open:
+        webbrowser.open(address)
+
+
+def _log(quiet: bool) -> None:
+    """A line a request on stderr, and what goes wrong."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.ERROR)
+    logging.getLogger("segbench.serve").setLevel(logging.ERROR if quiet else logging.INFO)
+
+
+if __name__ == "__main__":
+    raise SystemExit(terminal.run(main))

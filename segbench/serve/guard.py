@@ -1,0 +1,101 @@
+"""Who may ask, and what is written down of it: the outermost layer of the application.
+
+A page elsewhere must not reach a server on its visitor's machine: requests that name another host (DNS rebinding) or
+come from another origin are refused. Logs hold neither pictures nor tokens nor what follows a `?`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from segbench.serve import problems
+from segbench.serve.metrics import GONE, Metrics
+from segbench.serve.problems import Problem
+
+LOG = logging.getLogger("segbench.serve")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_OPEN = ("/health/", "/v2/health/")  # what an orchestrator's probe may ask without a token
+_PROBES = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics")  # asked all the time
+_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_OWN = "unknown"  # what requests that match no route count as
+
+
+class Access(NamedTuple):
+    """Who may ask."""
+
+    hosts: Collection[str] = LOOPBACK  # names under which this server is asked
+    token: str = ""  # that requests must bear, if any
+
+
+class Guard:
+    """Around the application: checks each request, gives it an id, logs and counts it."""
+
+    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
+        self._app, self._access, self._metrics = app, access, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, started, status = Headers(scope=scope), time.perf_counter(), 0
+        given = headers.get("x-request-id", "")
+        request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = MutableHeaders(scope=message)
+                own["x-request-id"] = request_id
+                own["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        try:
+            if problem := self._refusal(scope["path"], headers):
+                await problem.response()(scope, receive, answer)
+            else:
+                await self._app(scope, receive, answer)
+        except Exception as error:
+            LOG.exception("%s failed", request_id)
+            if not status:
+                await problems.of(error).response()(scope, receive, answer)
+        finally:
+            status = status or GONE
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", _OWN)
+            self._metrics.answered(route, status, seconds)
+            level = logging.DEBUG if route in _PROBES else logging.INFO
+            LOG.log(level, "%s %s %s %d %.0f ms", request_id, scope["method"], route, status, seconds * 1000)
+
+    def _refusal(self, path: str, headers: Headers) -> Problem | None:
+        host = _name(f"//{headers.get('host', '')}")
+        if host not in self._access.hosts:
+            return Problem(403, "this server is not asked under that name; see --allow-host")
+        origin = headers.get("origin")
+        if origin is not None and _name(origin) not in self._access.hosts:
+            return Problem(403, "pages of another origin may not use this server")
+        if self._access.token and not path.startswith(_OPEN):
+            given = headers.get("authorization", "").encode()
+            if not hmac.compare_digest(given, f"Bearer {self._access.token}".encode()):
+                wanted = {"www-authenticate": "Bearer"}
+                return Problem(401, "send the token: Authorization: Bearer ...", wanted)
+        return None
+
+
+def _name(address: str) -> str | None:
+    """The host of an address, in lower case; None where it is none."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None

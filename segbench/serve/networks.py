@@ -1,0 +1,98 @@
+"""The networks in memory, and the lanes they compute on: one thread for each device, so that no two forward passes
+share its cores or its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segbench.architectures.segmenter import Segmenter
+from segbench.core.records import ModelCard
+from segbench.engine import inference
+from segbench.ledger.models import Promoted
+from segbench.runtime import compute
+from segbench.runtime.compute import Compute
+
+Answer = TypeVar("Answer")
+
+_GAIN = 1.03  # how much more a larger batch must compute in the same time to be worth its wait
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A promoted model, ready to compute on every lane."""
+
+    name: str  # its study's, with the seed where several were promoted
+    card: ModelCard
+    fingerprint: str  # of its card and weights: equal fingerprints give equal class maps on one kind of device
+    copies: tuple[Segmenter, ...]  # one for each lane
+    largest: int  # the batch that computes fastest
+
+
+class Lane:
+    """One device and the thread that computes on it."""
+
+    def __init__(self, number: int, device: str) -> None:
+        self._number = number
+        # The thread chooses its device itself: how a CPU treats denormal numbers is each thread's own setting.
+        self._thread = ThreadPoolExecutor(1, f"lane{number}")
+        self.compute: Compute = self._thread.submit(compute.choose, device).result()
+
+    async def __call__(self, network: Network, images: Sequence[NDArray[np.uint8]]) -> Sequence[Tensor]:
+        """The (C, h, w) scores of each (H, W, 3) image, which has the network's size."""
+        return await self.run(self._forward, network.copies[self._number], np.stack(images))
+
+    async def run(self, function: Callable[..., Answer], *arguments: object) -> Answer:
+        """Calls `function` in the lane's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*arguments))
+
+    def load(self, promoted: Promoted) -> Segmenter:
+        """Reads a model's weights. Raises UserError where they are damaged."""
+        return inference.load(promoted.card, promoted.weights, self.compute)
+
+    def warm_up(self, model: Segmenter, size: tuple[int, int], largest: int) -> int:
+        """Computes batches of every size up to the one that computes most images a second, and returns that size. The
+        first that gains too little over a smaller one ends the search: it would cost latency for nothing."""
+        best, fastest = 1, self._seconds(model, size, 1)
+        for batch in [*(2**n for n in range(1, largest.bit_length()) if 2**n < largest), largest]:
+            seconds = self._seconds(model, size, batch) / batch
+            if seconds * _GAIN > fastest:
+                break
+            best, fastest = batch, seconds
+        for other in range(3, best):  # cuDNN chooses its algorithms anew for every size
+            self._forward(model, np.zeros((other, *size, 3), np.uint8))
+        return best
+
+    def close(self) -> None:
+        """Ends the thread after what it computes now."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _seconds(self, model: Segmenter, size: tuple[int, int], batch: int) -> float:
+        images = np.zeros((batch, *size, 3), np.uint8)
+        self._forward(model, images)
+        started = time.perf_counter()
+        self._forward(model, images)
+        return time.perf_counter() - started
+
+    def _forward(self, model: Segmenter, images: NDArray[np.uint8]) -> Sequence[Tensor]:
+        with torch.inference_mode():
+            scores = inference.forward(model, torch.from_numpy(images), self.compute)
+            if self.compute.device.type == "cuda":
+                torch.cuda.synchronize(self.compute.device)
+            return list(scores)
+
+
+def fingerprint(card: ModelCard, precision: str) -> str:
+    """Of a model's weights and of what decides how they are used."""
+    used = (card.sha256, card.architecture, card.model, card.hyperparameters.model, card.size, card.mean, card.std)
+    return hashlib.sha256(repr((*used, precision)).encode()).hexdigest()[:16]
