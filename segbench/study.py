@@ -75,9 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", help="the study; default: all, except for delete")
     parser.add_argument("--to", metavar="FILE", type=Path, help="export: the file to write; its suffix sets the format")
     parser.add_argument("--epochs", action="store_true", help="export: one row per epoch instead of one per trial")
-    parser.add_argument(
-        "--from", dest="copied", metavar="PROTOCOL", help="new: the protocol to copy, a name or folder"
-    )
+    parser.add_argument("--from", dest="copied", metavar="PROTOCOL", help="new: the protocol to copy, a name or folder")
     parser.add_argument("--yes", action="store_true", help="delete: do not ask")
     options.add_study_db(parser)
     return parser
