@@ -140,7 +140,7 @@ def test_interrupted_search_ends_with_the_same_configurations(
     assert len(study().trials) == 5
 
 
-def test_killed_owner_is_noticed(storage: Path, drawn: Path, protocol: Path) -> None:
+def test_a_killed_owners_trial_is_requeued(storage: Path, drawn: Path, protocol: Path) -> None:
     assert call(search, "deeplab", "--protocol", protocol, "--data", drawn, "--trials", 1) == 0
     ledger = database.connect(paths.studies_database())
     one = optuna.load_study(study_name="small-deeplab", storage=ledger)

@@ -39,7 +39,7 @@ def test_a_device_that_cannot_train_is_refused(name: str) -> None:
         compute.choose(name)
 
 
-def test_precision_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_is_the_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(compute.PRECISION_VARIABLE, raising=False)
     native = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
     assert compute.choose("cpu").record.precision == native

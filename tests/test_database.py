@@ -81,7 +81,7 @@ def test_a_file_of_the_locks_name_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["/dev/null", "/", "/dev/null/studies.db"])
-def test_what_is_no_file_is_no_study(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_special_files_are_refused(where: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert terminal.run(lambda: study.main(["--study-db", where])) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "give a file with --study-db" in line

@@ -145,7 +145,7 @@ def test_every_byte_of_the_code_counts(folder: Path) -> None:
     assert fingerprint() != first
 
 
-def test_code_is_no_key_of_the_toml(folder: Path) -> None:
+def test_code_is_refused_as_a_key(folder: Path) -> None:
     with open(folder / "my_unet.toml", "r+") as file:
         text = file.read()
         file.seek(0)
@@ -154,7 +154,7 @@ def test_code_is_no_key_of_the_toml(folder: Path) -> None:
         protocol.load_architecture(folder, "my_unet")
 
 
-def test_a_file_goes_before_our_own_of_the_same_name(folder: Path) -> None:
+def test_a_file_takes_precedence_over_a_shipped_architecture(folder: Path) -> None:
     (folder / "deeplab.py").write_text(UNET)
     model, _ = architectures.create("deeplab", 8, "random", {"width": 4}, 0, code.read(folder / "deeplab.py"))
     assert type(model).__name__ == "UNet"

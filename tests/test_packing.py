@@ -216,7 +216,7 @@ def test_a_storage_that_moves_keeps_what_is_packed(few: Path, tmp_path: Path, de
     assert len(list((moved / "cache").iterdir())) == 2  # the dataset, and it packed once
 
 
-def test_datasets_outside_the_storage_are_told_apart_by_their_place(few: Path, tmp_path: Path) -> None:
+def test_datasets_outside_the_storage_are_distinguished_by_path(few: Path, tmp_path: Path) -> None:
     for place in ("a", "b"):
         packing.prepare(Path(shutil.copytree(few, tmp_path / place / "few")), SIZE, tmp_path / "storage" / "cache")
     assert len(list((tmp_path / "storage" / "cache").iterdir())) == 2

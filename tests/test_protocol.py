@@ -164,7 +164,7 @@ def test_files_that_are_none(protocol_folder: Path) -> None:
         protocol.load_architecture(protocol_folder, "deeplab")
 
 
-def test_code_that_is_no_file(protocol_folder: Path) -> None:
+def test_code_that_is_not_a_file(protocol_folder: Path) -> None:
     path = protocol_folder / "deeplab.py"
     for make in (os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)):
         make(path)

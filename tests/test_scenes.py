@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(
         packing.prepare(dataset, SIZE, tmp_path / "cache")
 
 
-def test_nothing_is_said_by_pillow_itself(tmp_path: Path) -> None:
+def test_pillow_prints_nothing(tmp_path: Path) -> None:
     """Its warnings of large images and damaged EXIF data would stand between ours."""
     large, damaged = tmp_path / "large.png", tmp_path / "damaged.jpg"
     large_png(large, 10_000)  # above Pillow's own limit for a warning
