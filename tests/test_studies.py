@@ -130,9 +130,7 @@ def test_stopping_a_search_does_not_count_as_a_death(storage: StudyStorage, erro
     assert [t.state for t in studies.record(storage, "tiny").trials] == ["complete", "complete"]
 
 
-def test_processes_of_other_hosts_are_alive_while_they_send_heartbeats(
-    where: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_hosts_are_alive_while_they_send_heartbeats(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = database.connect(where)
     study = worker.study(storage, 1)
     trial = dies(study, owner=ELSEWHERE)
