@@ -58,7 +58,7 @@ class Case(NamedTuple):
     target: float  # the target ratio on a 2-core CPU with AVX512-BF16; 0 without a target
     ours: Callable[[], object]
     theirs: Callable[[], object]
-    warm_up: bool = True  # False where the start is part of the work
+    warm_up: bool = True  # False if the start is part of the work
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
                     rows.append(_measure(case, arguments.pairs, device))
                     _print(rows[-1])
     if not rows:
-        raise UserError(f"no row contains '{arguments.only}'; there are: {', '.join(m.__name__ for m in CASES)}")
+        raise UserError(f"no row contains '{arguments.only}'; rows: {', '.join(m.__name__ for m in CASES)}")
     _table(rows)
     result = Result(device.description, torch.__version__, f"{datetime.now(UTC):%Y-%m-%d}", tuple(rows))
     (paths.reports() / "bench.json").write_text(json.dumps(to_json(result), indent=1))

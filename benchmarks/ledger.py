@@ -44,9 +44,9 @@ def ours(folder: Path) -> Callable[[int], None]:
     storage = database.connect(folder / "ours.db")
 
     def search(trials: int) -> None:
-        asked = Protocol("bench", "Bench", Data((32, 32)), Search(trials, 1, 1, 1), Final(1))
-        study = studies.open_study(storage, asked, ARCHITECTURE, "data", "1 image")
-        queue.plan(study, SPACE, asked.search, None)
+        protocol = Protocol("bench", "Bench", Data((32, 32)), Search(trials, 1, 1, 1), Final(1))
+        study = studies.open_study(storage, protocol, ARCHITECTURE, "data", "1 image")
+        queue.plan(study, SPACE, protocol.search, None)
         studies.run(study, objective)
 
     return search

@@ -100,9 +100,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def curves_of(record: StudyRecord) -> Curves:
-    """The learning curves of a study's completed trials by trial, (T, E). The baseline is no part of the search.
+    """The learning curves of a study's completed trials by trial, (T, E). The baseline is not part of the search.
 
-    Raises UserError where there is nothing to replay: a pruner was at work already, or fewer than two curves or epochs.
+    Raises UserError if there is nothing to replay: a pruner was at work already, or fewer than two curves or epochs.
     """
     planned = [trial for trial in record.trials if not trial.baseline]
     if pruned := sum(trial.state == TrialState.PRUNED for trial in planned):

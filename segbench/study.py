@@ -93,8 +93,8 @@ def _new(name: str | None, copied: str | None) -> int:
 
 def _require_destination(to: Path | None) -> None:
     if to is None or to.suffix not in SUFFIXES:
-        found = f"not {to}" if to else "as in --to trials.csv"
-        raise UserError(f"export needs --to FILE with a suffix of {', '.join(SUFFIXES)}, {found}")
+        hint = f"not {to}" if to else "as in --to trials.csv"
+        raise UserError(f"export needs --to FILE with a suffix of {', '.join(SUFFIXES)}, {hint}")
     if not to.parent.is_dir():
         raise UserError(f"cannot write {to}: {to.parent} is not a directory; create it, or give another file with --to")
 

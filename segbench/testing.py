@@ -326,7 +326,7 @@ def _require_refused(subject: Subject, weights: Weights, what: str) -> None:
 def _require_close(expected: Tensor, found: Tensor, rule: str) -> None:
     _require(expected.shape == found.shape, f"{rule}: {tuple(expected.shape)} became {tuple(found.shape)}")
     scale, off = expected.abs().max().item(), (expected - found).abs().max().item()
-    _require(off <= 1e-3 * max(scale, 1.0), f"{rule}: they differ by up to {off:.3g}, where the largest is {scale:.3g}")
+    _require(off <= 1e-3 * max(scale, 1.0), f"{rule}: they differ by up to {off:.3g}, of at most {scale:.3g}")
 
 
 def _require(truth: bool, rule: str) -> None:

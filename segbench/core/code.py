@@ -14,13 +14,13 @@ from segbench.core.records import Code
 
 
 def beside(toml: Path) -> Code | None:
-    """The code of the same name beside a TOML file, if there is one. Raises UserError where it cannot be read."""
+    """The code of the same name beside a TOML file, if there is one. Raises UserError if it cannot be read."""
     path = toml.with_suffix(".py")
     return read(path) if os.path.lexists(path) else None
 
 
 def read(path: Path) -> Code:
-    """A file as it is now. Raises UserError where it cannot be read."""
+    """The current content of a file. Raises UserError if it cannot be read."""
     try:
         if path.is_fifo():  # reading it would block
             raise UserError(f"{path} cannot be read as Python code: it is a pipe; fix or remove it")
@@ -32,7 +32,7 @@ def read(path: Path) -> Code:
 
 
 def kept(folder: Path, code: Code) -> Code:
-    """The copy of a file in `folder`. Raises UserError where it is missing or differs."""
+    """The copy of a file in `folder`. Raises UserError if it is missing or differs."""
     path = folder / Path(code.name).name
     copy = read(path)
     if copy.sha256 != code.sha256:

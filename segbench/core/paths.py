@@ -16,12 +16,12 @@ DATASET_VARIABLE = "CITYSCAPES_DATASET"  # the ecosystem's name for the root tha
 
 
 def storage() -> Path:
-    """The root of everything that is stored. Created on first use; raises UserError where that fails."""
+    """The root of everything that is stored. Created on first use; raises UserError if that fails."""
     return writable(Path(os.environ.get("SEGBENCH_STORAGE") or "storage"), "SEGBENCH_STORAGE")
 
 
 def reports() -> Path:
-    """The folder of the report pages. Created on first use; raises UserError where that fails."""
+    """The folder of the report pages. Created on first use; raises UserError if that fails."""
     return writable(Path(os.environ.get("SEGBENCH_REPORTS") or "reports"), "SEGBENCH_REPORTS")
 
 
@@ -71,7 +71,7 @@ def trial_folder(study: str, trial: int) -> Path:
 
 
 def writable(path: Path, source: str) -> Path:
-    """The folder `path`, created if missing. Raises UserError, which names the `source` of the path, where it cannot be
+    """The folder `path`, created if missing. Raises UserError, which names the `source` of the path, if it cannot be
     created or written to."""
     if os.path.lexists(path) and not os.path.isdir(path):
         raise UserError(f"{path} is not a directory; move it, or point {source} to another folder")
@@ -87,7 +87,7 @@ def writable(path: Path, source: str) -> Path:
 
 
 def protocol_folder(name_or_path: str) -> Path:
-    """The folder of a protocol: a path to one, or a name under `studies/`. Raises UserError where there is none."""
+    """The folder of a protocol: a path to one, or a name under `studies/`. Raises UserError if there is none."""
     path = Path(name_or_path)
     if os.path.isfile(path / "protocol.toml"):  # unlike Path's, false for a path that is too long
         return path
@@ -115,7 +115,7 @@ def protocol_names() -> list[str]:
 
 
 def dataset(given: str | None) -> Path | None:
-    """The dataset root in --data or CITYSCAPES_DATASET, if any. Raises UserError where it is not a directory."""
+    """The dataset root in --data or CITYSCAPES_DATASET, if any. Raises UserError if it is not a directory."""
     text = given or os.environ.get(DATASET_VARIABLE)
     if not text:
         return None

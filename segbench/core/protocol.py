@@ -78,7 +78,7 @@ class Search:
     epochs: int
     train_images: int
     val_images: int
-    select_on: str = "train"  # where the selection images come from; "train" never looks at the final images
+    select_on: str = "train"  # where the selection images come from; "train" never uses the final images
     seed: int = 0
     sampler: str = "random"
     pruner: str = "none"
@@ -140,7 +140,7 @@ class Protocol:
 
     @property
     def drawn(self) -> bool:
-        """True where the images are drawn: results then say nothing about real photographs."""
+        """True if the images are drawn: results then say nothing about real photographs."""
         return self.data.streets is not None
 
 
@@ -188,7 +188,7 @@ class Architecture:
     space: Space
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
-    code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, where there is one
+    code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
 
     def __post_init__(self) -> None:
         _require_count("batch_size", self.batch_size)
@@ -231,7 +231,7 @@ def load(folder: Path) -> Protocol:
 
 
 def load_architecture(folder: Path, name: str) -> Architecture:
-    """Reads `<folder>/<name>.toml`. Raises UserError as `load` does, and where the folder has no such file."""
+    """Reads `<folder>/<name>.toml`. Raises UserError like `load`, and if the folder has no such file."""
     path = folder / f"{names.part(name, 'architecture')}.toml"
     if not os.path.lexists(path):
         known = ", ".join(architecture_names(folder)) or "none"
@@ -259,10 +259,10 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
-    own = {k: v for k, v in _entering(architecture).items() if k not in ("title", "baseline", "code")}
+    differing = {k: v for k, v in _entering(architecture).items() if k not in ("title", "baseline", "code")}
     if architecture.code:
-        own["code"] = architecture.code.sha256
-    content = [_entering(protocol.data), _entering(protocol.augment), search, own, *([later] if later else [])]
+        differing["code"] = architecture.code.sha256
+    content = [_entering(protocol.data), _entering(protocol.augment), search, differing, *([later] if later else [])]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

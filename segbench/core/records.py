@@ -197,7 +197,7 @@ def to_json(record: Any) -> Any:
 
 
 def from_json(kind: type[Record], data: Any) -> Record:
-    """The record that `to_json` made `data` from. Raises KeyError or TypeError where a field is missing or wrong."""
+    """The record that `to_json` made `data` from. Raises KeyError or TypeError if a field is missing or wrong."""
     return typing.cast(Record, _decode(kind, data))
 
 

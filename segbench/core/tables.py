@@ -31,7 +31,7 @@ _SCALARS = (bool, int, float, str)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises UserError where it cannot be read or holds a number or text out of bounds."""
+    """The content of a TOML file. Raises UserError if it cannot be read or holds a number or text out of bounds."""
     if not os.path.isfile(path):
         raise UserError(f"{path} is not a file; expected a TOML file")
     try:
@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def record(kind: type, content: Any, path: str, table: str = "") -> Any:
-    """The dataclass `kind` from a `table` of the file at `path`. Raises UserError where it does not fit."""
+    """The dataclass `kind` from a `table` of the file at `path`. Raises UserError if it does not fit."""
     where = f"{path}: [{table}]" if table else path
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected a table, found {shown(content)}")
@@ -87,7 +87,7 @@ def require(truth: bool, rule: str) -> None:
 
 
 def require_one_of(name: str, value: Any, known: Sequence[Scalar]) -> None:
-    """Raises ValueError where `value` is not among `known`."""
+    """Raises ValueError if `value` is not among `known`."""
     require(value in known, f"{name} must be one of {', '.join(map(str, known))}, not {shown(value)}")
 
 

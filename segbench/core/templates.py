@@ -21,7 +21,7 @@ def copy(source: str, name: str) -> Path:
     """Copies the protocol `source` (a name under studies/, or a folder) to ./studies/`name`, or to `name` if that is a
     path, and adapts the commands in the first lines of its files. Returns the new folder.
 
-    Architectures' code is copied and not run. Raises UserError where the protocol does not exist or a file is invalid,
+    Architectures' code is copied and not run. Raises UserError if the protocol does not exist or a file is invalid,
     where the name is taken, and where the copy cannot be written.
     """
     original = paths.protocol_folder(source)
@@ -49,7 +49,7 @@ def copy(source: str, name: str) -> Path:
 
 
 def _destination(name: str) -> Path:
-    """The new folder. Raises UserError where it exists or its name is taken or invalid."""
+    """The new folder. Raises UserError if it exists or its name is taken or invalid."""
     path = Path(name)
     is_name = len(path.parts) == 1 and not path.is_absolute() and name not in (".", "..")
     folder = Path("studies") / name if is_name else path

@@ -113,12 +113,12 @@ def mask(categories: NDArray[np.uint8]) -> Image.Image:
 
 def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> Image.Image:
     """The mask laid over the image. image: (H, W, 3) RGB, categories: (H, W)."""
-    made = Image.new("RGB", categories.shape[::-1])
+    blended = Image.new("RGB", categories.shape[::-1])
     for top in range(0, len(image), _ROWS):
         rows = slice(top, top + _ROWS)
         colours = mask(categories[rows]).convert("RGB")
-        made.paste(Image.blend(Image.fromarray(image[rows]), colours, _OVERLAY), (0, top))
-    return made
+        blended.paste(Image.blend(Image.fromarray(image[rows]), colours, _OVERLAY), (0, top))
+    return blended
 
 
 def label_ids(categories: NDArray[np.uint8]) -> Image.Image:

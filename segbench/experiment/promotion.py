@@ -159,7 +159,7 @@ def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
     except Timeout:
         raise UserError(
             f"'{plan.study.name}', seed {seed}, is being promoted by another process; wait for it, or stop it and "
-            "rerun: this one then continues where the other stopped"
+            "rerun: this one then resumes from the other's checkpoint"
         ) from None
 
 

@@ -20,7 +20,7 @@ class Settings:
     """The data, the studies' database and the device. The defaults are those of the commands."""
 
     protocol: str  # a name under studies/, or a folder, as for --protocol
-    data: Path | None = None  # the dataset's root; None: CITYSCAPES_DATASET, where the protocol draws no streets
+    data: Path | None = None  # the dataset's root; None: CITYSCAPES_DATASET, unless the protocol draws streets
     study_db: str | None = None  # URL or file of the studies' database; None: the one in storage/
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: str = "auto"  # auto, bf16, fp32

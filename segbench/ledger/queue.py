@@ -138,14 +138,14 @@ def _plan(
 
 def _requeue_dead(study: optuna.Study) -> list[str]:
     study_id = optuna_private.study_id(study)
-    storage, said = database.storage_of(study), []
+    storage, lines = database.storage_of(study), []
     for attempt in _left_behind(study):
         spent = storage.writing(functools.partial(_end_dead, study=study_id, attempt=attempt))
         if attempt.state == AttemptState.RUNNING:
             who = attempt.attributes.get("owner", "its process")
             what = f"failed: {spent}" if spent else "queued again"
-            said.append(f"trial {attempt.index}: {who} is gone; {what}")
-    return said
+            lines.append(f"trial {attempt.index}: {who} is gone; {what}")
+    return lines
 
 
 def _end_dead(connection: Connection, study: int, attempt: Attempt) -> str:
@@ -170,10 +170,10 @@ def _left_behind(study: optuna.Study) -> list[Attempt]:
     unsettled = storage.reading(lambda connection: attempts.unsettled(connection, study_id))
     grace = storage.grace_period or 0
     silent = [attempt.id for attempt, silence in unsettled if silence is not None and silence > grace]
-    seen = storage.seen_silent(study_id, silent)
+    silence_seen = storage.seen_silent(study_id, silent)
     return [
         attempt for attempt, silence in unsettled
-        if attempt.state == AttemptState.FAIL or _is_silent(attempt, seen) or _is_deserted(attempt)
+        if attempt.state == AttemptState.FAIL or _is_silent(attempt, silence_seen) or _is_deserted(attempt)
     ]  # fmt: skip
 
 

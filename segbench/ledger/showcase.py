@@ -143,7 +143,7 @@ def _study_note(known: Mapping[str, Any]) -> str:
         f"{search.sampler}, pruner {search.pruner}, seed {search.seed}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
         "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A trial is one "
-        "planned configuration; where a process was killed, several attempts (Optuna trials) share it, and the last "
+        "planned configuration; if a process was killed, several attempts (Optuna trials) share it, and the last "
         "one counts.\n\n"
         f"**Next.** `{search_command}`, then `{promote_command}`; the trainings epoch by epoch: "
         "`python -m segbench.runs`.\n"

@@ -48,9 +48,9 @@ def client() -> MlflowClient:
 
 def _client_of(mlflow: ModuleType, uri: str) -> MlflowClient:
     try:
-        made: MlflowClient = mlflow.MlflowClient(uri)
-        made.search_experiments(max_results=1)
-        return made
+        client: MlflowClient = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        return client
     except Exception as error:  # as below
         reason = "" if type(error).__name__.startswith("Unsupported") else f" ({_reason(error, uri)})"
         raise UserError(
@@ -69,11 +69,11 @@ def _own_client(mlflow: ModuleType) -> MlflowClient:
         with FileLock(file.with_suffix(".lock")):
             if not file.exists():
                 _make(mlflow, file)
-            made: MlflowClient = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
-            made.search_experiments(max_results=1)
+            client: MlflowClient = mlflow.MlflowClient(f"sqlite:///{file.resolve()}")
+            client.search_experiments(max_results=1)
             with contextlib.closing(sqlite3.connect(file, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")  # the file keeps it; MLflow itself waits for locks
-        return made
+        return client
     except Exception as error:  # SQLAlchemy's, Alembic's and MLflow's errors share no narrower class
         reason = _reason(error, "")
         advice = "move it away, or set SEGBENCH_STORAGE to another folder"

@@ -79,11 +79,11 @@ def share_norms(model: nn.Module, device: torch.device) -> None:
 
 
 def _replacement(norm: nn.BatchNorm2d, kind: type[_OnCuda] | type[_Elsewhere]) -> nn.BatchNorm2d:
-    made = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    made.weight, made.bias = norm.weight, norm.bias
-    made.running_mean, made.running_var = norm.running_mean, norm.running_var
-    made.num_batches_tracked = norm.num_batches_tracked
-    return made.train(norm.training)
+    replacement = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    replacement.weight, replacement.bias = norm.weight, norm.bias
+    replacement.running_mean, replacement.running_var = norm.running_mean, norm.running_var
+    replacement.num_batches_tracked = norm.num_batches_tracked
+    return replacement.train(norm.training)
 
 
 def parallel(model: nn.Module) -> Callable[..., Any]:

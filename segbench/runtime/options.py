@@ -28,40 +28,40 @@ class Shared(TypedDict):
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The argument parser of a command that runs architectures of a protocol."""
-    made = terminal.parser(description)
-    made.add_argument("architecture", nargs="*", help="which of the protocol's architectures; default: all of them")
-    add_protocol(made)
-    add_data(made)
-    add_study_db(made)
-    made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
-    made.add_argument(
+    result = terminal.parser(description)
+    result.add_argument("architecture", nargs="*", help="which of the protocol's architectures; default: all of them")
+    add_protocol(result)
+    add_data(result)
+    add_study_db(result)
+    result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
+    result.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
         help="of forward passes; default: auto, which is bf16 if the device supports it natively, else fp32",
     )
-    made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
-    made.set_defaults(resumes=True)
-    return made
+    result.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
+    result.set_defaults(resumes=True)
+    return result
 
 
-def add_protocol(made: argparse.ArgumentParser) -> None:
+def add_protocol(target: argparse.ArgumentParser) -> None:
     """--protocol."""
-    made.add_argument(
+    target.add_argument(
         "--protocol",
         metavar="NAME|DIR",
         help="a name under studies/, or a folder; default: cityscapes if a dataset is given, else demo",
     )
 
 
-def add_data(made: argparse.ArgumentParser) -> None:
+def add_data(target: argparse.ArgumentParser) -> None:
     """--data."""
-    made.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${paths.DATASET_VARIABLE}")
+    target.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${paths.DATASET_VARIABLE}")
 
 
-def add_study_db(made: argparse.ArgumentParser) -> None:
+def add_study_db(target: argparse.ArgumentParser) -> None:
     """--study-db."""
-    made.add_argument(
+    target.add_argument(
         "--study-db",
         metavar="URL|FILE",
         help="the studies' database, such as postgresql+psycopg://USER@HOST/DATABASE for workers on several hosts; "
@@ -69,9 +69,9 @@ def add_study_db(made: argparse.ArgumentParser) -> None:
     )
 
 
-def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Parses the arguments and applies the common ones."""
-    arguments = made.parse_args(argv)
+    arguments = parser.parse_args(argv)
     terminal.configure(arguments)
     return arguments
 
