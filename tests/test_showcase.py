@@ -417,7 +417,7 @@ def test_one_unreadable_card_disables_no_other_model(
     (broken / "card.json").write_text("{}")
     arguments = [photograph, "--out", tmp_path / "out", "--device", "cpu"]
     assert call(predict, *arguments) == 0
-    assert f"warning: {broken} is left out" in capsys.readouterr().err
+    assert f"warning: {broken} is skipped" in capsys.readouterr().err
     assert len(list((tmp_path / "out").iterdir())) == 3
     for name in (NAME, storage / "models" / NAME / "seed0"):
         assert call(predict, *arguments, "--model", name) == 0
