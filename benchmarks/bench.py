@@ -32,7 +32,7 @@ from segbench.architectures.parts import matching
 from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.core.protocol import Search
-from segbench.core.records import Hyperparameters, to_json
+from segbench.core.records import PRECISIONS, Hyperparameters, to_json
 from segbench.data import packing, streets, subsets
 from segbench.data.batches import Batches
 from segbench.engine import evaluation, training
@@ -66,8 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="WORD", help="the rows whose name contains WORD")
     parser.add_argument("--pairs", type=int, default=3, metavar="N", help="how often each row runs both sides")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of our side; the peers' is float32")
     arguments = parser.parse_args(argv)
-    device = compute.choose(arguments.device)
+    device = compute.choose(arguments.device, arguments.precision)
     print(f"{device.description}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}", flush=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:

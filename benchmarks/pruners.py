@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.core.protocol import PRUNERS, Search
-from segbench.core.records import StudyRecord
+from segbench.core.study_record import StudyRecord, TrialState
 from segbench.runtime import terminal
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ def curves_of(record: StudyRecord) -> Curves:
     Raises UserError where there is nothing to replay: a pruner was at work already, or fewer than two curves or epochs.
     """
     planned = [trial for trial in record.trials if not trial.baseline]
-    if pruned := sum(trial.state == "pruned" for trial in planned):
+    if pruned := sum(trial.state == TrialState.PRUNED for trial in planned):
         raise UserError(
             f"study '{record.name}' ran under a pruner: {pruned} of its {len(planned)} trials have no whole learning "
             "curve; replay a study that was searched with --pruner none"
         )
-    curves = [[epoch.miou for epoch in trial.epochs] for trial in planned if trial.state == "complete"]
+    curves = [[epoch.miou for epoch in trial.epochs] for trial in planned if trial.state == TrialState.COMPLETE]
     lengths = {len(curve) for curve in curves}
     if len(curves) < 2 or len(lengths) != 1 or min(lengths) < 2:
         raise UserError(

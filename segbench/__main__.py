@@ -5,6 +5,7 @@
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
     python -m segbench.serve                    the same over HTTP, many at once
+    python -m segbench.export MODEL --to FILE   take a model away: ONNX, or a folder for transformers
 
     python -m segbench.dashboard                look at the searches in optuna-dashboard
     python -m segbench.runs                     look at the trainings in MLflow
@@ -23,7 +24,19 @@ import sys
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
-COMMANDS = ("search", "promote", "report", "predict", "serve", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = (
+    "search",
+    "promote",
+    "report",
+    "predict",
+    "serve",
+    "export",
+    "dashboard",
+    "runs",
+    "study",
+    "prepare",
+    "streets",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,7 +25,8 @@ from segbench import predict
 from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import ModelCard, StudyRecord, TrialRecord
+from segbench.core.records import ModelCard
+from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.experiment.settings import SearchSettings, Settings
 from segbench.runtime import options, terminal
 
@@ -207,7 +208,7 @@ def _studies(name: str | None, study_db: str | None) -> list[StudyRecord]:
         return records
     protocol = Path(name).resolve().name
     found = [each for each in records if each.name == name]
-    found = found or [each for each in records if each.protocol.get("name") == protocol]
+    found = found or [each for each in records if each.protocol.name == protocol]
     if not found:
         known = ", ".join(each.name for each in records) or "none"
         raise UserError(f"no study or protocol '{name}' was searched; studies: {known}. Search first: api.search")

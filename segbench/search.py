@@ -6,7 +6,7 @@
     python -m segbench.search --gpus 0,1             two workers, one per GPU
     python -m segbench.search --workers 4            four workers, on all GPUs or sharing the CPU's cores
 
-Stop it with Ctrl-C and run it again: it goes on until exactly `trials` trials are finished.
+Stop it with Ctrl-C and rerun it: it continues until exactly `trials` trials are finished.
 """
 
 from __future__ import annotations

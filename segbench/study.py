@@ -16,12 +16,13 @@ import json
 import math
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.core import files, paths, templates
 from segbench.core.errors import UserError
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
@@ -130,14 +131,14 @@ def _study_row(study: StudyRecord) -> list[str]:
     from segbench.ledger import studies
 
     best = studies.best(study)
-    planned = [t for t in study.trials if not t.baseline]
-    waiting, running = (sum(t.state == state for t in planned) for state in ("waiting", "running"))
-    failed = sum(t.state not in ("waiting", "running", "complete", "pruned") for t in planned)
-    total = study.protocol.get("search", {}).get("trials", len(planned))
-    who = ", ".join(sorted({t.owner for t in study.trials if t.state == "running"}))
+    counts = Counter(trial.state for trial in study.planned)
+    waiting, running = counts[TrialState.WAITING], counts[TrialState.RUNNING]
+    ended = len(study.planned) - waiting - running
+    failed = ended - counts[TrialState.COMPLETE] - counts[TrialState.PRUNED]
+    who = ", ".join(sorted({t.owner for t in study.trials if t.state == TrialState.RUNNING}))
     return [
         study.name,
-        f"{len(planned) - waiting - running}/{total}",
+        f"{ended}/{study.protocol.search.trials}",
         f"{best.value:.4f}" if best and best.value is not None else "",
         f"{running}: {who}" if who else str(running),
         str(waiting),
@@ -149,10 +150,10 @@ def _trial_row(trial: TrialRecord) -> list[str]:
     return [
         "baseline" if trial.baseline else str(trial.index),
         f"{trial.state}: {trial.reason}" if trial.reason else trial.state,
-        f"{max(e.miou for e in trial.epochs):.4f}" if trial.epochs else "",
+        f"{trial.best_epoch.miou:.4f}" if trial.best_epoch else "",
         str(len(trial.epochs)),
         str(trial.attempt),
-        trial.owner if trial.state == "running" else "",
+        trial.owner if trial.state == TrialState.RUNNING else "",
     ]
 
 
@@ -206,7 +207,7 @@ def _is_promoted(storage: StudyStorage, name: str) -> bool:
     best = studies.best(study)
     cards = [model.card for model in models.promoted() if model.card.study_id == study.id]
     seeds = {card.seed for card in cards if best and card.trial == best.index}
-    return bool(study.id) and seeds >= set(study.protocol["final"]["seeds"])
+    return bool(study.id) and seeds >= set(study.protocol.final.seeds)
 
 
 def _report_command(promote: str) -> str:

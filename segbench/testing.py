@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segbench.architectures.parts import outside
+from segbench.architectures.parts import outside, published
 from segbench.architectures.parts.weights import Weights
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import code
@@ -221,8 +221,8 @@ def loads_weights_or_refuses_them(subject: Subject) -> None:
             same, "build must load the state-dict file that weights.path names; its tensors are not in the network"
         )
         _require_refused(subject, Weights("file", other), "a state dict that does not fit")
-    if not getattr(inspect.getmodule(subject.build), "PRETRAINED", ""):
-        _require_refused(subject, Weights("pretrained"), "weights 'pretrained', as its module names no PRETRAINED")
+    if published.of(subject.build, subject.options) is None:
+        _require_refused(subject, Weights("pretrained"), "weights 'pretrained', as its CHECKPOINTS hold none")
 
 
 CHECKS = (

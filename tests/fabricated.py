@@ -72,7 +72,8 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
             raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         quality = 0.3 + 0.1 * float(np.log10(params["lr"]) + 4) / 2
         epochs = asked.search.epochs
-        studies.report(trial, [epoch(n, quality * n / epochs) for n in range(1, epochs + 1)])
+        for n in range(1, epochs + 1):
+            studies.report(trial, epoch(n, quality * n / epochs))
         return quality
 
     studies.run(study, objective)

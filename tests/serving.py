@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segbench import architectures
+from segbench import architectures, predict
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import files, paths
 from segbench.core.labels import CATEGORIES
@@ -33,7 +33,7 @@ from segbench.core.records import (
 from segbench.data.batches import IMAGENET
 from segbench.engine import checkpoint
 from segbench.ledger import models
-from segbench.serve import api
+from segbench.serve import api, listening
 from segbench.serve.guard import Access
 from segbench.serve.server import Server
 from segbench.serve.service import Service, Settings
@@ -73,6 +73,7 @@ def promote(architecture: str, seed: int = 0) -> Path:
         study=f"demo-{architecture}",
         trial=0,
         attempt=0,
+        study_id="s",
         seed=seed,
         epochs=1,
         train_images=1,
@@ -137,9 +138,9 @@ class Live:
     def __init__(
         self, settings: Settings, access: Access | None = None, admin: bool = False, names: Sequence[str] | None = None
     ) -> None:
-        self.service = Service(lambda: models.chosen(names), settings)
+        self.service = Service(lambda: predict.choose(names), settings)
         self.app = api.create(self.service, access or Access(), admin)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listening.listen("127.0.0.1", 0)
         self.address = self._listener.getsockname()
         started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),))

@@ -3,6 +3,7 @@ models, load into each architecture; and what is said where they cannot be had."
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,61 @@ def test_deeplab_loads_torchvisions(load: Load) -> None:
     assert asked.source == DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.url
 
 
+def test_deeplabv3plus_shares_all_but_the_decoder_with_deeplabs_weights(load: Load) -> None:
+    ensure_importable()
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
+    state = filled(on_meta(deeplabv3_resnet50, num_classes=21, weights_backbone=None, aux_loss=True))
+    _, own = load("deeplabv3plus", "resnet50", state)
+    shared = {name.replace("classifier.aspp.", "classifier.0.", 1): tensor for name, tensor in own.items()}
+    new = ("classifier.low", "classifier.fuse", "classifier.out", "aux_classifier.4", "classifier.1", "classifier.2")
+    assert_loaded(shared, {k: v for k, v in state.items() if not k.startswith("classifier.4")}, new)
+    assert (len(shared), sum(not name.startswith(new) for name in shared)) == (382, 360)
+
+
+LITE0 = {  # some of the package's names, and ours
+    "_conv_stem.weight": "backbone.conv_stem.weight",
+    "_bn0.running_var": "backbone.bn1.0.running_var",
+    "_blocks.0._depthwise_conv.weight": "backbone.blocks.0.0.conv_dw.weight",
+    "_blocks.5._bn1.weight": "backbone.blocks.3.0.bn2.0.weight",
+    "_blocks.5._project_conv.weight": "backbone.blocks.3.0.conv_pwl.weight",
+    "_blocks.15._bn2.bias": "backbone.blocks.6.0.bn3.0.bias",
+}
+
+
+def test_deeplabv3plus_loads_the_packages_efficientnet_without_a_network() -> None:
+    checkpoint = architectures.checkpoints("deeplabv3plus")["efficientnet-lite0"]
+    path = published.cached(checkpoint)
+    if path is None:
+        pytest.skip("the extra 'pretrained' is not installed")
+    model, origin = architectures.create("deeplabv3plus", 8, "pretrained", {"size": "efficientnet-lite0"}, 0)
+    assert published.digest(path).startswith("57934424")  # the file's own name says so
+    theirs, own = torch.load(path, weights_only=True), model.state_dict()
+    for name, ours in LITE0.items():
+        assert torch.equal(own[f"network.{ours}"], theirs[name]), name
+    assert origin.licence == "Apache-2.0"
+    values = model.normalisation
+    assert [(0 / 255 - values.mean[0]) / values.std[0], (255 / 255 - values.mean[0]) / values.std[0]] == pytest.approx(
+        [-127 / 128, 1]
+    )
+
+
+def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "_in_package", lambda name: None)
+    with pytest.raises(UserError, match=r"which is not installed: pip install '\.\[pretrained\]'"):
+        architectures.create("deeplabv3plus", 8, "pretrained", {"size": "efficientnet-lite0"}, 0)
+
+
+@pytest.mark.parametrize("size", ["b0", "b1"])
+def test_efficientvit_loads_timms_classifier_but_for_its_head(size: str, load: Load) -> None:
+    ensure_importable()
+    state = filled(on_meta(importlib.import_module("timm").create_model, f"efficientvit_{size}"))
+    assert "stages.2.blocks.1.context_module.main.qkv.conv.weight" in state
+    _, own = load("efficientvit", size, state)
+    expected = {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("head.")}
+    assert_loaded(own, expected, ("inputs.", "blocks.", "out."))
+
+
 def as_published(network: Any, folder: Path) -> dict[str, Tensor]:
     """A transformers network's tensors under the names that files on the hub have: save_pretrained writes those."""
     network.save_pretrained(folder)
@@ -134,7 +190,7 @@ def test_the_licence_is_said_before_loading(load: Load, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("name", architectures.names())
 def test_no_published_weights_at_the_tiny_size(name: str) -> None:
-    with pytest.raises(UserError, match=f"no published weights for {name} at size 'tiny'"):
+    with pytest.raises(UserError, match="no published weights of this architecture at this size: use --weights"):
         architectures.create(name, 8, "pretrained", {"size": "tiny"}, 0)
 
 

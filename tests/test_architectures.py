@@ -114,7 +114,7 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(UserError, match="no architecture 'unet'"):
         architectures.create("unet", 8, "random", {}, 0)
-    with pytest.raises(UserError, match="deeplab has no option 'aux_los'; it has: size, aux_loss"):
+    with pytest.raises(UserError, match="deeplab has no option 'aux_los'; it has: size, output_stride, aux_loss"):
         architectures.create("deeplab", 8, "random", {"aux_los": True}, 0)
 
 

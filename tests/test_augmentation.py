@@ -141,7 +141,7 @@ def test_the_protocol_asks_for_it_and_its_fingerprint_tells(tmp_path: Path) -> N
     ("line", "said"),
     [
         ("flip = 1.5", "flip is a share, 0..1, not 1.5"),
-        ("scale = [2, 1]", "scale must be [low, high] with 0 < low <= high"),
+        ("scale = [2, 1]", "scale must be [low, high] with 0.1 <= low <= high <= 10.0"),
         ("scale = 2", "augment.scale must be [low, high], found 2"),
         ("colour = 1", "colour must be 0 or more and below 1"),
         ("rotate = 10", "unknown key 'rotate'"),

@@ -230,7 +230,7 @@ def fails_on_others(classes: int, weights: Weights) -> Segmenter:
         (lambda classes: Net(classes), "build must take 'weights'; it takes classes"),
         (lambda classes, weights: nn.Conv2d(3, 3, 1), "build must return a Segmenter, not a Conv2d"),
         (ignores_weights, "build must load the state-dict file that weights.path names"),
-        (ignores_published, "build must raise UserError for weights 'pretrained', as its module names no PRETRAINED"),
+        (ignores_published, "build must raise UserError for weights 'pretrained', as its CHECKPOINTS hold none"),
         (own_randomness, "two networks built with the same seed differ"),
         (own_seed, "networks built with two seeds are equal"),
         (fails_on_others, "build must raise UserError for a state dict that does not fit, not RuntimeError"),

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from segbench import promote, search, study
 from segbench.core import urls
 from segbench.core.errors import UserError
-from segbench.ledger import database, studies, tracking
+from segbench.ledger import database, optuna_private, studies, tracking
 from segbench.report import __main__ as report
 from segbench.runtime import terminal
 from tests import worker
@@ -34,6 +34,13 @@ SECRET = "s3cr3t"
         (f"postgresql+fast://u:{SECRET}@127.0.0.1/d", "cannot be used"),
         (f"mysql://u:{SECRET}@127.0.0.1/d", "a database of kind 'mysql'"),
         (f"://{SECRET}", "cannot be read"),
+        (f"postgresql:/u:{SECRET}@h/d", "cannot be read"),
+        (f"postgresql:u:{SECRET}@h/d", "cannot be read"),
+        (f"postgresql//u:{SECRET}@h/d", "cannot be read"),
+        (f"/u:{SECRET}@h/d", "cannot be read"),
+        (f"u:{SECRET}@h/d", "cannot be read"),
+        ("/dev/null", "/dev/null is no regular file; give a file with --study-db"),
+        ("/", "/ is a directory; give a file with --study-db"),
         ("sqlite://", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
         ("nowhere/studies.db", "there is no folder"),
@@ -47,6 +54,45 @@ def test_bad_databases(where: str, message: str) -> None:
     assert SECRET not in said
     assert caught.value.__cause__ is None  # nor does a traceback show it
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "neighbour"), [("mine.lock", "mine.lock"), ("uv.db", "uv.lock")])
+def test_a_lock_empties_no_file(tmp_path: Path, name: str, neighbour: str) -> None:
+    made = database.connect(tmp_path / "studies.db")
+    worker.study(made, 1)
+    made.engine.dispose()
+    content = (tmp_path / "studies.db").read_bytes()
+    for path in {tmp_path / name, tmp_path / neighbour}:
+        path.write_bytes(content)
+    assert studies.names(database.connect(tmp_path / name)) == ["tiny"]
+    assert (tmp_path / neighbour).read_bytes()[:16] == content[:16]
+
+
+def test_a_file_of_the_locks_name_is_left_as_it_is(tmp_path: Path) -> None:
+    lock = tmp_path / "studies.db.segbench-lock"
+    lock.write_text("mine")
+    with pytest.raises(UserError, match=r"studies\.db\.segbench-lock is no lock of segbench"):
+        database.connect(tmp_path / "studies.db")
+    assert lock.read_text() == "mine"
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(UserError, match="is a directory; move it away"):
+        database.connect(tmp_path / "studies.db")
+
+
+@pytest.mark.parametrize("where", ["/dev/null", "/", "/dev/null/studies.db"])
+def test_what_is_no_file_is_no_study(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert terminal.run(lambda: study.main(["--study-db", where])) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "give a file with --study-db" in line
+
+
+def test_a_colon_in_a_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert database.connect("./2026-11:studies.db")
+    assert (tmp_path / "2026-11:studies.db").is_file()
+    (tmp_path / "me:now@home").mkdir()
+    assert database.connect(tmp_path / "me:now@home" / "studies.db")
 
 
 def test_databases_of_others_are_left_as_they_are(tmp_path: Path) -> None:
@@ -95,17 +141,17 @@ def test_every_command_takes_the_database_and_hides_its_password(
 
 def test_a_password_is_kept_nowhere(postgres: Server) -> None:
     where = postgres.fresh()
-    ledger = database.connect(where)
-    studies.run(worker.study(ledger, 2), worker.objective)
+    storage = database.connect(where)
+    studies.run(worker.study(storage, 2), worker.objective)
     assert PASSWORD not in urls.shown(where)
-    with ledger.engine.begin() as connection:
-        for table in database.models.BaseModel.metadata.tables:
+    with storage.engine.begin() as connection:
+        for table in optuna_private.METADATA.tables:
             assert PASSWORD not in str(connection.exec_driver_sql(f"SELECT * FROM {table}").all())
 
 
 def test_a_restarted_server_loses_no_trial(postgres: Server) -> None:
-    ledger = database.connect(postgres.fresh())
-    tiny = worker.study(ledger, 2)
+    storage = database.connect(postgres.fresh())
+    tiny = worker.study(storage, 2)
 
     def objective(trial: optuna.Trial) -> float:
         postgres.restart()
@@ -117,13 +163,13 @@ def test_a_restarted_server_loses_no_trial(postgres: Server) -> None:
 
 
 def test_a_server_that_stays_away_ends_the_search_in_one_line(postgres: Server) -> None:
-    ledger = database.connect(postgres.fresh())
-    ledger.patience_seconds = 0.1
-    tiny = worker.study(ledger, 1)
+    storage = database.connect(postgres.fresh())
+    storage.patience_seconds = 0.1
+    tiny = worker.study(storage, 1)
     postgres.stop()
     try:
         with pytest.raises(
-            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*type the same"
+            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*rerun"
         ) as caught:
             studies.run(tiny, worker.objective)
         assert PASSWORD not in str(caught.value)

@@ -14,7 +14,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas", "fastapi", "uvicorn")
-COMMANDS = ("search", "promote", "report", "predict", "serve", "dashboard", "runs", "study", "prepare", "streets")
+COMMANDS = (
+    "search",
+    "promote",
+    "report",
+    "predict",
+    "serve",
+    "export",
+    "dashboard",
+    "runs",
+    "study",
+    "prepare",
+    "streets",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from segbench import promote, search
 from segbench.architectures.parts.weights import digest
 from segbench.core import metrics, paths
-from segbench.core.records import EpochRecord, TrialRecord
+from segbench.core.records import EpochRecord
+from segbench.core.study_record import TrialRecord
 from segbench.engine import checkpoint, resume, training
 from segbench.ledger import database, models, runs, studies, tracking
 from segbench.runtime import interrupts, terminal

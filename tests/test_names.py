@@ -61,7 +61,10 @@ def test_good_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["..", ".", "../x", "a/b", ""])
-def test_no_folder_is_made_from_a_name_that_leads_elsewhere(name: str, storage: Path) -> None:
+def test_no_folder_is_made_from_a_name_that_leads_elsewhere(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path))
     for folder in (paths.models_folder, paths.trials_folder):
         with pytest.raises(UserError, match="study name"):
             folder(name)

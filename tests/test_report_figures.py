@@ -122,8 +122,9 @@ def test_costs_are_the_measured_ones(rows: list[tables.Summary]) -> None:
 def test_no_figure_takes_a_title_for_markup(compared: comparison.Comparison) -> None:
     """Plotly reads tags in its texts; of ours it may see <b>, <br> and <extra>."""
     study = compared.candidates[0].study
-    odd = replace(study.trials[5], params={**study.trials[5].params, "optimizer": "<u>adam</u>"})
-    hostile = replace(study, trials=(*study.trials[:5], odd, *study.trials[6:]))
+    baseline = next(trial for trial in study.trials if trial.baseline)
+    odd = replace(baseline, params={**baseline.params, "optimizer": "<u>adam</u>"})
+    hostile = replace(study, trials=(*study.planned, odd))
     candidates = (replace(compared.candidates[0], study=hostile), *compared.candidates[1:])
     page = assemble.page(replace(compared, candidates=candidates))
     blocks = [block for section in page.sections for block in (*page.front, *section.blocks)]

@@ -51,8 +51,8 @@ def blocks(page: Page) -> list[object]:
 def test_many_trials_are_thinned_by_rule(compared: comparison.Comparison) -> None:
     study = enlarged(compared, 200, 3).candidates[0].study
     shown = searches.thinned(study, promoted={150})
-    ranked = sorted(searches.planned(study), key=lambda t: (t.value is None, -(t.value or 0)))
-    planned = searches.planned(shown)
+    ranked = sorted(study.planned, key=lambda t: (t.value is None, -(t.value or 0)))
+    planned = shown.planned
     assert len(planned) in (
         searches.BEST_SHOWN + searches.OTHERS_SHOWN,
         searches.BEST_SHOWN + searches.OTHERS_SHOWN + 1,

@@ -20,7 +20,7 @@ from segbench.core import protocol as protocols
 from segbench.core.records import EpochRecord, Hyperparameters
 from segbench.data import packing
 from segbench.data.batches import Batches
-from segbench.engine import resume, speed, training
+from segbench.engine import checkpoint, resume, speed, training
 from segbench.experiment import objective
 from segbench.runtime import compute
 from tests.conftest import SIZE
@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert not list(tmp_path.glob("*.partial"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "training.safetensors is damaged" in line
-    assert "goes on from the checkpoint before it" in line
+    assert "continues from the checkpoint before it" in line
     if damage == "tensor":
         flip(0.5)(tmp_path / "training-previous.safetensors")
         assert outcomes(run(tmp_path, images, "deeplab", "adamw")[2]) == outcomes(whole("deeplab", "adamw")[2])
@@ -255,11 +255,26 @@ def test_a_full_disk_does_not_end_the_training(
     assert [record.epoch for record in kept.records] == [1]
 
 
+def test_weights_that_cannot_be_written_name_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors import SafetensorError
+    from safetensors import torch as library
+
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(library, "save_file", full)
+    model, _ = architectures.create("deeplab", 8, "random", {"size": "tiny"}, 0)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        checkpoint.save(model, tmp_path / "best.safetensors")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "best.safetensors"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_initial_weights_are_built_once(images: tuple[Batches, Batches], monkeypatch: pytest.MonkeyPatch) -> None:
     space = {
         name: protocols.Choice((value,)) for name, value in (("lr", 1e-3), ("weight_decay", 0), ("optimizer", "sgd"))
     }
-    architecture = protocols.Architecture("deeplab", "", 4, "random", space, {"size": "tiny"})
+    architecture = protocols.Architecture("deeplab", "DeepLab", 4, "random", space, {"size": "tiny"})
     initial, built = objective.Initial(architecture, 0), []
     create = architectures.create
     monkeypatch.setattr(architectures, "create", lambda *a: (built.append(a), create(*a))[1])

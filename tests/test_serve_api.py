@@ -239,6 +239,15 @@ def test_models_health_and_metrics(live: Live) -> None:
     assert live.ask("GET", "/docs").status == 404  # it would load its scripts from elsewhere
 
 
+def test_answers_are_sent_at_once(live: Live) -> None:
+    with live.connect() as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        sockets = [one.transport.get_extra_info("socket") for one in live.server.server_state.connections]
+        assert sockets
+        assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)
+
+
 def test_jobs(live: Live) -> None:
     content = photograph(seed=5)
     begun = live.post("/v1/segment", content, prefer="respond-async")
@@ -313,18 +322,21 @@ def test_slow_connections_are_cut(live: Live, monkeypatch: pytest.MonkeyPatch) -
         assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
-def test_who_leaves_is_counted_and_holds_nothing(live: Live) -> None:
+def test_who_leaves_is_counted_and_holds_nothing(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     def cancelled() -> float:
         lines = live.ask("GET", "/metrics").body.decode().splitlines()
         return float(next(line for line in lines if line.startswith("segbench_cancelled_total")).split()[1])
 
     before, content = cancelled(), photograph(600, 900)
     head = f"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-    for sent in (head + content[:50], head + content):
-        with live.connect() as connection:
-            connection.sendall(sent)
-    while cancelled() < before + 1:
-        time.sleep(0.01)
+    with caplog.at_level("INFO"):
+        for sent in (head + content[:50], head + content):
+            with live.connect() as connection:
+                connection.sendall(sent)
+            while cancelled() < before + 1:
+                time.sleep(0.01)
+    assert "499" in caplog.text
+    assert "failed" not in caplog.text
     while live.service.scheduler.requests:
         time.sleep(0.01)
     assert live.service.uploads._arrived == 0

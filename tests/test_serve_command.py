@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from segbench.serve import __main__ as serve
+from segbench.serve import listening
 from segbench.serve.networks import Lane
 from segbench.serve.pool import Pool
 from tests.serving import form, photograph, promote
@@ -111,7 +112,7 @@ def test_wrong_options_are_refused_before_anything_is_loaded(
 
 
 def test_a_taken_port_is_named(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with serve._listening("127.0.0.1", 0) as taken:
+    with listening.listen("127.0.0.1", 0) as taken:
         assert call(serve, "--port", taken.getsockname()[1]) == 2
     assert "give another --port" in error_of(capsys)
 

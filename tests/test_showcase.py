@@ -22,7 +22,6 @@ from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
-import optuna
 import psutil
 import pytest
 import torch
@@ -36,6 +35,7 @@ from segbench.engine import inference, speed
 from segbench.experiment import objective, promotion
 from segbench.ledger import curves, database, models, notes, registry, runs, showcase, studies, tracking
 from segbench.runtime import compute, terminal
+from tests import worker
 from tests.conftest import PROTOCOL, write_protocol
 from tests.test_commands import call
 
@@ -138,7 +138,7 @@ def test_the_dashboard_shows_pictures_notes_and_the_plot(shown: Path) -> None:
         assert f"{last['values'][0]:.4f}" in last["note"]["body"]
         traces = {trace["name"]: trace["y"] for trace in drawn["data"]}
         (trial,) = studies.record(database.connect(paths.studies_database()), NAME).trials
-        best = max(trial.epochs, key=lambda epoch: epoch.miou)
+        best = trial.best_epoch
         assert traces["sky"] == [pytest.approx(best.iou[5], abs=1e-4)]
         assert len(list((shown / "storage" / "artifacts" / "optuna").iterdir())) == 2
 
@@ -235,11 +235,7 @@ def test_the_best_seed_of_the_newest_promotion_is_the_champion(shown: Path, stor
 
 
 def test_what_a_person_wrote_stays(storage: Path) -> None:
-    ledger = database.connect(paths.studies_database())
-    made = optuna.create_study(storage=ledger, study_name="tiny", direction="maximize")
-    searched = {"trials": 1, "epochs": 2, "sampler": "random", "pruner": "none", "seed": 0}
-    made.set_user_attr("protocol", {"title": "T", "search": searched, "data": {"size": [8, 8], "streets": {}}})
-    made.set_user_attr("architecture", {"title": "A", "weights": "random"})
+    made = worker.study(database.connect(paths.studies_database()), 1)
     showcase.describe(made, "go on", "promote")
     first = notes.note(made)
     assert "`go on`" in first

@@ -104,7 +104,7 @@ def objective(trial: optuna.Trial, space: Any, epochs: int) -> float:
             raise studies.TrialFailed("diverged", "loss is nan in epoch 1")
         miou = 0.9 - 0.1 * index if index >= 0 else 0.99
         records.append(EpochRecord(number, 1, 1, 1, miou, miou, miou, (miou,) * 8, SECONDS, 1, 1))
-        studies.report(trial, records)
+        studies.report(trial, records[-1])
         if number < epochs and trial.should_prune():
             raise optuna.TrialPruned
     return max(record.miou for record in records)

@@ -1,4 +1,4 @@
-"""The ledger under many processes: every trial once, whoever dies, on SQLite and on PostgreSQL."""
+"""The storage under many processes: every trial once, whoever dies, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> StudyStorage:
+def storage(tmp_path: Path) -> StudyStorage:
     return database.connect(tmp_path / "studies.db")
 
 
@@ -58,15 +58,15 @@ def dies(study: optuna.Study, epochs: int = 0, owner: WorkerId = GONE) -> optuna
     """What a process leaves that is killed after so many epochs."""
     trial = queue.claim(study, str(owner))
     assert trial is not None
-    if epochs:
-        studies.report(trial, [epoch(number + 1) for number in range(epochs)])
+    for number in range(epochs):
+        studies.report(trial, epoch(number + 1))
     return trial
 
 
 def test_every_trial_is_run_once_by_four_processes(where: str) -> None:
     said, errors = (running := start(where, 4, 24)).communicate(timeout=600)
     assert (running.returncode, errors) == (0, "")
-    assert sorted(map(int, re.findall(r"^trial (\d+)$", said, re.MULTILINE))) == list(range(24))
+    assert sorted(map(int, re.findall(r"trial (\d+)\n", said))) == list(range(24))
     study = optuna.load_study(study_name="tiny", storage=database.connect(where))
     assert sorted(states(study)) == [(index, "COMPLETE") for index in range(24)]
     space = {name: samplers.distribution(values) for name, values in worker.SPACE.items()}
@@ -92,8 +92,8 @@ def test_the_trial_of_a_killed_process_is_finished_by_another(where: str) -> Non
     assert last.user_attrs["deaths"] == [0]
 
 
-def test_three_deaths_without_a_new_epoch_spend_the_trial(ledger: StudyStorage) -> None:
-    study = worker.study(ledger, 1)
+def test_three_deaths_without_a_new_epoch_spend_the_trial(storage: StudyStorage) -> None:
+    study = worker.study(storage, 1)
     for epochs in (3, 3, 4, 4, 4):
         dies(study, epochs)
         (said,) = queue.requeue_dead(study)
@@ -101,76 +101,78 @@ def test_three_deaths_without_a_new_epoch_spend_the_trial(ledger: StudyStorage) 
         assert said.endswith("queued again") == (study.get_trials()[-1].state == TrialState.WAITING)
     studies.run(study, worker.objective)
     assert states(study) == [(0, "FAIL")] * 5  # the new epoch gave it two more lives
-    (trial,) = studies.record(ledger, "tiny").trials
+    (trial,) = studies.record(storage, "tiny").trials
     assert trial.state == "failed"
     assert trial.reason == "its process died 3 times in epoch 5 (killed, or the machine ran out of memory)"
     assert len(trial.epochs) == 4
     assert queue.requeue_dead(study) == []
-    worker.study(ledger, 1)
+    worker.study(storage, 1)
     assert len(study.get_trials()) == 5  # planning again does not revive it
 
 
 @pytest.mark.parametrize("error", [studies.Stopped(), KeyboardInterrupt(), ValueError("a bug")])
-def test_what_stops_a_search_is_no_death(ledger: StudyStorage, error: BaseException) -> None:
-    study = worker.study(ledger, 2)
+def test_what_stops_a_search_is_no_death(storage: StudyStorage, error: BaseException) -> None:
+    study = worker.study(storage, 2)
 
     def objective(trial: optuna.Trial) -> float:
         trial.set_user_attr("run_id", "abc")
-        studies.report(trial, [epoch(1)])
+        studies.report(trial, epoch(1))
         raise error
 
     for _ in range(4):
         with pytest.raises(type(error)):
             studies.run(study, objective)
-    for trial in studies.record(ledger, "tiny").trials:
+    for trial in studies.record(storage, "tiny").trials:
         assert (trial.state, trial.run_id, len(trial.epochs)) == ("waiting", "abc", 1)
         assert "deaths" not in study.get_trials()[trial.attempt].user_attrs
         assert study.get_trials()[trial.attempt].intermediate_values == {1: 0.5}
     studies.run(study, worker.objective)
-    assert [t.state for t in studies.record(ledger, "tiny").trials] == ["complete", "complete"]
+    assert [t.state for t in studies.record(storage, "tiny").trials] == ["complete", "complete"]
 
 
 def test_other_hosts_are_believed_as_long_as_their_heart_beats(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = database.connect(where)
-    study = worker.study(ledger, 1)
+    storage = database.connect(where)
+    study = worker.study(storage, 1)
     trial = dies(study, owner=ELSEWHERE)
     assert queue.requeue_dead(study) == []
 
     def fall_silent() -> None:
-        with ledger.engine.begin() as connection:
+        with storage.engine.begin() as connection:
             connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'"))
 
     fall_silent()
-    beat, record = threading.Event(), ledger.record_heartbeat
-    monkeypatch.setattr(ledger, "record_heartbeat", lambda trial_id: (record(trial_id), beat.set()))
-    with liveness.heartbeat(ledger, trial._trial_id):
+    beat, record = threading.Event(), storage.record_heartbeat
+    monkeypatch.setattr(storage, "record_heartbeat", lambda attempt_id: (record(attempt_id), beat.set()))
+    monkeypatch.setattr(storage, "heartbeat_interval", 0.01)
+    with liveness.heartbeat(storage, trial._trial_id):
         assert beat.wait(60)
     assert queue.requeue_dead(study) == []
     fall_silent()
     assert queue.requeue_dead(study) == [f"trial 0: {ELSEWHERE} is gone; queued again"]
 
 
-def test_a_heart_outlives_database_errors(ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heart_outlives_database_errors(storage: StudyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, third = [], threading.Event()
 
-    def sick(trial_id: int) -> None:
-        calls.append(trial_id)
+    def sick(attempt_id: int) -> None:
+        calls.append(attempt_id)
         if len(calls) == 3:
             third.set()
         raise OSError("database is locked")
 
     monkeypatch.setattr(liveness, "_SECONDS_BEFORE_ANOTHER_TRY", 0.001)
-    monkeypatch.setattr(ledger, "record_heartbeat", sick)
-    with liveness.heartbeat(ledger, 7):
+    monkeypatch.setattr(storage, "record_heartbeat", sick)
+    monkeypatch.setattr(storage, "heartbeat_interval", 0.001)
+    with liveness.heartbeat(storage, 7):
         assert third.wait(60)
     assert set(calls) == {7}
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_a_claim_that_names_no_owner_is_mended_after_the_grace_period(
-    ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch
+    storage: StudyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = worker.study(ledger, 1)
+    study = worker.study(storage, 1)
     study.ask()  # another program, or an Optuna worker
     assert queue.requeue_dead(study) == []
     monkeypatch.setattr(database, "GRACE_SECONDS", -1)
@@ -178,10 +180,10 @@ def test_a_claim_that_names_no_owner_is_mended_after_the_grace_period(
     assert states(study) == [(0, "FAIL"), (0, "WAITING")]
 
 
-def test_a_process_that_was_thought_dead_is_kept_out(ledger: StudyStorage) -> None:
-    study = worker.study(ledger, 2)
+def test_a_process_that_was_thought_dead_is_kept_out(storage: StudyStorage) -> None:
+    study = worker.study(storage, 2)
     fates: list[Callable[[optuna.Trial], None]] = [
-        lambda trial: trial.set_user_attr("epochs", ["late"]),  # notices while it runs
+        lambda trial: studies.report(trial, epoch(1)),  # notices while it runs
         lambda trial: None,  # notices at its end
     ]
 
@@ -195,7 +197,7 @@ def test_a_process_that_was_thought_dead_is_kept_out(ledger: StudyStorage) -> No
     studies.run(study, objective)
     assert states(study)[:2] == [(0, "FAIL"), (1, "FAIL")]
     assert sorted(states(study)[2:]) == [(0, "COMPLETE"), (1, "COMPLETE")]
-    assert all("epochs" not in t.user_attrs for t in study.get_trials())
+    assert not any(t.intermediate_values or t.system_attrs for t in study.get_trials())
 
 
 def test_owners_are_told_apart() -> None:
@@ -215,26 +217,26 @@ def test_owners_are_told_apart() -> None:
     assert other.gone
 
 
-def test_an_objective_that_is_no_number_spends_its_trial(ledger: StudyStorage) -> None:
-    study = worker.study(ledger, 1)
+def test_an_objective_that_is_no_number_spends_its_trial(storage: StudyStorage) -> None:
+    study = worker.study(storage, 1)
     studies.run(study, lambda trial: float("nan"))
-    (trial,) = studies.record(ledger, "tiny").trials
+    (trial,) = studies.record(storage, "tiny").trials
     assert (trial.state, trial.reason) == ("failed", "its objective is nan")
 
 
-def test_trials_of_others_are_left_alone(ledger: StudyStorage) -> None:
-    study = worker.study(ledger, 1)
+def test_trials_of_others_are_left_alone(storage: StudyStorage) -> None:
+    study = worker.study(storage, 1)
     study.enqueue_trial({"x": 0.5})  # as optuna-dashboard would
     studies.run(study, worker.objective)
     assert states(study) == [(0, "COMPLETE"), (queue.UNPLANNED, "WAITING")]
 
 
-def test_a_smaller_budget_takes_a_stopped_trial_back(ledger: StudyStorage) -> None:
-    study = worker.study(ledger, 2)
+def test_a_smaller_budget_takes_a_stopped_trial_back(storage: StudyStorage) -> None:
+    study = worker.study(storage, 2)
     dies(study)
     dies(study, 1)
-    worker.study(ledger, 1)
+    worker.study(storage, 1)
     studies.run(study, worker.objective)
-    assert [(t.index, t.state) for t in studies.record(ledger, "tiny").trials] == [(0, "complete")]
-    studies.run(worker.study(ledger, 2), worker.objective)
-    assert [(t.index, t.state) for t in studies.record(ledger, "tiny").trials] == [(0, "complete"), (1, "complete")]
+    assert [(t.index, t.state) for t in studies.record(storage, "tiny").trials] == [(0, "complete")]
+    studies.run(worker.study(storage, 2), worker.objective)
+    assert [(t.index, t.state) for t in studies.record(storage, "tiny").trials] == [(0, "complete"), (1, "complete")]

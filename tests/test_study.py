@@ -34,24 +34,25 @@ def call(*arguments: object) -> int:
 
 
 @pytest.fixture
-def ledger(storage: Path) -> StudyStorage:
+def study_storage(storage: Path) -> StudyStorage:
     """Holds the study `tiny`: trials 0 and 1 complete, 2 killed after an epoch, 3 waiting."""
-    ledger = database.connect(paths.studies_database())
-    tiny = worker.study(ledger, 4)
+    study_storage = database.connect(paths.studies_database())
+    tiny = worker.study(study_storage, 4)
 
     def objective(trial: optuna.Trial) -> float:
-        studies.report(trial, [epoch(1), epoch(2)])
+        studies.report(trial, epoch(1))
+        studies.report(trial, epoch(2))
         if studies.index_of(trial) == 2:
             raise studies.Stopped
         return worker.objective(trial)
 
     with pytest.raises(studies.Stopped):
         studies.run(tiny, objective)
-    return ledger
+    return study_storage
 
 
-def test_show_and_repair(ledger: StudyStorage, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = worker.study(ledger, 4)
+def test_show_and_repair(study_storage: StudyStorage, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = worker.study(study_storage, 4)
     dies(tiny, owner=ELSEWHERE)
     dies(tiny)
     capsys.readouterr()
@@ -73,13 +74,13 @@ def test_show_and_repair(ledger: StudyStorage, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
-def test_export(ledger: StudyStorage, tmp_path: Path, suffix: str) -> None:
+def test_export(study_storage: StudyStorage, tmp_path: Path, suffix: str) -> None:
     read = {
         "csv": pd.read_csv,
         "parquet": pd.read_parquet,
         "json": lambda path: pd.DataFrame(json.loads(path.read_text())),
     }
-    record = studies.record(ledger, "tiny")
+    record = studies.record(study_storage, "tiny")
     assert call("export", "tiny", "--to", tmp_path / f"trials.{suffix}") == 0
     rows = read[suffix](tmp_path / f"trials.{suffix}")
     assert list(rows["trial"]) == [0, 1, 2, 3]
@@ -94,20 +95,20 @@ def test_export(ledger: StudyStorage, tmp_path: Path, suffix: str) -> None:
 
 
 def test_delete_takes_everything_with_it(
-    ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_storage: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mlflow = tracking.client()
     ids = {"tiny": "1" * 32, "other": "2" * 32}
     parents = {name: runs.study_run(mlflow, "protocol", name, study_id, {}) for name, study_id in ids.items()}
     nested = [runs.nested_run(mlflow, parent, "trial 0", {}, {}) for parent in parents.values()]
-    optuna.create_study(storage=ledger, study_name="other")
+    optuna.create_study(storage=study_storage, study_name="other").set_user_attr("protocol", {})  # as ours have
     for name, study_id in ids.items():
-        optuna.load_study(study_name=name, storage=ledger).set_user_attr("id", study_id)
+        optuna.load_study(study_name=name, storage=study_storage).set_user_attr("id", study_id)
         study_folders.claim(name, study_id)
     folders = [paths.model_folder("tiny", 0), paths.trial_folder("tiny", 0), paths.model_folder("other", 0)]
     for folder in folders:
         folder.mkdir()
-    tiny = worker.study(ledger, 4)
+    tiny = worker.study(study_storage, 4)
 
     dies(tiny, owner=ELSEWHERE)
     assert call("delete", "tiny", "--yes") == 2
@@ -125,27 +126,27 @@ def test_delete_takes_everything_with_it(
     monkeypatch.setattr("sys.stdin", Keyboard("n\n"))
     assert call("delete", "tiny") == 2
     assert "was kept" in capsys.readouterr().err
-    assert studies.names(ledger) == ["other", "tiny"]
+    assert studies.names(study_storage) == ["other", "tiny"]
     monkeypatch.setattr("sys.stdin", Keyboard("y\n"))
     assert call("delete", "tiny") == 0
-    assert studies.names(ledger) == ["other"]
+    assert studies.names(study_storage) == ["other"]
     assert [folder.exists() for folder in folders] == [False, False, True]
     assert not paths.models_folder("tiny").exists()
     lives = [mlflow.get_run(run).info.lifecycle_stage for run in (*parents.values(), *nested)]
     assert lives == ["deleted", "active", "deleted", "active"]
 
 
-def test_a_trial_given_up_leaves_no_mlflow_run_running(ledger: StudyStorage) -> None:
-    mlflow, tiny = tracking.client(), optuna.load_study(study_name="tiny", storage=ledger)
+def test_a_trial_given_up_leaves_no_mlflow_run_running(study_storage: StudyStorage) -> None:
+    mlflow, tiny = tracking.client(), optuna.load_study(study_name="tiny", storage=study_storage)
     queue.plan(tiny, worker.SPACE, Search(trials=5, epochs=1, train_images=1, val_images=1), None)
     given_up, going_on = (
         runs.nested_run(mlflow, runs.study_run(mlflow, "protocol", "tiny", "1" * 32, {}), name, {"name": name}, {})
         for name in ("given up", "going on")
     )
-    waiting = [trial for trial in queue.unfinished(tiny) if queue.index_of(trial) > 2]
-    for trial, run in zip(waiting, (given_up, going_on), strict=True):
-        ledger.set_trial_user_attr(trial._trial_id, "run_id", run)
-    queue.end(tiny, waiting[0]._trial_id, outcome="failed", reason="its process died 3 times")
+    waiting = [attempt for attempt in queue.unfinished(tiny) if attempt.index > 2]
+    for attempt, run in zip(waiting, (given_up, going_on), strict=True):
+        study_storage.set_trial_user_attr(attempt.id, "run_id", run)
+    queue.end(tiny, waiting[0].id, outcome="failed", reason="its process died 3 times")
     lost = queue.claim(tiny, "somebody:1:0")
     assert lost is not None
     queue.end(tiny, lost._trial_id, outcome="failed", reason="its process died 3 times", run_id="0" * 32)
@@ -154,7 +155,7 @@ def test_a_trial_given_up_leaves_no_mlflow_run_running(ledger: StudyStorage) -> 
 
 
 def test_wrong_words(
-    ledger: StudyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_storage: StudyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = {
         ("show", "big"): "no study 'big'; there are: tiny",
@@ -212,7 +213,7 @@ def everything(root: Path) -> set[str]:
 def test_delete_of_planted_studies_removes_nothing_else(
     storage: Path, protocol: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger = database.connect(paths.studies_database())
+    study_storage = database.connect(paths.studies_database())
     searched(ledger, protocol)
     (storage / "artifacts" / "mine").write_text("mine")
     (storage.parent / "x").mkdir()
@@ -239,7 +240,7 @@ def active_runs() -> list[str]:
 def test_delete_leaves_what_is_not_the_studys(
     storage: Path, protocol: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger = database.connect(paths.studies_database())
+    study_storage = database.connect(paths.studies_database())
     searched(ledger, protocol)
     models_folder, elsewhere = paths.models_folder("small-deeplab"), storage.parent / "elsewhere"
     elsewhere.mkdir()
@@ -300,24 +301,24 @@ def test_delete_waits_for_no_promotion_and_ends_none(
 
 
 def test_ctrl_d_keeps_the_study(
-    ledger: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_storage: StudyStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Keyboard(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    for trial in worker.study(ledger, 4).get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        queue.end(worker.study(ledger, 4), trial._trial_id, stopped=True)
+    for trial in worker.study(study_storage, 4).get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        queue.end(worker.study(study_storage, 4), trial._trial_id, stopped=True)
     monkeypatch.setattr("sys.stdin", Keyboard(""))
     assert call("delete", "tiny") == 2
     assert "study 'tiny' was kept" in capsys.readouterr().err
 
 
 def test_what_is_promoted_is_reported_next(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ledger = database.connect(paths.studies_database())
+    study_storage = database.connect(paths.studies_database())
     where = "--protocol 'the protocol/fab' --data x --study-db 'a b.db'"
-    for name in studies.names(ledger):
-        made = optuna.load_study(study_name=name, storage=ledger)
+    for name in studies.names(study_storage):
+        made = optuna.load_study(study_name=name, storage=study_storage)
         made.set_user_attr("commands", ["python -m segbench.search", f"python -m segbench.promote {where}"])
     assert call() == 0
     said = capsys.readouterr().out.strip().splitlines()[-1]
@@ -327,11 +328,11 @@ def test_what_is_promoted_is_reported_next(here: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.strip().endswith(f"next:  python -m segbench.promote {where}")
 
 
-def test_a_study_deleted_while_it_is_searched_ends_in_one_line(ledger: StudyStorage) -> None:
-    tiny = worker.study(ledger, 4)
+def test_a_study_deleted_while_it_is_searched_ends_in_one_line(study_storage: StudyStorage) -> None:
+    tiny = worker.study(study_storage, 4)
 
     def delete(trial: optuna.Trial) -> float:
-        optuna.delete_study(study_name="tiny", storage=ledger)
+        optuna.delete_study(study_name="tiny", storage=study_storage)
         return 1.0
 
     with pytest.raises(UserError, match="study 'tiny' was deleted while it was being searched"):
@@ -347,7 +348,7 @@ NAMES = st.text(min_size=1, max_size=40) | st.sampled_from(HOSTILE)
 @given(name=NAMES)
 def test_any_name_is_refused_or_works(name: str, storage: Path, protocol: Path, tmp_path: Path) -> None:
     """As a protocol's, and as that of a study which another program has put into the database."""
-    ledger = database.connect(paths.studies_database())
+    study_storage = database.connect(paths.studies_database())
     refused = names.refusal(name)
     folder = tmp_path / "protocols" / name
     if refused:
@@ -355,18 +356,18 @@ def test_any_name_is_refused_or_works(name: str, storage: Path, protocol: Path, 
             names.part(name, "protocol")
         assert len(str(error.value).splitlines()) == 1
         try:
-            optuna.create_study(storage=ledger, study_name=name, load_if_exists=True)
+            optuna.create_study(storage=study_storage, study_name=name, load_if_exists=True)
         except (UnicodeError, ValueError):  # PostgreSQL and SQLite themselves take no such text
             return
     else:
         folder.parent.mkdir(exist_ok=True)
         shutil.copytree(protocol, folder, dirs_exist_ok=True)
-        searched(ledger, folder)
+        searched(study_storage, folder)
     study_name = name if refused else f"{name}-deeplab"
     exported = tmp_path / "t.csv"
     steps = (("show",), ("repair",), ("export", "--to", exported), ("delete", "--yes"))
     assert call() == 0
     for action, *options in steps:
         assert call(action, *options, "--", study_name) == 0, (action, study_name)
-    assert studies.names(ledger) == []
+    assert studies.names(study_storage) == []
     assert not everything(storage)

@@ -21,7 +21,7 @@ from segbench.core import paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import Search
-from segbench.core.records import StudyRecord
+from segbench.core.study_record import StudyRecord
 from segbench.data import dataset, streets
 from segbench.experiment import local_launcher, workers
 from segbench.ledger import database, liveness, queue, samplers, studies
@@ -280,11 +280,11 @@ def test_bad_input_is_one_line(
 @pytest.mark.parametrize("name", ["tpe", "gp"])
 def test_workers_with_a_sampler_do_not_draw_the_same(name: str, tmp_path: Path) -> None:
     asked = Search(trials=4, epochs=1, train_images=1, val_images=1, sampler=name)
-    ledger = database.connect(tmp_path / "studies.db")
+    storage = database.connect(tmp_path / "studies.db")
     drawn = []
     for _ in range(4):  # each as a process of its own would
         sampler = samplers.sampler(asked)
-        study = optuna.create_study(storage=ledger, sampler=sampler, study_name="tiny", load_if_exists=True)
+        study = optuna.create_study(storage=storage, sampler=sampler, study_name="tiny", load_if_exists=True)
         queue.plan(study, {}, asked, None)
         trial = queue.claim(study, str(liveness.me()))
         assert trial is not None

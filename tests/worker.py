@@ -12,16 +12,22 @@ import time
 
 import optuna
 
-from segbench.core.protocol import Range, Search
+from segbench.core.protocol import Architecture, Choice, Data, Final, Protocol, Range, Search
+from segbench.core.records import to_json
 from segbench.ledger import database, queue, studies
 
 SPACE = {"x": Range(0.0, 1.0)}
+_REQUIRED = {"lr": Choice((1e-3,)), "weight_decay": Choice((0.0,)), "optimizer": Choice(("adam",))}
+ARCHITECTURE = Architecture("net", "Net", 2, "random", {**_REQUIRED, **SPACE})
 
 
-def study(ledger: database.StudyStorage, number: int) -> optuna.Study:
+def study(storage: database.StudyStorage, number: int) -> optuna.Study:
     """The study `tiny` with so many trials planned."""
-    made = optuna.create_study(storage=ledger, study_name="tiny", direction="maximize", load_if_exists=True)
-    queue.plan(made, SPACE, Search(trials=number, epochs=1, train_images=1, val_images=1), None)
+    made = optuna.create_study(storage=storage, study_name="tiny", direction="maximize", load_if_exists=True)
+    search = Search(trials=number, epochs=1, train_images=1, val_images=1)
+    made.set_user_attr("protocol", to_json(Protocol("tiny", "Tiny", Data((32, 32)), search, Final(1))))
+    made.set_user_attr("architecture", to_json(ARCHITECTURE))
+    queue.plan(made, SPACE, search, None)
     return made
 
 

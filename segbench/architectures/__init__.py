@@ -20,9 +20,9 @@ from types import ModuleType
 
 import torch
 
-from segbench.architectures.parts import outside
+from segbench.architectures.parts import outside, published
 from segbench.architectures.parts.published import Checkpoint
-from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, digest
+from segbench.architectures.parts.weights import Weights, digest
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
 from segbench.core.records import Code, Scalar, WeightsOrigin
@@ -53,12 +53,12 @@ def create(
     module = _module(name, code)
     _require_options(name, module, options)
     source = Weights.resolve(weights)
-    published = _published(name, module, options) if source.kind == "pretrained" else None
+    checkpoint = published.of(module.build, options) if source.kind == "pretrained" else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _built(name, module, {"classes": classes, "weights": source, **options})
-    if published:
-        return model, WeightsOrigin(source.kind, published.name, digest(model.state_dict()), published.terms)
+    if checkpoint:
+        return model, WeightsOrigin(source.kind, checkpoint.name, digest(model.state_dict()), checkpoint.terms)
     label = f"seed {seed}" if source.kind == "random" else source.name
     return model, WeightsOrigin(source.kind, label, digest(model.state_dict()))
 
@@ -104,19 +104,12 @@ def _built(name: str, module: ModuleType, arguments: Mapping[str, object]) -> Se
     return model
 
 
+def transformers_class(name: str) -> str | None:
+    """The class of transformers that our weights of this architecture fit; None where there is none."""
+    return getattr(importlib.import_module(f"{__name__}.{name}"), "TRANSFORMERS", None) if name in names() else None
+
+
 def checkpoints(name: str) -> Mapping[str, Checkpoint]:
     """The published weights of an architecture, by size."""
     found: Mapping[str, Checkpoint] = getattr(importlib.import_module(f"{__name__}.{name}"), "CHECKPOINTS", {})
     return found
-
-
-def _published(name: str, module: ModuleType, options: Mapping[str, Scalar]) -> Checkpoint:
-    """The weights that "pretrained" means. Raises UserError where there are none of that size."""
-    default = inspect.signature(module.build).parameters.get("size")
-    size = str(options.get("size", default.default if default else ""))
-    there = getattr(module, "CHECKPOINTS", {})
-    if size not in there:
-        has = f"; there are for {', '.join(there)}" if there else ""
-        raise UserError(f"there are no published weights for {name} at size '{size}'{has}: {LOCAL_WAYS}")
-    checkpoint: Checkpoint = there[size]
-    return checkpoint

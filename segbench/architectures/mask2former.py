@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from segbench.architectures.parts import deformable, matching, transformers_models
+from segbench.architectures.parts.matching import Outputs
 from segbench.architectures.parts.published import Checkpoint
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
@@ -24,7 +25,7 @@ from segbench.architectures.segmenter import Segmenter
 
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
 _UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built but never called; older files lack it
-_FAINTEST = 1e-6  # score of a class that no query claims at a pixel: bounds the negative log-likelihood
+TRANSFORMERS = "Mask2FormerForUniversalSegmentation"  # the class that loads an exported folder
 
 _LICENCE = "CC-BY-NC-4.0"  # MODEL_ZOO.md of facebookresearch/Mask2Former
 _SWIN_TINY = Checkpoint(
@@ -89,13 +90,6 @@ _LAYER = re.compile(r"model\.(?:pixel_level_module\.decoder\.encoder|(transforme
 _DROP_PATH = {"small": 0.3, "swin-tiny": 0.3, "light": 0.3, "tiny": 0.0}
 
 
-class Outputs(NamedTuple):
-    """What every decoder layer predicts, first to last; after `for_inference` the last layer alone (L = 1)."""
-
-    classes: Tensor  # (L, B, Q, C+1) logits; the last class is "no object"
-    masks: Tensor  # (L, B, Q, H/4, W/4) logits
-
-
 class Mask2Former(Segmenter):
     """transformers' network under our contract."""
 
@@ -116,21 +110,13 @@ class Mask2Former(Segmenter):
         return Outputs(self.network.class_predictor(states.transpose(1, 2)), masks)
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
-        """Class, mask and dice terms of the set prediction loss, weighted 2, 5, 5 and summed over decoder layers."""
-        classes, masks, dice = matching.loss(outputs.classes, outputs.masks, labels, self.is_sharded)
-        return {"class": classes, "mask": masks, "dice": dice}
+        return matching.losses(outputs, labels, self.is_sharded)
 
     def scores(self, outputs: Outputs) -> Tensor:
-        """(B, C, h, w), 0..Q: class probability times mask, summed over queries (MaskFormer, arXiv 2107.06278, 3.4)."""
-        classes = outputs.classes[-1].float().softmax(-1)[..., :-1]
-        masks = outputs.masks[-1].float().sigmoid()
-        # In channels_last memory, where resizing and argmax find a pixel's classes side by side.
-        return torch.einsum("bqc,bqhw->bhwc", classes, masks).permute(0, 3, 1, 2)
+        return matching.scores(outputs)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
-        """log(s_c / Σ s): the scores are sums of probabilities, so their shares are the class distribution."""
-        scores = scores.clamp(min=_FAINTEST)
-        return scores.log() - scores.sum(1, keepdim=True).log()
+        return matching.log_probabilities(scores)
 
     def train(self, mode: bool = True) -> Self:
         """As any module's, but keeps the pixel decoder's layers out of training mode.
@@ -145,6 +131,11 @@ class Mask2Former(Segmenter):
     def for_inference(self) -> Self:
         """Also keeps the last layer's predictions alone."""
         self._only_last = True
+        return self.eval()
+
+    def for_export(self) -> Self:
+        """Also writes the fused attention out, whose strides the ONNX exporter does not follow."""
+        self.network.set_attn_implementation("eager")
         return self.eval()
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from segbench.architectures.parts import transformers_models
 from segbench.architectures.parts.per_pixel import Outputs, PerPixel
-from segbench.architectures.parts.published import Checkpoint
-from segbench.architectures.parts.transformers_models import Design, State, library
+from segbench.architectures.parts.published import Checkpoint, State
+from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
 from segbench.architectures.segmenter import Segmenter
 
@@ -43,6 +43,7 @@ CHECKPOINTS = {
     )
     for size, megabytes in (("b0", 14.4), ("b1", 54.8), ("b2", 99.0))
 }
+TRANSFORMERS = "SegformerForSemanticSegmentation"  # the class that loads an exported folder
 _HEAD = "decode_head."
 
 

@@ -40,6 +40,14 @@ class Segmenter(nn.Module):
         """Log of the class-normalised scores, same shape: what the pixel NLL, comparable between models, reads."""
         return torch.log_softmax(scores, dim=1)
 
+    def progress(self, share: float) -> None:
+        """Called before each training step with the share of the whole training that is done, 0 up to but not 1: all
+        that changes in the course of a training follows from it, so that a resumed one goes on as it would have."""
+
     def for_inference(self) -> Self:
         """Drops what only training needs, and returns the model in evaluation mode."""
+        return self.eval()
+
+    def for_export(self) -> Self:
+        """As operations that exporters can trace, equal but for rounding. In evaluation mode."""
         return self.eval()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from segbench.core.errors import UserError
@@ -15,12 +16,14 @@ from segbench.core.records import Code
 def beside(toml: Path) -> Code | None:
     """The code of the same name beside a TOML file, if there is one. Raises UserError where it cannot be read."""
     path = toml.with_suffix(".py")
-    return read(path) if path.exists() else None
+    return read(path) if os.path.lexists(path) else None
 
 
 def read(path: Path) -> Code:
     """A file as it is now. Raises UserError where it cannot be read."""
     try:
+        if path.is_fifo():  # it would be waited for
+            raise UserError(f"{path} cannot be read as Python code: it is a pipe; fix or remove it")
         content = path.read_bytes()
         return Code("file", path.name, hashlib.sha256(content).hexdigest(), content.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:

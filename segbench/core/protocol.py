@@ -138,9 +138,6 @@ class Protocol:
     final: Final
     augment: Augment | None = None
 
-    def __post_init__(self) -> None:
-        require(bool(self.title.strip()), "title is empty")
-
     @property
     def drawn(self) -> bool:
         """True where the images are drawn, so that no result is one about real photographs."""
@@ -194,8 +191,6 @@ class Architecture:
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, where there is one
 
     def __post_init__(self) -> None:
-        require(bool(self.title.strip()), "title is empty")
-        require(bool(self.weights.strip()), 'weights must be "pretrained", "random", or a path')
         _require_count("batch_size", self.batch_size)
         for name in ("lr", "weight_decay", "optimizer"):
             require(name in self.space, f"[space] lacks '{name}'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,45 +123,9 @@ class EpochRecord:
         return dataclasses.replace(self, seconds=none, images_per_second=0.0, peak_memory_gb=0.0)
 
 
-@dataclass(frozen=True)
-class TrialRecord:
-    """One trial of a study, as the ledger keeps it."""
-
-    study: str
-    index: int  # which planned configuration, 0, 1, …; -1 for the baseline
-    attempt: int  # the number of the Optuna trial that tried it last: a killed attempt is followed by another
-    state: str  # "complete" | "pruned" | "diverged" | "out of memory" | "failed" | "running" | "waiting"
-    value: float | None  # best epoch's miou
-    params: Mapping[str, Scalar]
-    epochs: tuple[EpochRecord, ...]
-    reason: str  # why it did not complete, else ""
-    seconds: float  # wall-clock, with the epochs that were kept from before a kill; 0 where it has not ended
-    startup_seconds: float  # of these: before the first epoch, since the last start (model, checkpoint, MLflow run)
-    device: Device | None  # None where it has not begun
-    run_id: str  # its MLflow run, "" where none was made
-    owner: str  # the process that runs or ran it, host:pid:start, "" where none did
-
-    @property
-    def baseline(self) -> bool:
-        """True for the note's retained hyperparameters, run beside the plan and never promoted by the search."""
-        return self.index < 0
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """One study, as the ledger keeps it: the intent it was made with, and its trials."""
-
-    name: str
-    id: str  # tells it from a study of that name in another database; "" where another program made it
-    protocol: Mapping[str, Any]  # protocol.Protocol as JSON
-    architecture: Mapping[str, Any]  # protocol.Architecture as JSON
-    fingerprint: str
-    data_fingerprint: str
-    weights: WeightsOrigin | None
-    subset: str  # how the selection images were drawn, in words
-    run_id: str  # its MLflow run, "" where none was made
-    trials: tuple[TrialRecord, ...]
-    final_scores: Mapping[int, float] = field(default_factory=dict)  # trial → mIoU on the final images, where kept
+def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
+    """The epoch with the highest miou, of equals the first; None where there is none."""
+    return max(epochs, key=lambda epoch: epoch.miou, default=None)
 
 
 @dataclass(frozen=True)
@@ -258,7 +222,9 @@ def _decode(hint: Any, data: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         if data is None and types.NoneType in arguments:
             return None
-        part = next((a for a in arguments if dataclasses.is_dataclass(a)), None)
+        kinds: list[Any] = [a for a in arguments if dataclasses.is_dataclass(a)]
+        # Of several records the one that has all these fields.
+        part = next((a for a in kinds if len(kinds) == 1 or set(data) <= {f.name for f in _stored(a)}), None)
         accepted = (*arguments, int) if float in arguments else arguments
         if part is None and not isinstance(data, accepted):
             raise TypeError(f"expected a scalar, found {data!r}")

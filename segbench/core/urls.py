@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +13,9 @@ from segbench.core.errors import UserError
 
 _EXPECTED = "a SQLite file, or postgresql+psycopg://USER@HOST/DATABASE"
 
+# "postgresql:/u:secret@h/db": taken as the name of a file, the password would be printed and written to the disk.
+_MEANT_AS_URL = re.compile(r"^[A-Za-z][\w+.-]*:|:[^/]*@")
+
 
 def read(where: str | Path) -> URL:
     """The URL that a path or a URL means.
@@ -19,7 +23,8 @@ def read(where: str | Path) -> URL:
     Raises UserError, which does not repeat what cannot be read: a password may be anywhere in it.
     """
     given = str(where)
-    if "://" not in given:
+    is_file = Path(given).is_absolute() and Path(given).parent.is_dir()
+    if is_file or not ("://" in given or _MEANT_AS_URL.search(given)):
         return URL.create("sqlite", database=str(Path(given).resolve()))
     try:
         url = make_url(given)
@@ -27,7 +32,7 @@ def read(where: str | Path) -> URL:
     except (ArgumentError, ValueError):
         raise UserError(
             f"the URL of the studies' database cannot be read; expected {_EXPECTED}, with a password's :, /, @ and % "
-            "written as %3A, %2F, %40 and %25"
+            "written as %3A, %2F, %40 and %25 (a file whose name has a colon is written ./NAME)"
         ) from None
     if kind == "sqlite":
         if driver != "sqlite" or not url.database or url.database == ":memory:" or url.query:

@@ -10,9 +10,11 @@ It holds no random state, because there is none to keep: data order, dropout and
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +53,7 @@ class Damaged(Exception):
 
 
 def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the state dict, whole or not at all. Raises OSError."""
+    """Writes the state dict, whole or not at all. Raises OSError, which names the file."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -59,8 +61,10 @@ def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None
     with files.replaced(path) as partial:
         try:
             save_file(tensors, partial, dict(metadata or {}))
-        except SafetensorError as error:  # the library's word for a full disk
-            raise OSError(str(error)) from error
+        except SafetensorError as error:  # its own error, also for a full disk; the number is in its text
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def load(model: nn.Module, path: Path) -> None:
@@ -109,15 +113,15 @@ def read(folder: Path) -> Snapshot | None:
     damaged = []
     for path in (folder / _NEWEST, folder / _PREVIOUS):
         try:
-            found = _read(path)
+            snapshot = _read(path)
         except FileNotFoundError:
             continue
         except Damaged as error:
             damaged.append(f"{path} is damaged ({error})")
             continue
         if damaged:
-            terminal.warn(f"{damaged[0]}; training goes on from the checkpoint before it")
-        return found
+            terminal.warn(f"{damaged[0]}; training continues from the checkpoint before it")
+        return snapshot
     if damaged:
         terminal.warn(f"{' and '.join(damaged)}; training starts over")
     return None

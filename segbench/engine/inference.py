@@ -30,16 +30,21 @@ _STRIP = 1 << 20  # scores of one strip: 4 MB, which a CPU's cache holds
 
 
 def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
-    """The network a card describes, with the `weights` of a safetensors file, ready for inference. An architecture of
-    the user's own is built by the copy of its code beside the weights, which is run. Raises UserError where weights or
-    code are not those of the card."""
+    """The network of `rebuild`, ready for inference."""
+    return ready(rebuild(card, weights), compute)
+
+
+def rebuild(card: ModelCard, weights: Path) -> Segmenter:
+    """The network a card describes, with the `weights` of a safetensors file, on the CPU. An architecture of the user's
+    own is built by the copy of its code beside the weights, which is run. Raises UserError where weights or code are
+    not those of the card."""
     options = {**card.model, **card.hyperparameters.model}
     code = _code(card.code, weights.parent)
     model, _ = architectures.create(card.architecture, len(card.categories), "random", options, 0, code)
     _verify(weights, card.sha256)
     checkpoint.load(model, weights)
     model.normalisation = Normalisation(card.mean, card.std)
-    return ready(model, compute)
+    return model
 
 
 def _verify(weights: Path, sha256: str) -> None:

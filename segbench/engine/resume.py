@@ -1,8 +1,8 @@
-"""A training that may be killed at any moment: what its folder keeps, and how it goes on from there.
+"""A training that may be killed at any moment: what its folder keeps, and how it continues from there.
 
-kept = Kept(folder, identity(fingerprint, params, seed))
-kept.restore(state)
-for record in kept.epochs(state, training.fit(state, ...)): ...    # those of before the kill come first
+session = TrainingSession(folder, identity(fingerprint, params, seed))
+session.restore(state)
+for record in session.epochs(state, training.fit(state, ...)): ...    # those of before the kill come first
 
 <folder>/training.safetensors   model, optimizer, best weights and their confusions, and the records; see checkpoint.py
 <folder>/run.json               the MLflow run, known before the first epoch has ended
@@ -78,23 +78,23 @@ class TrainingSession:
         Says in a line where there is one that cannot be used. Epochs after it are trained again, to the same bits on
         a CPU.
         """
-        found = checkpoint.read(self.folder)
-        if found is None:
+        snapshot = checkpoint.read(self.folder)
+        if snapshot is None:
             return
-        if found.content["identity"] != self._identity:
+        if snapshot.content["identity"] != self._identity:
             terminal.warn(
                 f"the checkpoint in {self.folder} is of another training (its protocol, data, parameters or device "
                 "differ); this one starts over"
             )
             return
-        self.records = [from_json(EpochRecord, record) for record in found.content["epochs"]]
+        self.records = [from_json(EpochRecord, record) for record in snapshot.content["epochs"]]
         self._written = len(self.records)
-        state.restore(found.tensors, self._written)
-        weights = {n.removeprefix("best."): t for n, t in found.tensors.items() if n.startswith("best.")}
+        state.restore(snapshot.tensors, self._written)
+        weights = {n.removeprefix("best."): t for n, t in snapshot.tensors.items() if n.startswith("best.")}
         device = state.compute.device
         placed = {name: tensor.to(device) for name, tensor in weights.items()} or _copy(state)
-        best = self.records[found.content["best"] - 1]
-        self._best = Best(best, placed, found.tensors["confusions"].numpy())
+        best = self.records[snapshot.content["best"] - 1]
+        self._best = Best(best, placed, snapshot.tensors["confusions"].numpy())
 
     def epochs(self, state: State, fresh: Iterator[EpochRecord]) -> Iterator[EpochRecord]:
         """The restored records, then the fresh ones. Each of these is kept before it is yielded, unless writing would
@@ -120,8 +120,8 @@ class TrainingSession:
         except OSError as error:
             if not self._warned:
                 terminal.warn(
-                    f"no checkpoint could be written in {self.folder} ({error.strerror}); training goes on without. "
-                    "Free some space: a stop now would lose the epochs since the last one"
+                    f"no checkpoint could be written in {self.folder} ({error.strerror}); training continues without. "
+                    "Free some space: a stop now would lose the epochs since the last checkpoint"
                 )
             self._warned = True
             return
@@ -161,7 +161,7 @@ class TrainingSession:
 
 
 def clear(folder: Path) -> None:
-    """Removes what a Kept has put into `folder`."""
+    """Removes what a TrainingSession has put into `folder`."""
     checkpoint.remove(folder)
     (folder / _RUN).unlink(missing_ok=True)
 

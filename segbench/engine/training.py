@@ -86,7 +86,7 @@ def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -
     require_batches(state.model, train)
     ended = time.perf_counter()
     while state.epoch < epochs:
-        record = _epoch(state, train, val, seed, ended)
+        record = _epoch(state, train, val, epochs, seed, ended)
         ended = time.perf_counter()
         yield record
 
@@ -101,14 +101,14 @@ def require_batches(model: Segmenter, train: Batches) -> None:
         )
 
 
-def _epoch(state: State, train: Batches, val: Batches, seed: int, ended: float) -> EpochRecord:
+def _epoch(state: State, train: Batches, val: Batches, epochs: int, seed: int, ended: float) -> EpochRecord:
     """`ended`: when the epoch before did, time.perf_counter()."""
     bookkeeping = time.perf_counter() - ended
     device = state.compute.device
     watch = Stopwatch(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed * 1_000_003 + state.epoch + (process_group.rank() << 40))
-        train_loss = _pass(state, train, seed, watch)
+        train_loss = _pass(state, train, epochs, seed, watch)
     with watch.part("evaluation"):
         evaluation = evaluate_together(state.model, val, state.compute)
     state.epoch, state.evaluation = state.epoch + 1, evaluation
@@ -130,16 +130,18 @@ def _epoch(state: State, train: Batches, val: Batches, seed: int, ended: float) 
     )
 
 
-def _pass(state: State, train: Batches, seed: int, watch: Stopwatch) -> float:
+def _pass(state: State, train: Batches, epochs: int, seed: int, watch: Stopwatch) -> float:
     """One pass over the training images. Returns the mean loss per image; the host asks for it only at the end."""
     model, optimizer, processes = state.model.train(), state.optimizer, process_group.size()
-    total = torch.zeros((), device=state.compute.device)
+    total, seen = torch.zeros((), device=state.compute.device), 0
     batches = train.shuffled(seed, state.epoch, model.normalisation)
     while True:
         with watch.part("data"):
             batch = next(batches, None)
         if batch is None:
             return sum(process_group.gather(float(total))) / train.images
+        model.progress((state.epoch + seen / train.images) / epochs)
+        seen += batch.global_batch_size
         with global_batch.sharded(model, batch.is_sharded):
             with watch.part("forward"), state.compute.autocast():
                 outputs = state.forward(batch.images)

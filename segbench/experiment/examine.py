@@ -19,7 +19,8 @@ from segbench.core import code as sources
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import ModelCard, SpeedCard, StudyRecord, TrialRecord
+from segbench.core.records import ModelCard, SpeedCard
+from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.data import pictures
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation, inference, speed

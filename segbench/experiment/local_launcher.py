@@ -23,12 +23,12 @@ _SECONDS_TO_LEAVE = 10.0  # at once, before they are killed
 
 
 class Local:
-    """A team of workers on this host, each a session of its own: Ctrl-C on the terminal reaches their parent alone."""
+    """Workers on this host, each a session of its own: Ctrl-C on the terminal reaches their parent alone."""
 
     def __init__(self, command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
         """`command`: NUMBER in it becomes the worker's number; `environments`: of each worker, beside our own."""
         self.size = len(environments)
-        gpus = dict.fromkeys(one["CUDA_VISIBLE_DEVICES"] for one in environments if "CUDA_VISIBLE_DEVICES" in one)
+        gpus = dict.fromkeys(each["CUDA_VISIBLE_DEVICES"] for each in environments if "CUDA_VISIBLE_DEVICES" in each)
         threads = {**os.environ, **environments[0]}["OMP_NUM_THREADS"]
         self.description = f"{self.size} workers, " + (
             f"GPU {', '.join(gpus)}" if gpus else f"cpu ({threads} threads each)"
@@ -38,12 +38,12 @@ class Local:
         self._relays: dict[int, threading.Thread] = {}
         self._names: dict[str, str] = {}
         self._shown: set[str] = set()
-        self._asked = False
+        self._stopping = False
 
     def start(self, worker: int) -> None:
         process = subprocess.Popen(
             [str(worker) if part == NUMBER else part for part in self._command],
-            stdin=subprocess.PIPE,  # nobody writes into it: its end tells the worker that we are gone, see `enlist`
+            stdin=subprocess.PIPE,  # its end tells the worker that we are gone, see `become_worker`
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -57,13 +57,13 @@ class Local:
         self._relays[worker].start()
 
     def ended(self) -> list[tuple[int, int]]:
-        found = [(worker, code) for worker, p in self._processes.items() if (code := p.poll()) is not None]
-        for worker, _ in found:
+        ended = [(worker, code) for worker, p in self._processes.items() if (code := p.poll()) is not None]
+        for worker, _ in ended:
             self._relays.pop(worker).join(_SECONDS_TO_BE_HEARD)  # its last words come before ours
             process = self._processes.pop(worker)
             assert process.stdin is not None
             process.stdin.close()
-        return found
+        return ended
 
     @property
     def running(self) -> int:
@@ -73,12 +73,12 @@ class Local:
         return self._names.get(owner, owner.rsplit(":", 1)[0])
 
     def stop(self) -> None:
-        self._asked = True
+        self._stopping = True
         self._send(signal.SIGTERM)
 
     def kill(self) -> None:
         try:
-            if not self._asked:
+            if not self._stopping:
                 self.stop()
                 self._wait(_SECONDS_TO_BE_HEARD)
             # The second: at once, but in order. Not another SIGTERM, which would be one with a first not yet heard.
@@ -99,12 +99,12 @@ class Local:
                 process.wait(max(0.0, deadline - time.monotonic()))
 
     def _relay(self, worker: int, lines: IO[str]) -> None:
-        """What the worker says, with its number; what several say word for word only once."""
+        """Prints the worker's output with its number; the same text from several workers only once."""
         for line in lines:
-            said = line + (lines.read() if line.startswith("Traceback") else "")
-            if said.strip() and said not in self._shown:
-                self._shown.add(said)
-                text = said.rstrip().replace("\n", f"\nworker {worker}: ")
+            text = line + (lines.read() if line.startswith("Traceback") else "")
+            if text.strip() and text not in self._shown:
+                self._shown.add(text)
+                text = text.rstrip().replace("\n", f"\nworker {worker}: ")
                 print(f"worker {worker}: {text}", file=sys.stderr, flush=True)
 
 
@@ -125,8 +125,8 @@ def environments(number: int | None, gpus: str | None, device: str) -> list[dict
         compute.choose(device)  # raises where it is not there
     number = len(chosen) if number is None else number
     threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // number))}
-    places = [{"CUDA_VISIBLE_DEVICES": visible[gpu]} for gpu in chosen] or [{}]
-    return [{**threads, **places[worker % len(places)]} for worker in range(number)]
+    devices = [{"CUDA_VISIBLE_DEVICES": visible[gpu]} for gpu in chosen] or [{}]
+    return [{**threads, **devices[worker % len(devices)]} for worker in range(number)]
 
 
 def cores() -> int:

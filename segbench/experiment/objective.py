@@ -15,16 +15,16 @@ import optuna
 import torch
 from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, paths
 from segbench.core.protocol import Architecture, Choice, Search
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
+from segbench.core.study_record import TrialState
 from segbench.engine import checkpoint, inference, resume, training
 from segbench.experiment import training_run
 from segbench.experiment.training_run import Images, Task, TrainingRun
-from segbench.ledger import runs, samplers, showcase, studies
+from segbench.ledger import queue, runs, samplers, showcase, studies
 from segbench.runtime import interrupts, terminal
 from segbench.runtime.compute import Compute
 
@@ -82,7 +82,6 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     started = time.perf_counter()
     if interrupts.requested():
         raise studies.Stopped
-    clean_up_finished(trial.study, job.mlflow)
     run = _begin(trial, job)
     trial.set_user_attr("run_id", run.id)
     trial.set_user_attr("device", to_json(job.compute.record))
@@ -105,14 +104,14 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
 
 
 def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
-    """Removes the checkpoints of the trials that have ended: nothing goes on from them. Ends the MLflow runs of
+    """Removes the checkpoints of the trials that have ended: nothing continues from them. Ends the MLflow runs of
     those that were given up: their processes were all killed before they could."""
-    for trial in study.get_trials(deepcopy=False):
-        about = trial.user_attrs
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "outcome" in about:
-            resume.clear(paths.trial_folder(study.study_name, studies.index_of(trial)))
-        if about.get("outcome") == "failed" and "run_id" in about:
-            runs.give_up(mlflow, about["run_id"])
+    for index, attempt in queue.latest(study, ["run_id"]).items():
+        if attempt.unfinished:
+            continue
+        resume.clear(paths.trial_folder(study.study_name, index))
+        if attempt.trial_state == TrialState.FAILED and "run_id" in attempt.attributes:
+            runs.give_up(mlflow, attempt.attributes["run_id"])
 
 
 def _begin(trial: optuna.Trial, job: Job) -> TrainingRun:
@@ -133,13 +132,11 @@ def _begin(trial: optuna.Trial, job: Job) -> TrainingRun:
 
 def _train(trial: optuna.Trial, run: TrainingRun, show: Show) -> None:
     restored = run.state.epoch
-    known = len(trial.user_attrs.get("epochs", []))  # reported by an earlier attempt; never fewer from now on
+    known = studies.epochs_reported(trial)  # by an earlier attempt; never fewer from now on
     last = run.task.epochs
-    records: list[EpochRecord] = []
     for record in run.epochs():
-        records.append(record)
-        if record.epoch > known or record.epoch == last:
-            studies.report(trial, records)
+        if record.epoch > min(known, restored):  # those that are trained again replace the earlier ones
+            studies.report(trial, record)
         show(studies.index_of(trial), record)
         if max(restored, known) <= record.epoch < last and trial.should_prune():
             raise optuna.TrialPruned(f"after epoch {record.epoch}")
@@ -199,4 +196,4 @@ def _warning_where_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        terminal.warn(f"{path} could not be written ({error}); the search goes on without it")
+        terminal.warn(f"{path} could not be written ({error}); the search continues without it")

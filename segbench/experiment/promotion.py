@@ -19,7 +19,8 @@ from segbench.core import artefacts, paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, fingerprint
-from segbench.core.records import Hyperparameters, StudyRecord, to_json
+from segbench.core.records import Hyperparameters, to_json
+from segbench.core.study_record import StudyRecord
 from segbench.experiment import searching
 from segbench.experiment.settings import Settings
 from segbench.ledger import models
@@ -113,18 +114,19 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     best = studies.best(study)
     assert best
     # The search may have been told otherwise on its command line; the study remembers.
-    asked = {name: study.protocol["search"][name] for name in ("trials", "sampler", "pruner")}
+    asked = {name: getattr(study.protocol.search, name) for name in ("trials", "sampler", "pruner")}
     protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **asked))
-    architecture = dataclasses.replace(architecture, weights=study.architecture["weights"])
+    architecture = dataclasses.replace(architecture, weights=study.architecture.weights)
     if fingerprint(protocol, architecture) != study.fingerprint:
         raise UserError(
             f"the TOML files of '{protocol.name}' have changed since study '{study.name}' was searched; undo the "
             "change, or copy the folder under a new name and search there"
         )
-    finished = sum(t.state not in ("waiting", "running") and not t.baseline for t in study.trials)
+    finished = sum(t.state.ended for t in study.planned)
     if finished < protocol.search.trials:
         terminal.say(
-            f"note: {finished} of {protocol.search.trials} trials of {study.name} are finished; go on: {command}"
+            f"note: {finished} of {protocol.search.trials} trials of {study.name} are finished; to finish the search: "
+            f"{command}"
         )
     return Plan(protocol, architecture, study, best)
 

@@ -1,4 +1,4 @@
-"""A team of workers that Ray starts, here or on the cluster that RAY_ADDRESS names.
+"""Workers that Ray starts, here or on the cluster that RAY_ADDRESS names.
 
 Each is a task that asks for one GPU where there are any, and starts the command as a process of its own. The nodes see
 the same files under the same paths, the Python environment included.
@@ -32,7 +32,7 @@ class Killed(Exception):
 
 
 class Ray:
-    """A Team."""
+    """A Launcher."""
 
     def __init__(self, command: Sequence[str], number: int | None, gpus: str | None) -> None:
         """`gpus` is what --gpus gave. Raises UserError where Ray is not installed or its cluster does not answer."""
@@ -66,17 +66,17 @@ class Ray:
         self._tasks[worker] = self._work.remote(command, self._environment, str(Path.cwd()))
 
     def ended(self) -> list[tuple[int, int]]:
-        found = []
+        ended = []
         for worker, task in list(self._tasks.items()):
             if not self._ray.wait([task], timeout=0)[0]:
                 continue
             del self._tasks[worker]
             try:
-                found.append((worker, int(self._ray.get(task))))
+                ended.append((worker, int(self._ray.get(task))))
             except self._ray.exceptions.RayError as error:
                 terminal.warn(f"worker {worker}: {str(error).strip().splitlines()[-1]}")
-                found.append((worker, 1))
-        return found
+                ended.append((worker, 1))
+        return ended
 
     @property
     def running(self) -> int:
@@ -100,19 +100,19 @@ def _work(command: list[str], environment: dict[str, str], folder: str) -> int:
     """In Ray's process: runs one worker and returns its exit code."""
     process = subprocess.Popen(
         command,
-        stdin=subprocess.PIPE,  # its end tells the worker that this task is gone, see `processes.enlist`
+        stdin=subprocess.PIPE,  # its end tells the worker that this task is gone, see `become_worker`
         env={**os.environ, **environment},
         cwd=folder,
         start_new_session=True,
     )
-    asked = False
+    stopping = False
     while process.poll() is None:
         with contextlib.suppress(KeyboardInterrupt):
             while process.poll() is None:
                 time.sleep(_SECONDS_BETWEEN_SIGNS)
             break
-        asked = True
+        stopping = True
         process.send_signal(signal.SIGTERM)
-    if process.returncode < 0 and not asked:
+    if process.returncode < 0 and not stopping:
         raise Killed(f"its process was killed by signal {-process.returncode}")
     return process.returncode

@@ -12,7 +12,8 @@ from pathlib import Path
 import optuna
 
 from segbench.core import artefacts, paths
-from segbench.core.records import Hyperparameters, TrialRecord
+from segbench.core.records import Hyperparameters
+from segbench.core.study_record import TrialRecord, TrialState
 from segbench.data import subsets
 from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
@@ -20,7 +21,7 @@ from segbench.engine import checkpoint, evaluation
 from segbench.experiment import training_run
 from segbench.experiment.examine import Plan
 from segbench.ledger import database
-from segbench.ledger.studies import FINAL_SCORES, NO_FINAL_SCORES
+from segbench.ledger.reading import FINAL_SCORES, NO_FINAL_SCORES
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
@@ -59,6 +60,6 @@ def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: 
 def _weights(plan: Plan, trial: TrialRecord) -> Path | None:
     """Of a finished trial of the plan, where they were kept."""
     path = paths.trial_folder(plan.study.name, trial.index) / artefacts.WEIGHTS
-    if trial.state != "complete" or trial.baseline or not path.is_file():
+    if trial.state != TrialState.COMPLETE or trial.baseline or not path.is_file():
         return None
     return path if checkpoint.metadata(path).get("study") == plan.study.fingerprint else None

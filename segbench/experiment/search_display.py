@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from segbench.core.records import EpochRecord, StudyRecord, TrialRecord
+from segbench.core.records import EpochRecord
+from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.ledger import studies
 from segbench.runtime import terminal
 
@@ -40,23 +41,24 @@ def table(study: StudyRecord) -> None:
     best = studies.best(study)
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     columns = ["trial", "mIoU", "official", "last mIoU", "best epoch", *names, "seconds", "state"]
-    rows = [_row(trial, names, trial is best or trial == best) for trial in study.trials]
+    rows = [_row(trial, names, trial is best) for trial in study.trials]
     terminal.table(study.name, columns, rows, right={1, 2, 3, 4, len(columns) - 2})
 
 
-def _row(trial: TrialRecord, names: list[str], best: bool) -> list[str]:
+def _row(trial: TrialRecord, names: list[str], is_best: bool) -> list[str]:
     name = "baseline" if trial.baseline else str(trial.index)
-    top = max(trial.epochs, key=lambda e: e.miou, default=None)
-    scores = [f"{v:.4f}" for v in (top.miou, top.miou_official, trial.epochs[-1].miou)] if top else ["", "", ""]
+    best_epoch = trial.best_epoch
+    numbers = (best_epoch.miou, best_epoch.miou_official, trial.epochs[-1].miou) if best_epoch else ()
+    scores = [f"{number:.4f}" for number in numbers] or ["", "", ""]
     values = [_text(trial.params.get(n, "")) for n in names]
     state = f"{trial.state}: {trial.reason}" if trial.reason else trial.state
     return [
         name,
         *scores,
-        str(top.epoch) if top else "",
+        str(best_epoch.epoch) if best_epoch else "",
         *values,
         f"{trial.seconds:.1f}",
-        state + (" ◀ best" if best else ""),
+        state + (" ◀ best" if is_best else ""),
     ]
 
 

@@ -2,7 +2,7 @@
 
 searching.run(protocol, architectures, SearchSettings("demo"))  → the studies' records
 
-It goes on until exactly `trials` trials of each have ended; run again, it does what is left.
+It continues until exactly `trials` trials of each have ended; rerun, it does what is left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from segbench.core import paths
 from segbench.core import protocol as protocols
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import StudyRecord
+from segbench.core.study_record import StudyRecord
 from segbench.experiment.settings import SearchSettings, Settings
 from segbench.runtime import interrupts, process_group, terminal
 
@@ -76,12 +76,12 @@ def work(protocol: Protocol, architectures: Sequence[Architecture], settings: Se
     data = dataset.ready(protocol, str(settings.data) if settings.data else None)
     searches = [_open(protocol, each, data, settings) for each in architectures]
     with interrupts.graceful(message=b""):
-        jobs = [(search.study, search.job()) for search in searches]
+        jobs = [(search, search.job()) for search in searches]
         try:
             for wait in (False, True):
-                for study, job in jobs:
+                for search, job in jobs:
                     train = functools.partial(objective.objective, job=job, show=lambda index, record: None)
-                    studies.run(study, train, wait)
+                    studies.run(search.study, train, wait, search.clean_up)
         except (studies.Stopped, KeyboardInterrupt):
             return False
     return True
@@ -96,9 +96,8 @@ def can_be_promoted(study: StudyRecord) -> bool:
 
 def nothing_to_promote(study: StudyRecord, settings: Settings) -> str:
     """Why a study cannot be promoted, and what to do about it."""
-    if not study.trials or any(trial.state in ("waiting", "running") for trial in study.trials):
-        architecture = study.architecture["name"]
-        command = f"python -m segbench.search{settings.repeat(architecture)}"
+    if not study.trials or any(not trial.state.ended for trial in study.trials):
+        command = f"python -m segbench.search{settings.repeat(study.architecture.name)}"
         return f"study '{study.name}' has no finished trial to promote; search first: {command}"
     reasons = "; ".join(dict.fromkeys(trial.reason or trial.state for trial in study.trials))
     copy = f"python -m segbench.study new NAME --from {shlex.quote(settings.protocol)}"
@@ -163,6 +162,12 @@ class _Search:
         keep = self.settings.keep_weights
         return objective.Job(self.architecture, search, self.images, self.initial, self.device, mlflow, run, keep)
 
+    def clean_up(self, index: int) -> None:
+        """Removes the checkpoint of a trial that has ended: nothing goes on from it."""
+        from segbench.engine import resume
+
+        resume.clear(paths.trial_folder(self.study.study_name, index))
+
     def record(self) -> StudyRecord:
         from segbench.ledger import database, studies
 
@@ -206,7 +211,7 @@ def _plan(protocol: Protocol, architecture: Architecture, data: Dataset, setting
 def _announced(search: _Search, where: Callable[[], str]) -> tuple[StudyRecord, int]:
     """The study, and how many of its trials have not ended: those that run elsewhere may come back."""
     record = search.record()
-    left = sum(t.state in ("waiting", "running") for t in record.trials)
+    left = sum(not t.state.ended for t in record.trials)
     terminal.say(f"\n{search.architecture.title}: study {record.name}, {left} of {len(record.trials)} trials to run")
     terminal.say(f"{search.description}; {where()}" if left else search.description)
     return record, left
@@ -219,7 +224,7 @@ def _alone(search: _Search) -> StudyRecord:
     record, left = _announced(search, lambda: search.device.description)
     if left:
         from segbench.experiment import objective
-        from segbench.ledger import studies
+        from segbench.ledger import showcase, studies
 
         job = search.job()
         epochs = search.protocol.search.epochs
@@ -230,10 +235,11 @@ def _alone(search: _Search) -> StudyRecord:
             interrupts.graceful(),
         ):
             try:
-                studies.run(search.study, lambda trial: objective.objective(trial, job, show))
+                studies.run(search.study, lambda trial: objective.objective(trial, job, show), ended=search.clean_up)
             except studies.Stopped:
                 raise interrupts.interrupt() from None
         objective.clean_up_finished(search.study, job.mlflow)
+        showcase.finish(search.study)
         record = search.record()
     search_display.table(record)
     return record
@@ -246,12 +252,14 @@ def _together(launcher: Launcher, searches: list[_Search]) -> list[StudyRecord]:
     left = sum(_announced(search, lambda: launcher.description)[1] for search in searches)
     if left:
         from segbench.experiment import objective, workers
+        from segbench.ledger import showcase
 
         # MLflow's database and the studies' runs are there before any worker asks for them.
         clients = [search.study_run()[0] for search in searches]
         workers.run(launcher, [search.study for search in searches])
         for search, mlflow in zip(searches, clients, strict=True):
             objective.clean_up_finished(search.study, mlflow)
+            showcase.finish(search.study)
     records = [search.record() for search in searches]
     for record in records:
         search_display.table(record)

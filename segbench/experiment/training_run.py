@@ -22,6 +22,7 @@ from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Augment
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin
+from segbench.core.study_record import TrialState
 from segbench.data import subsets
 from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
@@ -156,7 +157,7 @@ def _trained(state: State, task: Task) -> Iterator[EpochRecord]:
     try:
         yield from training.fit(state, images.train, images.val, epochs=task.epochs, seed=task.seed)
     except training.Diverged as error:
-        raise studies.TrialFailed("diverged", str(error)) from error
+        raise studies.TrialFailed(TrialState.DIVERGED, str(error)) from error
     except (RuntimeError, MemoryError) as error:
         if peer_failure := process_group.peer_failure(error):
             raise peer_failure from error
@@ -165,7 +166,7 @@ def _trained(state: State, task: Task) -> Iterator[EpochRecord]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise studies.TrialFailed(
-            "out of memory",
+            TrialState.OUT_OF_MEMORY,
             f"out of memory at batch_size {images.train.batch_size}; copy the protocol's folder under a new name, "
             "lower batch_size in the architecture's TOML there, and search with --protocol NEW",
         ) from error

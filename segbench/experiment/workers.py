@@ -9,13 +9,17 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
+from typing import Protocol as Contract
 
 import optuna
 
 from segbench.core.errors import UserError
-from segbench.core.records import StudyRecord, TrialRecord
-from segbench.ledger import database, queue, studies
+from segbench.core.protocol import Protocol
+from segbench.core.records import from_json
+from segbench.core.study_record import TrialState
+from segbench.ledger import queue
 from segbench.runtime import interrupts, terminal
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # into the ledger
@@ -23,7 +27,7 @@ _SECONDS_BETWEEN_SIGNS = 0.1  # of life
 _DEATHS_WITHOUT_PROGRESS = 3  # as many as spend a trial: a worker that dies before it has claimed one spends none
 
 
-class Launcher(Protocol):
+class Launcher(Contract):
     """Workers, wherever they run, numbered from 0."""
 
     size: int  # how many there may be
@@ -53,6 +57,18 @@ class Launcher(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial that a worker runs."""
+
+    study: str
+    index: int
+    owner: str
+    epochs: int  # those it has done
+    given: int  # epochs
+    miou: float | None  # of its last epoch
+
+
 class SearchProgress(NamedTuple):
     """Where all the studies of a command stand."""
 
@@ -61,31 +77,34 @@ class SearchProgress(NamedTuple):
     left: int  # trials that have not ended
     planned: int  # trials
     best: float  # mIoU, 0 where there is none
-    running: tuple[tuple[TrialRecord, int], ...]  # and the epochs it is given
+    running: tuple[RunningTrial, ...]
 
     @classmethod
-    def of(cls, studies: Sequence[StudyRecord]) -> SearchProgress:
-        done = total = left = number = 0
+    def of(cls, studies: Iterable[optuna.Study]) -> SearchProgress:
+        """Reads what is shown, and no trial that has ended in full: it is asked every second."""
+        done = total = left = planned = 0
         best, running = 0.0, []
         for study in studies:
-            epochs = int(study.protocol.get("search", {}).get("epochs", 1))
-            for trial in study.trials:
-                unfinished = trial.state in ("waiting", "running")
-                number, left, total = number + 1, left + unfinished, total + epochs
-                done += len(trial.epochs) if unfinished else epochs
-                best = max([best, *(epoch.miou for epoch in trial.epochs)])
-            running += [(trial, epochs) for trial in study.trials if trial.state == "running"]
-        return cls(done, total, left, number, best, tuple(running))
+            given, open_epochs = _epochs_given(study), queue.values_of_unfinished(study)
+            best = max(best, queue.best_value(study))
+            for attempt in queue.latest(study).values():
+                values = list(open_epochs.get(attempt.id, {}).values())
+                planned, left, total = planned + 1, left + attempt.unfinished, total + given
+                done += len(values) if attempt.unfinished else given
+                if attempt.trial_state == TrialState.RUNNING:
+                    owner, miou = attempt.attributes.get("owner", ""), values[-1] if values else None
+                    running.append(RunningTrial(study.study_name, attempt.index, owner, len(values), given, miou))
+        return cls(done, total, left, planned, best, tuple(running))
 
 
 def run(launcher: Launcher, studies: Sequence[optuna.Study]) -> None:
-    """Starts the team, or as many of it as there are trials, and returns when all have ended: no trial is left then.
+    """Starts the workers, or as many of them as there are trials. Returns when all have ended: no trial is left then.
 
     One that is killed is started again, unless that happens three times without any progress of the search. One that
     ends with an error is not. The first SIGINT or SIGTERM lets all end their epochs, the second stops them at once;
     both then raise KeyboardInterrupt. Raises UserError at the end where a worker has failed.
     """
-    first = _look(studies)
+    first = SearchProgress.of(studies)
     number = min(launcher.size, first.left)
     if number < launcher.size:
         terminal.say(f"only {number} of {launcher.size} workers are started: that is how many trials are left")
@@ -101,7 +120,7 @@ def run(launcher: Launcher, studies: Sequence[optuna.Study]) -> None:
         if interrupts.requested():
             raise interrupts.interrupt()
     if failed:
-        left = _look(studies).left
+        left = SearchProgress.of(studies).left
         raise UserError(
             f"{len(failed)} of {number} workers ended with an error, which is shown above; "
             + (f"{left} trials are left: fix it and rerun" if left else "the others did the rest")
@@ -109,7 +128,7 @@ def run(launcher: Launcher, studies: Sequence[optuna.Study]) -> None:
 
 
 class _Watch:
-    """Over one team."""
+    """Over the workers of one launcher."""
 
     def __init__(self, launcher: Launcher, studies: Sequence[optuna.Study], show: terminal.Show) -> None:
         self._launcher, self._studies, self._show = launcher, studies, show
@@ -138,12 +157,12 @@ class _Watch:
     def _start_again(self, worker: int, number: int) -> bool:
         """False where that would be in vain."""
         _requeue_dead(self._studies)
-        progress = _look(self._studies)
+        progress = SearchProgress.of(self._studies)
         what = f"worker {worker} was killed by {_signal(number)}"
         if not progress.left:
             return True
         now = (progress.left, progress.done)
-        deaths = [one for one in self._deaths.get(worker, []) if one == now] + [now]
+        deaths = [before for before in self._deaths.get(worker, []) if before == now] + [now]
         self._deaths[worker] = deaths
         if len(deaths) >= _DEATHS_WITHOUT_PROGRESS:
             terminal.warn(f"{what}, {len(deaths)} times without any progress; it is not started again")
@@ -154,21 +173,21 @@ class _Watch:
 
     def _look(self) -> None:
         started = time.monotonic()
-        progress = _look(self._studies)
-        rows = sorted(self._row(trial, epochs) for trial, epochs in progress.running)
+        progress = SearchProgress.of(self._studies)
+        rows = sorted(self._row(trial) for trial in progress.running)
         text = f"{progress.planned - progress.left}/{progress.planned} trials, best {progress.best:.3f}"
         self._show(progress.done, text, rows)
         now = time.monotonic()
         self._next_look = now + max(_SECONDS_BETWEEN_LOOKS, 10 * (now - started))  # a large ledger is read less often
 
-    def _row(self, trial: TrialRecord, epochs: int) -> terminal.Row:
-        name = "baseline" if trial.baseline else f"trial {trial.index}"
-        score = f": mIoU {trial.epochs[-1].miou:.3f}" if trial.epochs else ""
-        return terminal.Row(self._launcher.name(trial.owner), len(trial.epochs), epochs, f"{trial.study} {name}{score}")
+    def _row(self, trial: RunningTrial) -> terminal.Row:
+        name = "baseline" if trial.index < 0 else f"trial {trial.index}"
+        score = "" if trial.miou is None else f": mIoU {trial.miou:.3f}"
+        return terminal.Row(self._launcher.name(trial.owner), trial.epochs, trial.given, f"{trial.study} {name}{score}")
 
 
-def _look(chosen: Iterable[optuna.Study]) -> SearchProgress:
-    return SearchProgress.of([studies.record(database.storage_of(study), study.study_name) for study in chosen])
+def _epochs_given(study: optuna.Study) -> int:
+    return from_json(Protocol, study.user_attrs["protocol"]).search.epochs
 
 
 def _requeue_dead(studies: Iterable[optuna.Study]) -> None:

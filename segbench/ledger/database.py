@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import re
+import stat
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models  # the tables: a claim must be one transaction, which no public method offers
-from optuna.trial import TrialState
-from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, inspect, make_url, text, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,
@@ -30,6 +27,7 @@ from sqlalchemy.exc import (
 
 from segbench.core import paths, urls
 from segbench.core.errors import UserError
+from segbench.ledger import optuna_private
 from segbench.runtime import terminal
 
 HEARTBEAT_SECONDS = 60
@@ -41,6 +39,9 @@ _SECONDS_TO_CONNECT = 10
 _SECONDS_BETWEEN_TRIES = 1
 _ADVISORY_LOCK = 0x5E6BE4C4  # "segbench": any constant that other programs on the database do not use
 _MARKS = {"studies", "version_info"}  # tables that every Optuna database has
+_READS = "segbench_reads"  # the option of a connection that will not write
+
+Result = TypeVar("Result")
 
 
 class StorageUnavailable(UserError):
@@ -48,31 +49,29 @@ class StorageUnavailable(UserError):
 
 
 class StudyStorage(RDBStorage):
-    """Optuna's storage for many workers: it claims a trial and names its owner in one transaction, has a lock that all
-    processes share, and waits out a lost connection."""
+    """Optuna's storage for many workers: it offers transactions (see attempts.py), has a lock that all processes share,
+    and waits out a lost connection."""
 
     lock_file: Path | None = None  # for SQLite
     patience_seconds = 0.0  # how long a lost connection is waited for; nothing while the database is being opened
 
-    def claim(self, trial_id: int, owner: str) -> bool:
-        """Turns a waiting trial into one that `owner` runs. False where another process was first."""
-        return bool(self._patiently(lambda: self._claim(trial_id, owner)))
+    def writing(self, work: Callable[[Connection], Result]) -> Result:
+        """Does `work` in one transaction; once more where the connection was lost."""
 
-    def _claim(self, trial_id: int, owner: str) -> bool:
-        trial, attribute, heartbeat = models.TrialModel, models.TrialUserAttributeModel, models.TrialHeartbeatModel
-        with self.engine.begin() as connection:
-            claimed = connection.execute(
-                update(trial)
-                .where(trial.trial_id == trial_id, trial.state == TrialState.WAITING)
-                .values(state=TrialState.RUNNING, datetime_start=datetime.now())
-            )
-            if claimed.rowcount != 1:
-                return False
-            connection.execute(delete(attribute).where(attribute.trial_id == trial_id, attribute.key == "owner"))
-            connection.execute(insert(attribute).values(trial_id=trial_id, key="owner", value_json=json.dumps(owner)))
-            connection.execute(delete(heartbeat).where(heartbeat.trial_id == trial_id))
-            connection.execute(insert(heartbeat).values(trial_id=trial_id))
-        return True
+        def transaction() -> Result:
+            with self.engine.begin() as connection:
+                return work(connection)
+
+        return self._patiently(transaction)
+
+    def reading(self, work: Callable[[Connection], Result]) -> Result:
+        """Likewise for work that only reads, at one moment of the database; on SQLite it waits for no writer."""
+
+        def snapshot() -> Result:
+            with self.engine.connect().execution_options(**{_READS: True}) as connection:
+                return work(connection)
+
+        return self._patiently(snapshot)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -88,20 +87,18 @@ class StudyStorage(RDBStorage):
             with contextlib.suppress(SQLAlchemyError):  # a lock whose connection is gone is gone too
                 connection.close()
 
-    def silent(self, study_id: int) -> dict[int, float]:
-        """The running trials without a heartbeat for GRACE_SECONDS by the database's clock, and for how many seconds
-        this process has seen them so by its own, which nobody can set."""
+    def seen_silent(self, study_id: int, attempts: Iterable[int]) -> dict[int, float]:
+        """For how many seconds this process has seen each of these silent, by its own clock, which nobody can set."""
         now = time.monotonic()
         known = self._silent_since.get(study_id, {})
-        since = {trial_id: known.get(trial_id, now) for trial_id in self._get_stale_trial_ids(study_id)}
-        self._silent_since[study_id] = since
-        return {trial_id: now - first for trial_id, first in since.items()}
+        since = self._silent_since[study_id] = {attempt: known.get(attempt, now) for attempt in attempts}
+        return {attempt: now - first for attempt, first in since.items()}
 
     @functools.cached_property
     def _silent_since(self) -> dict[int, dict[int, float]]:
         return {}
 
-    def _patiently(self, work: Callable[[], Any]) -> Any:
+    def _patiently(self, work: Callable[[], Result]) -> Result:
         deadline = time.monotonic() + self.patience_seconds
         while True:
             try:
@@ -113,7 +110,7 @@ class StudyStorage(RDBStorage):
                     url = make_url(self.url)
                     raise StorageUnavailable(
                         f"{urls.shown(url)} could not be used for {self.patience_seconds:.0f} s "
-                        f"({urls.reason(error, url)}). Once it can be, type the same command again to go on"
+                        f"({urls.reason(error, url)}). Once it can be, rerun the command to go on"
                     ) from None
             time.sleep(_SECONDS_BETWEEN_TRIES)
 
@@ -128,12 +125,7 @@ def _patient(name: str) -> Callable[..., Any]:
     return patient
 
 
-for _name in (
-    *("create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr", "get_study_id_from_name"),
-    *("get_study_name_from_id", "get_study_directions", "get_study_user_attrs", "get_study_system_attrs"),
-    *("get_all_studies", "_create_new_trial", "_set_trial_param", "set_trial_state_values", "get_trial", "_get_trials"),
-    *("set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr", "_get_stale_trial_ids"),
-):
+for _name in optuna_private.STORAGE_METHODS:
     setattr(StudyStorage, _name, _patient(_name))
 
 
@@ -159,7 +151,7 @@ def connect(where: str | Path) -> StudyStorage:
 
 def storage_of(study: optuna.Study) -> StudyStorage:
     """The database a study lies in."""
-    storage = getattr(study._storage, "_backend", None)  # Optuna wraps it in a cache
+    storage = optuna_private.storage(study)
     assert isinstance(storage, StudyStorage)
     return storage
 
@@ -167,7 +159,11 @@ def storage_of(study: optuna.Study) -> StudyStorage:
 def is_there(where: str | Path) -> bool:
     """False where the SQLite file at a path or URL has not been made. Raises UserError for what is neither."""
     url = urls.read(where)
-    return url.get_backend_name() != "sqlite" or Path(str(url.database)).is_file()
+    if url.get_backend_name() != "sqlite":
+        return True
+    database = Path(str(url.database))
+    _require_file(database, "give a file with --study-db")
+    return database.exists()
 
 
 @functools.cache
@@ -181,9 +177,10 @@ def warn_of_network(folder: Path, advice: str) -> None:
 def _sqlite(url: URL) -> StudyStorage:
     database = Path(str(url.database))
     if not database.parent.is_dir():
-        raise UserError(f"{database} cannot be made: there is no folder {database.parent}; make it, or mend --study-db")
+        raise UserError(f"{database} cannot be made: there is no folder {database.parent}; make it, or fix --study-db")
+    _require_file(database, "give a file with --study-db")
     warn_of_network(database.parent, "keep the studies in PostgreSQL with --study-db, or move SEGBENCH_STORAGE")
-    lock = database.with_suffix(".lock")
+    lock = _lock_file(database)
     with FileLock(lock):  # two first uses at once would make the tables twice
         engine = create_engine(url)
         _require_ours(engine, url)
@@ -194,6 +191,27 @@ def _sqlite(url: URL) -> StudyStorage:
             pass  # takes the write lock: a read-only database is better known now
     storage.lock_file = lock
     return storage
+
+
+def _lock_file(database: Path) -> Path:
+    """A name that nothing else has: the lock empties its file. Raises UserError where something else has it."""
+    lock = database.with_name(f"{database.name}.segbench-lock")
+    _require_file(lock, f"move it away: segbench locks {database} with a file of that name")
+    if lock.exists() and lock.stat().st_size:
+        raise UserError(f"{lock} is no lock of segbench, for it is not empty; move it away")
+    return lock
+
+
+def _require_file(path: Path, advice: str) -> None:
+    """Raises UserError for a directory, a device, a pipe and the like."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{path} cannot be used ({error.strerror}); {advice}") from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is {'a directory' if stat.S_ISDIR(mode) else 'no regular file'}; {advice}")
 
 
 def _make_transactions_atomic(engine: Engine) -> None:
@@ -207,8 +225,9 @@ def _make_transactions_atomic(engine: Engine) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
     @event.listens_for(engine, "begin")
-    def _(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def _(connection: Connection) -> None:
+        reads = connection.get_execution_options().get(_READS)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     engine.dispose()  # connections made before these rules
 
@@ -239,7 +258,7 @@ def _advisory_lock(engine: Engine) -> Connection:
 def _require_ours(engine: Engine, url: URL) -> None:
     """Raises UserError for the database of another program, before our tables are put into it."""
     there = set(inspect(engine).get_table_names())
-    foreign = sorted(there - set(models.BaseModel.metadata.tables) - {"alembic_version"})
+    foreign = sorted(there - set(optuna_private.METADATA.tables) - {"alembic_version"})
     if foreign and not there >= _MARKS:
         some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
         raise UserError(_unusable(url, f"it holds tables of another program: {some}"))
@@ -259,7 +278,7 @@ def _unusable(url: URL, reason: str) -> str:
 def _advice(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return "move it away, or set SEGBENCH_STORAGE to another folder"
-    return f"mend --study-db or {paths.STUDY_DB_VARIABLE}: it needs a running server and a database of its own there"
+    return f"fix --study-db or {paths.STUDY_DB_VARIABLE}: it needs a running server and a database of its own there"
 
 
 def _is_outage(error: BaseException | None) -> bool:

@@ -11,6 +11,7 @@ import optuna
 
 from segbench.core import paths, urls
 from segbench.core.errors import UserError
+from segbench.core.study_record import TrialState
 from segbench.ledger import database, queue, registry, runs, showcase, studies, study_folders, tracking
 from segbench.ledger.database import StudyStorage
 
@@ -36,7 +37,7 @@ def ready(storage: StudyStorage, where: str, name: str) -> Iterator[Deletable]:
     """
     study = optuna.load_study(study_name=name, storage=storage)
     queue.requeue_dead(study)
-    if running := [t for t in studies.record(storage, name).trials if t.state == "running"]:
+    if running := [t for t in studies.record(storage, name).trials if t.state == TrialState.RUNNING]:
         owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
         raise UserError(
             f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone after 3 "

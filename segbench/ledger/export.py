@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from segbench.core.labels import CATEGORIES
-from segbench.core.records import TrialRecord, to_json
+from segbench.core.records import to_json
+from segbench.core.study_record import TrialRecord
 
 Row = dict[str, Any]
 
@@ -25,7 +26,7 @@ def _trial_row(trial: TrialRecord) -> Row:
     content = to_json(trial)
     params, epochs, device = content.pop("params"), content.pop("epochs"), content.pop("device") or {}
     identity = {"study": content.pop("study"), "trial": content.pop("index")}
-    best = max(trial.epochs, key=lambda e: e.miou, default=None)
+    best = trial.best_epoch
     last = trial.epochs[-1] if trial.epochs else None
     scores = {
         "epochs": len(epochs),

@@ -74,10 +74,12 @@ def here() -> str:
 
 
 @contextlib.contextmanager
-def heartbeat(storage: StudyStorage, trial_id: int) -> Iterator[None]:
-    """Tells other hosts that the trial is alive, for as long as the block runs."""
+def heartbeat(storage: StudyStorage, attempt_id: int) -> Iterator[None]:
+    """Tells other hosts that the attempt is alive, for as long as the block runs."""
     over = threading.Event()
-    thread = threading.Thread(target=_beat, args=(storage, trial_id, over), daemon=True, name=f"heartbeat {trial_id}")
+    thread = threading.Thread(
+        target=_beat, args=(storage, attempt_id, over), daemon=True, name=f"heartbeat {attempt_id}"
+    )
     thread.start()
     try:
         yield
@@ -86,11 +88,11 @@ def heartbeat(storage: StudyStorage, trial_id: int) -> Iterator[None]:
         thread.join(_SECONDS_BEFORE_ANOTHER_TRY)
 
 
-def _beat(storage: StudyStorage, trial_id: int, over: threading.Event) -> None:
-    pause = 0.0
+def _beat(storage: StudyStorage, attempt_id: int, over: threading.Event) -> None:
+    pause = float(storage.heartbeat_interval or 0)  # the claim was the first beat
     while not over.wait(pause):
         try:
-            storage.record_heartbeat(trial_id)
+            storage.record_heartbeat(attempt_id)
             pause = float(storage.heartbeat_interval or 0)
         except Exception:  # Optuna's own thread ends at its first error, and with it a trial that is well
             pause = _SECONDS_BEFORE_ANOTHER_TRY

@@ -6,190 +6,189 @@ another, so everything is keyed by the user attribute `trial`, never by the atte
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+import datetime
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as AttemptState
+from sqlalchemy import Connection
 
 from segbench.core.protocol import Search, Space
 from segbench.core.records import Scalar
-from segbench.ledger import database, liveness, samplers
+from segbench.core.study_record import TrialState
+from segbench.ledger import attempts, database, liveness, optuna_private, samplers
+from segbench.ledger.attempts import Attempt, Planned
 from segbench.ledger.liveness import WorkerId
 
 BASELINE = -1  # the trial of the known-good configuration that runs beside the plan
 UNPLANNED = -2
-_DEATHS_THAT_SPEND_A_TRIAL = 3
-_ATTRIBUTES_OF_ONE_ATTEMPT = {"owner", "device", "stopped", "withdrawn", "outcome", "reason"}
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # or failed, with an attribute `outcome`
-_QUEUED = (TrialState.WAITING, TrialState.RUNNING)
+DEATHS_THAT_SPEND_A_TRIAL = 3
+_STANDING = ("outcome", "withdrawn", "owner")
 
 
-def index_of(trial: FrozenTrial | optuna.Trial) -> int:
+def index_of(attempt: FrozenTrial | optuna.Trial) -> int:
     """Which planned configuration this is, or UNPLANNED for a trial that somebody else put into the study."""
-    return int(trial.user_attrs.get("trial", UNPLANNED))
+    return int(attempt.user_attrs.get("trial", UNPLANNED))
 
 
 def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[str, Scalar] | None) -> list[str]:
-    """Queues every trial that is neither waiting, running nor spent. Returns what `mend` did before.
+    """Queues every trial that is neither waiting, running nor spent. Returns what `requeue_dead` did before.
 
     With the random sampler a trial's parameters come from (seed, trial) alone: the plan is the same whatever the number
     of runs, the order or the crashes. Other samplers choose when the trial starts.
     """
-    with database.storage_of(study).locked():  # workers that start together plan once
+    storage = database.storage_of(study)
+    with storage.locked():  # workers that start together plan once
         said = _requeue_dead(study)
-        _withdraw(study, search.trials)
-        _plan(study, space, search, baseline)
+        storage.writing(lambda connection: _plan(connection, optuna_private.study_id(study), space, search, baseline))
     return said
 
 
 def claim(study: optuna.Study, owner: str) -> optuna.Trial | None:
     """The next queued trial, if any. Optuna's own `ask` would make a trial up where none waits."""
-    storage = database.storage_of(study)
-    for trial in unfinished(study):
-        if trial.state == TrialState.WAITING and storage.claim(trial._trial_id, owner):
-            return optuna.Trial(study, trial._trial_id)
-    return None
+    study_id = optuna_private.study_id(study)
+    claimed = database.storage_of(study).writing(lambda connection: attempts.claim(connection, study_id, owner))
+    return None if claimed is None else optuna.Trial(study, claimed)
 
 
 def requeue_dead(study: optuna.Study) -> list[str]:
-    """Ends the running trials whose process is gone and queues their trials again, unless that happened too often.
+    """Ends the running attempts whose process is gone and queues their trials again, unless that happened too often.
 
     A process is gone where this host does not know it any more, or where it has sent no heartbeat for database's
     GRACE_SECONDS; one of this host has two beats more, for its clock may have been set. Returns what was done, a line
     each.
     """
-    if not _stale(study) and not _left_alone(study):
+    if not _left_behind(study):
         return []
     with database.storage_of(study).locked():
         return _requeue_dead(study)
 
 
-def end(study: optuna.Study, trial_id: int, **attributes: Scalar) -> None:
-    """Ends a trial without a value, unless it has ended already."""
-    storage = database.storage_of(study)
-    with contextlib.suppress(UpdateFinishedTrialError):
-        for key, value in attributes.items():
-            storage.set_trial_user_attr(trial_id, key, value)
-        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+def end(study: optuna.Study, attempt_id: int, **attributes: Scalar) -> bool:
+    """Ends an attempt without a value; an `outcome` ends its trial, too. False where it has ended already."""
+    return database.storage_of(study).writing(lambda connection: attempts.end(connection, attempt_id, **attributes))
 
 
-def latest(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """The last attempt of each trial: it replaces the earlier ones. Withdrawn trials are left out."""
-    last = {index_of(t): t for t in study.get_trials(deepcopy=False)}
-    return {index: t for index, t in last.items() if index != UNPLANNED and not _withdrawn(t)}
+def hand_back(study: optuna.Study, attempt_id: int) -> None:
+    """Ends an attempt that was stopped, and queues its trial again: it goes on where it was."""
+    study_id = optuna_private.study_id(study)
+
+    def work(connection: Connection) -> None:
+        if attempts.end(connection, attempt_id, stopped=True):
+            attempts.requeue(connection, study_id, attempt_id)
+
+    database.storage_of(study).writing(work)
 
 
-def unfinished(study: optuna.Study) -> list[FrozenTrial]:
-    """The last attempts of the trials that have not ended, the one queued first first."""
-    found = [t for t in latest(study).values() if t.state not in ENDED and "outcome" not in t.user_attrs]
-    return sorted(found, key=lambda trial: trial.number)
+def latest(study: optuna.Study, keys: Sequence[str] = ()) -> dict[int, Attempt]:
+    """The last attempt at each trial, with its outcome, its owner and the user attributes in `keys`: it replaces the
+    earlier ones. Withdrawn trials are left out."""
+    study_id, wanted = optuna_private.study_id(study), (*_STANDING, *keys)
+    every = database.storage_of(study).reading(lambda connection: attempts.every(connection, study_id, wanted))
+    return {index: attempt for index, attempt in last(every).items() if "withdrawn" not in attempt.attributes}
 
 
-def _plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[str, Scalar] | None) -> None:
-    taken = latest(study)
-    withdrawn = {index_of(t): t for t in study.get_trials(deepcopy=False) if _withdrawn(t)}
-    distributions = {name: samplers.distribution(values) for name, values in space.items()}
-    for index in range(search.trials):
-        if index in taken:
-            continue
-        if index in withdrawn:
-            _queue_again(study, withdrawn[index])
-        else:
-            drawn = samplers.draw(distributions, search.seed, index) if search.sampler == "random" else {}
-            _queue(study, index, drawn, {name: distributions[name] for name in drawn})
-    if baseline and BASELINE not in taken:
-        # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
-        own = {name: samplers.around(value, distributions[name]) for name, value in baseline.items()}
-        _queue(study, BASELINE, dict(baseline), own)
+def last(every: Iterable[Attempt]) -> dict[int, Attempt]:
+    """Of attempts, oldest first, the last one at each trial."""
+    return {attempt.index: attempt for attempt in every}
 
 
-def _requeue_dead(study: optuna.Study) -> list[str]:
-    said = []
-    for trial in _stale(study):
-        deaths = _deaths(trial)
-        spent = {}
-        if len(deaths) >= _DEATHS_THAT_SPEND_A_TRIAL:
-            why = f"in epoch {max(deaths) + 1} (killed, or the machine ran out of memory)"
-            spent = {"outcome": "failed", "reason": f"its process died {len(deaths)} times {why}"}
-        end(study, trial._trial_id, **spent)
-        what = f"failed: {spent['reason']}" if spent else "queued again"
-        said.append(f"trial {index_of(trial)}: {trial.user_attrs.get('owner', 'its process')} is gone; {what}")
-    for trial in _left_alone(study):
-        _queue_again(study, trial)
-    return said
+def unfinished(study: optuna.Study) -> list[Attempt]:
+    """The last attempts at the trials that have not ended, the one queued first first."""
+    return sorted((a for a in latest(study).values() if a.unfinished), key=lambda attempt: attempt.id)
 
 
-def _stale(study: optuna.Study) -> list[FrozenTrial]:
-    """The running trials whose process is gone."""
-    silent = database.storage_of(study).silent(study._study_id)
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [t for t in running if _is_silent(t, silent) or _is_deserted(t)]
+def values_of_unfinished(study: optuna.Study) -> dict[int, dict[int, float]]:
+    """Of each attempt that waits or runs, by its id: the value of each epoch it has reached."""
+    study_id, states = optuna_private.study_id(study), (AttemptState.WAITING, AttemptState.RUNNING)
+    return database.storage_of(study).reading(lambda connection: attempts.values(connection, study_id, states))
 
 
-def _is_silent(trial: FrozenTrial, silent: Mapping[int, float]) -> bool:
-    """Where its process is still there it hangs, or somebody has set the clock: then its next beat will tell."""
-    owner = WorkerId.parse(trial.user_attrs.get("owner", ""))
-    here = owner is not None and owner.host == liveness.here()
-    return silent.get(trial._trial_id, -1) >= (2 * database.HEARTBEAT_SECONDS if here else 0)
+def best_value(study: optuna.Study) -> float:
+    """The highest value of any epoch of any trial; 0 where there is none."""
+    study_id = optuna_private.study_id(study)
+    return database.storage_of(study).reading(lambda connection: attempts.best_value(connection, study_id))
 
 
-def _is_deserted(trial: FrozenTrial) -> bool:
-    owner = WorkerId.parse(trial.user_attrs.get("owner", ""))
-    if owner:
-        return owner.gone
-    age = datetime.now() - (trial.datetime_start or datetime.min)  # not claimed by `run`: there may be no heartbeat
-    return age.total_seconds() > database.GRACE_SECONDS
-
-
-def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Its trial goes on as a new trial, so that a process thought dead cannot write into it."""
-    attributes = {key: value for key, value in trial.user_attrs.items() if key not in _ATTRIBUTES_OF_ONE_ATTEMPT}
-    if not {"stopped", "withdrawn"} & set(trial.user_attrs):
-        attributes["deaths"] = _deaths(trial)
-    study.add_trial(
-        create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=attributes,
-            system_attrs=trial.system_attrs,
-            intermediate_values=trial.intermediate_values,
-        )
-    )
-
-
-def _deaths(trial: FrozenTrial) -> list[int]:
-    """How many epochs stood at each death since the last new epoch, this trial's included."""
-    earlier, epochs = trial.user_attrs.get("deaths", []), len(trial.user_attrs.get("epochs", []))
+def deaths(earlier: Sequence[int], epochs: int) -> list[int]:
+    """How many epochs stood at each death of a trial since its last new epoch, the newest death's included."""
     return [*earlier, epochs] if epochs <= max(earlier, default=epochs) else [epochs]
 
 
-def _left_alone(study: optuna.Study) -> list[FrozenTrial]:
-    """The last attempts of the trials that neither wait nor run nor have ended."""
-    return [t for t in unfinished(study) if t.state not in _QUEUED]
-
-
-def _withdrawn(trial: FrozenTrial) -> bool:
-    return "withdrawn" in trial.user_attrs
-
-
-def _withdraw(study: optuna.Study, trials: int) -> None:
-    """Takes back queued trials beyond the budget, left by a longer search; the next longer one queues them again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        if index_of(trial) >= trials:
-            end(study, trial._trial_id, withdrawn=True)
-
-
-def _queue(
-    study: optuna.Study, index: int, params: dict[str, Any], distributions: Mapping[str, BaseDistribution]
+def _plan(
+    connection: Connection, study: int, space: Space, search: Search, baseline: Mapping[str, Scalar] | None
 ) -> None:
-    study.add_trial(
-        create_trial(
-            state=TrialState.WAITING, params=params, distributions=dict(distributions), user_attrs={"trial": index}
-        )
-    )
+    known = last(attempts.every(connection, study, _STANDING))
+    for index, attempt in known.items():
+        if "withdrawn" in attempt.attributes and index < search.trials:
+            attempts.requeue(connection, study, attempt.id)
+        elif attempt.state == AttemptState.WAITING and index >= search.trials:  # left by a longer search
+            attempts.end(connection, attempt.id, withdrawn=True)
+    distributions = {name: samplers.distribution(values) for name, values in space.items()}
+    drawn = distributions if search.sampler == "random" else {}
+    missing = [index for index in range(search.trials) if index not in known]
+    planned = [Planned(index, samplers.draw(drawn, search.seed, index), drawn) for index in missing]
+    if baseline and BASELINE not in known:
+        # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
+        own = {name: samplers.around(value, distributions[name]) for name, value in baseline.items()}
+        planned.append(Planned(BASELINE, dict(baseline), own))
+    attempts.queue(connection, study, planned)
+
+
+def _requeue_dead(study: optuna.Study) -> list[str]:
+    study_id = optuna_private.study_id(study)
+    storage, said = database.storage_of(study), []
+    for attempt in _left_behind(study):
+        spent = storage.writing(functools.partial(_end_dead, study=study_id, attempt=attempt))
+        if attempt.state == AttemptState.RUNNING:
+            who = attempt.attributes.get("owner", "its process")
+            what = f"failed: {spent}" if spent else "queued again"
+            said.append(f"trial {attempt.index}: {who} is gone; {what}")
+    return said
+
+
+def _end_dead(connection: Connection, study: int, attempt: Attempt) -> str:
+    """Queues the attempt's trial again. Where it has died too often, ends it instead and returns the reason."""
+    kept = attempts.read_attributes(connection, attempt.id)
+    died = deaths(kept.get("deaths", []), attempts.epochs(connection, attempt.id))
+    if attempt.state == AttemptState.RUNNING:
+        reason, outcome = "", {}
+        if len(died) >= DEATHS_THAT_SPEND_A_TRIAL:
+            why = f"in epoch {max(died) + 1} (killed, or the machine ran out of memory)"
+            reason = f"its process died {len(died)} times {why}"
+            outcome = {"outcome": TrialState.FAILED, "reason": reason}
+        if not attempts.end(connection, attempt.id, **outcome) or reason:
+            return reason
+    attempts.requeue(connection, study, attempt.id, None if "stopped" in kept else died)
+    return ""
+
+
+def _left_behind(study: optuna.Study) -> list[Attempt]:
+    """The running attempts whose process is gone, and those that others have ended without an outcome."""
+    study_id, storage = optuna_private.study_id(study), database.storage_of(study)
+    found = storage.reading(lambda connection: attempts.unsettled(connection, study_id))
+    grace = storage.grace_period or 0
+    silent = [attempt.id for attempt, silence in found if silence is not None and silence > grace]
+    seen = storage.seen_silent(study_id, silent)
+    return [
+        attempt for attempt, silence in found
+        if attempt.state == AttemptState.FAIL or _is_silent(attempt, seen) or _is_deserted(attempt)
+    ]  # fmt: skip
+
+
+def _is_silent(attempt: Attempt, seen: Mapping[int, float]) -> bool:
+    """A local process without heartbeats hangs, or the clock changed: wait for two more beats."""
+    owner = WorkerId.parse(attempt.attributes.get("owner", ""))
+    is_local = owner is not None and owner.host == liveness.here()
+    return seen.get(attempt.id, -1) >= (2 * database.HEARTBEAT_SECONDS if is_local else 0)
+
+
+def _is_deserted(attempt: Attempt) -> bool:
+    owner = WorkerId.parse(attempt.attributes.get("owner", ""))
+    if owner:
+        return owner.gone
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    age = now - (attempt.started or datetime.datetime.min)  # not claimed by `run`: there may be no heartbeat
+    return age.total_seconds() > database.GRACE_SECONDS

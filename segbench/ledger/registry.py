@@ -57,8 +57,8 @@ def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequen
             _register(mlflow, card)
     except OSError as error:
         raise UserError(
-            f"the model of '{card.study}' could not be logged to MLflow ({error}); mend that (is a disk full?) and "
-            "type the same command again: nothing is trained twice"
+            f"the model of '{card.study}' could not be logged to MLflow ({error}); free some space and rerun: "
+            "nothing is trained twice"
         ) from error
     except MlflowException as error:
         reason = str(error).strip().splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -15,19 +16,23 @@ from segbench.core.records import Scalar
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
-    """The trial's parameters: those of its trial, or what the sampler chooses."""
+    """The parameters: those the trial was planned with, or what the sampler chooses."""
     known = trial.params  # a baseline's values may lie outside the space
     return {name: known[name] if name in known else _suggest(trial, name, values) for name, values in space.items()}
 
 
 def draw(distributions: Mapping[str, BaseDistribution], seed: int, index: int) -> dict[str, Any]:
     """One configuration as RandomSampler draws it, decided by (seed, index)."""
-    own = optuna.samplers.RandomSampler(seed=_seed(seed, index))
-    return optuna.create_study(sampler=own).ask(dict(distributions)).params
+    own, (study, attempt) = optuna.samplers.RandomSampler(seed=_seed(seed, index)), _scratch()
+    return {
+        # As Optuna does: where there is one value, nothing is drawn.
+        name: _only_value(values) if values.single() else own.sample_independent(study, attempt, name, values)
+        for name, values in distributions.items()
+    }
 
 
 def distribution(values: Range | Choice) -> BaseDistribution:
-    """Optuna's word for it."""
+    """The range or choice as Optuna's distribution."""
     if isinstance(values, Choice):
         return CategoricalDistribution(values.values)
     if values.integer:
@@ -49,11 +54,11 @@ def sampler(search: Search) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if search.sampler == "tpe":
-            return _BySlot(lambda seed: optuna.samplers.TPESampler(seed=seed, constant_liar=True), search.seed)
+            return _ByTrial(lambda seed: optuna.samplers.TPESampler(seed=seed, constant_liar=True), search.seed)
         if search.sampler == "qmc":
             return optuna.samplers.QMCSampler(seed=search.seed, warn_independent_sampling=False)
         if search.sampler == "gp":
-            return _BySlot(lambda seed: optuna.samplers.GPSampler(seed=seed), search.seed)
+            return _ByTrial(lambda seed: optuna.samplers.GPSampler(seed=seed), search.seed)
         return optuna.samplers.RandomSampler(seed=search.seed)
 
 
@@ -68,9 +73,9 @@ def pruner(search: Search) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-class _BySlot(optuna.samplers.BaseSampler):
-    """A sampler made anew for every trial, with a seed of its own: workers, and a search that goes on, all start with
-    the same seed and would draw the same configurations again."""
+class _ByTrial(optuna.samplers.BaseSampler):
+    """A sampler made anew for every trial, with a seed of its own. Else workers, and a search that goes on, would all
+    start with the same seed and draw the same configurations again."""
 
     def __init__(self, make: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
         self._make, self._seed = make, seed
@@ -93,6 +98,20 @@ class _BySlot(optuna.samplers.BaseSampler):
         if trial.number != self._trial:
             self._trial, self._sampler = trial.number, self._make(_seed(self._seed, trial.user_attrs.get("trial", -1)))
         return self._sampler
+
+
+@functools.cache
+def _scratch() -> tuple[optuna.Study, FrozenTrial]:
+    """What a sampler wants to be given, and the random one does not look at. Making them for each trial costs more
+    than to draw it."""
+    return optuna.create_study(), optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING)
+
+
+def _only_value(distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    return distribution.low
 
 
 def _seed(seed: int, index: int) -> int:

@@ -1,4 +1,4 @@
-"""The search's ledger: an Optuna study, its trials, and what became of them."""
+"""The search's ledger: an Optuna study is opened, its trials run, and what they reach kept."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState as AttemptState
 
 from segbench.core.errors import UserError
 from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol, fingerprint
-from segbench.core.records import Device, EpochRecord, StudyRecord, TrialRecord, WeightsOrigin, from_json, to_json
-from segbench.ledger import database, liveness, queue, samplers, study_folders
+from segbench.core.records import EpochRecord, WeightsOrigin, to_json
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
+from segbench.ledger import attempts, database, liveness, optuna_private, queue, reading, samplers, study_folders
 from segbench.ledger.database import StorageUnavailable, StudyStorage
 from segbench.ledger.queue import BASELINE as BASELINE
 from segbench.ledger.queue import index_of as index_of
+from segbench.ledger.reading import names as names
+from segbench.ledger.reading import record as record
 from segbench.runtime import interrupts, terminal
 
-FINAL_SCORES = "final_scores"  # the study's attribute that `hindsight` writes
-NO_FINAL_SCORES: dict[str, Any] = {"images": "", "scores": {}}  # and what it holds at first
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class TrialFailed(Exception):
-    """This configuration cannot be finished, here or on a retry. `outcome` is a TrialRecord state."""
+    """This configuration cannot be finished, here or on a retry. `outcome` is its trial's state."""
 
-    def __init__(self, outcome: str, reason: str) -> None:
+    def __init__(self, outcome: TrialState, reason: str) -> None:
         super().__init__(reason)
         self.outcome = outcome
 
 
 class Stopped(Exception):
-    """The trial was asked to stop and has kept all it did: its trial goes on where it stopped."""
+    """The attempt was asked to stop and has kept all it did: its trial goes on where it stopped."""
 
 
 def open_study(
@@ -84,9 +83,14 @@ def study_name(protocol: Protocol, architecture: Architecture) -> str:
     return part(f"{protocol.name}-{architecture.name}", "study")
 
 
-def run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool = True) -> None:
+def run(
+    study: optuna.Study,
+    objective: Callable[[optuna.Trial], float],
+    wait: bool = True,
+    ended: Callable[[int], None] = lambda index: None,
+) -> None:
     """Runs queued trials, beside any number of processes that do the same, until every trial is ended; without `wait`
-    only until none is queued.
+    only until none is queued. `ended` is told of every trial that has ended here.
 
     TrialFailed ends its trial. Any other exception goes through, and the trial is queued again: after Stopped and
     Ctrl-C it goes on where it was. A trial whose process was killed is queued again by whoever is still there.
@@ -94,85 +98,72 @@ def run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: b
     Raises UserError where the study is deleted meanwhile.
     """
     try:
-        _run(study, objective, wait)
+        _run_all(study, objective, wait, ended)
     except (UserError, Stopped):
         raise
-    except Exception as error:
-        if study._study_id in {known._study_id for known in database.storage_of(study).get_all_studies()}:
-            raise
+    except Exception:
+        _require_still_there(study)
+        raise
+    _require_still_there(study)
+
+
+def _require_still_there(study: optuna.Study) -> None:
+    if not reading.is_there(database.storage_of(study), optuna_private.study_id(study)):
         raise UserError(
             f"study '{study.study_name}' was deleted while it was being searched; rerun the search to make it anew"
-        ) from error
+        )
 
 
-def _run(study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool) -> None:
+def _run_all(
+    study: optuna.Study, objective: Callable[[optuna.Trial], float], wait: bool, ended: Callable[[int], None]
+) -> None:
     owner, waits = str(liveness.me()), False
     while True:
         if interrupts.requested():
             raise Stopped
         for line in queue.requeue_dead(study):
             terminal.say(line)
-        trial = queue.claim(study, owner)
-        if trial:
-            _attempt(study, trial, objective)
+        attempt = queue.claim(study, owner)
+        if attempt:
+            if _run(study, attempt, objective):
+                ended(index_of(attempt))
             continue
         others = queue.unfinished(study)
         if not others or not wait:
             return
         if not waits:
             waits = True
-            names = sorted({t.user_attrs.get("owner", "an unknown process") for t in others})
+            names = sorted({other.attributes.get("owner", "an unknown process") for other in others})
             terminal.say(f"waiting for {len(others)} more, which run elsewhere: {', '.join(names)}")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def report(trial: optuna.Trial, epochs: list[EpochRecord]) -> None:
-    """Keeps all epochs so far, and reports the last to the pruner."""
-    trial.set_user_attr("epochs", to_json(epochs))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a trial that goes on may report its last epoch again
-        trial.report(epochs[-1].miou, epochs[-1].epoch)
-
-
-def remember_weights(trial: optuna.Trial, origin: WeightsOrigin) -> None:
-    """Keeps where the trial started from; the study tells it of its first trial, since all start from the same."""
-    trial.set_user_attr("weights", to_json(origin))
-    if "weights" not in trial.study.user_attrs:
-        trial.study.set_user_attr("weights", to_json(origin))
-
-
-def record(storage: RDBStorage, name: str, search: str = "python -m segbench.search") -> StudyRecord:
-    """The study as a record. Raises UserError where there is none; `search` is the command that would make it."""
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        there = ", ".join(names(storage)) or "no study at all"
-        raise UserError(f"no study '{name}': the storage holds {there}. Search first: {search}") from None
-    attributes = study.user_attrs
-    latest = queue.latest(study)
-    return StudyRecord(
-        name=name,
-        id=id_of(study),
-        protocol=attributes.get("protocol", {}),
-        architecture=attributes.get("architecture", {}),
-        fingerprint=attributes.get("fingerprint", ""),
-        data_fingerprint=attributes.get("data_fingerprint", ""),
-        weights=from_json(WeightsOrigin, attributes["weights"]) if "weights" in attributes else None,
-        subset=attributes.get("subset", ""),
-        run_id=attributes.get("run_id", ""),
-        trials=tuple(_trial_record(name, latest[index], index) for index in sorted(latest)),
-        final_scores={int(index): v for index, v in attributes.get(FINAL_SCORES, NO_FINAL_SCORES)["scores"].items()},
+def report(attempt: optuna.Trial, record: EpochRecord) -> None:
+    """Keeps an epoch and tells the pruner its value, in one transaction. An epoch that was trained again replaces the
+    one that was kept. Raises UpdateFinishedTrialError where the trial was given to another process."""
+    attempt_id, content = optuna_private.attempt_id(attempt), to_json(record)
+    database.storage_of(attempt.study).writing(
+        lambda connection: attempts.report(connection, attempt_id, record.epoch, record.miou, content)
     )
+    optuna_private.tell_pruner(attempt, record.epoch, record.miou)
 
 
-def names(storage: RDBStorage) -> list[str]:
-    """The studies there are."""
-    return sorted(optuna.get_all_study_names(storage))
+def epochs_reported(attempt: optuna.Trial) -> int:
+    """How many epochs are kept, those of earlier attempts at the trial included."""
+    attempt_id = optuna_private.attempt_id(attempt)
+    return database.storage_of(attempt.study).reading(lambda connection: attempts.epochs(connection, attempt_id))
+
+
+def remember_weights(attempt: optuna.Trial, origin: WeightsOrigin) -> None:
+    """Keeps where the attempt started from; the study tells it of its first one, since all start from the same."""
+    attempt.set_user_attr("weights", to_json(origin))
+    if "weights" not in attempt.study.user_attrs:
+        attempt.study.set_user_attr("weights", to_json(origin))
 
 
 def best(study: StudyRecord) -> TrialRecord | None:
     """The finished trial with the highest miou; of equals the first trial. The baseline is no candidate."""
-    finished = [t for t in study.trials if t.state == "complete" and t.value is not None and not t.baseline]
+    finished = [t for t in study.planned if t.state == TrialState.COMPLETE and t.value is not None]
     return max(finished, key=lambda t: (t.value or 0.0, -t.index), default=None)
 
 
@@ -187,44 +178,25 @@ def _require_same(name: str, known: Mapping[str, str], identity: Mapping[str, st
             )
 
 
-def _attempt(study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float]) -> None:
+def _run(study: optuna.Study, attempt: optuna.Trial, objective: Callable[[optuna.Trial], float]) -> bool:
+    """Whether the trial has ended."""
+    attempt_id = optuna_private.attempt_id(attempt)
     try:
-        value, state = None, TrialState.COMPLETE
-        with liveness.heartbeat(database.storage_of(study), trial._trial_id):
+        value, state = None, AttemptState.COMPLETE
+        with liveness.heartbeat(database.storage_of(study), attempt_id):
             try:
-                value = objective(trial)
+                value = objective(attempt)
             except optuna.TrialPruned:
-                state = TrialState.PRUNED
+                state = AttemptState.PRUNED
         if value is not None and not math.isfinite(value):
-            raise TrialFailed("failed", f"its objective is {value}")
-        study.tell(trial, value, state, skip_if_finished=True)
+            raise TrialFailed(TrialState.FAILED, f"its objective is {value}")
+        return study.tell(attempt, value, state, skip_if_finished=True).state == state
     except TrialFailed as failure:
-        queue.end(study, trial._trial_id, outcome=failure.outcome, reason=str(failure))
+        return queue.end(study, attempt_id, outcome=failure.outcome, reason=str(failure))
     except UpdateFinishedTrialError:
-        pass  # this process was silent for so long that its trial was given to another
+        return False  # this process was silent for so long that its trial was given to another
     except StorageUnavailable:
         raise
     except BaseException:
-        queue.end(study, trial._trial_id, stopped=True)
-        queue.requeue_dead(study)
+        queue.hand_back(study, attempt_id)
         raise
-
-
-def _trial_record(study: str, trial: FrozenTrial, index: int) -> TrialRecord:
-    attributes = trial.user_attrs
-    state = attributes.get("outcome") or {TrialState.FAIL: "failed"}.get(trial.state) or trial.state.name.lower()
-    return TrialRecord(
-        study=study,
-        index=index,
-        attempt=trial.number,
-        state=state,
-        value=trial.value if trial.state in queue.ENDED else None,
-        params=trial.params,
-        epochs=tuple(from_json(EpochRecord, epoch) for epoch in attributes.get("epochs", [])),
-        reason=attributes.get("reason", ""),
-        seconds=trial.duration.total_seconds() + attributes.get("earlier_seconds", 0.0) if trial.duration else 0.0,
-        startup_seconds=attributes.get("startup_seconds", 0.0),
-        device=from_json(Device, attributes["device"]) if "device" in attributes else None,
-        run_id=attributes.get("run_id", ""),
-        owner=attributes.get("owner", ""),
-    )

@@ -47,12 +47,12 @@ def joined(device: str) -> Iterator[str]:
     if size() == 1:
         yield device
         return
-    own = _join(device)
+    device_of_this_process = _join(device)
     import torch.distributed as dist
 
     _patient = dist.new_group(backend="gloo", timeout=_WORKS)
     try:
-        yield own
+        yield device_of_this_process
         gather(None)  # nobody leaves while another still works
         dist.destroy_process_group()
     finally:
@@ -71,10 +71,10 @@ def gather(value: _T) -> list[_T]:
         return [value]
     import torch.distributed as dist
 
-    found: list[Any] = [None] * size()
+    values: list[Any] = [None] * size()
     with _peers():
-        dist.all_gather_object(found, value, group=_patient)
-    return found
+        dist.all_gather_object(values, value, group=_patient)
+    return values
 
 
 def on_main(work: Callable[[], _T]) -> _T:
@@ -113,8 +113,8 @@ def peer_failure(error: BaseException) -> UserError | None:
     if not isinstance(error, dist.DistError) and "gloo" not in str(error):
         return None
     return UserError(
-        f"another of the {size()} processes has ended or does not answer; what it said stands above. Type the same "
-        "command again: it goes on where it stopped"
+        f"another of the {size()} processes has ended or does not answer; its message stands above. Rerun the same "
+        "command to continue from the last checkpoint"
     )
 
 

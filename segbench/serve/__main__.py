@@ -21,6 +21,7 @@ from segbench import predict
 from segbench.core.errors import UserError
 from segbench.ledger.models import Promoted
 from segbench.runtime import local_server, options, terminal
+from segbench.serve import listening
 
 PORT = 8000
 TOKEN_VARIABLE = "SEGBENCH_TOKEN"
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         return predict.choose(arguments.model)
 
     chosen()  # what is wrong is said before the seconds that importing takes
-    with _listening(arguments.host, arguments.port) as listener:
+    with listening.listen(arguments.host, arguments.port) as listener:
         import asyncio
 
         from segbench.serve import api, server
@@ -118,19 +119,6 @@ def _names(host: str) -> list[str]:
 
     addresses = [one.address for several in psutil.net_if_addrs().values() for one in several]
     return [socket.gethostname().lower(), *(address.partition("%")[0] for address in addresses)]
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Raises UserError where that cannot be listened on."""
-    if not 0 <= port < 65536:
-        raise UserError(f"--port is {port}: expected 0 to 65535")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=512)
-    except OSError as error:
-        raise UserError(
-            f"{host}:{port} cannot be listened on ({error.strerror}); give another --port or --host"
-        ) from None
 
 
 def _announce(arguments: argparse.Namespace, listener: socket.socket, what: str) -> None:

@@ -18,7 +18,6 @@ from segbench.serve import answers, problems, schema, uploads
 from segbench.serve.answers import Draw, Segmented
 from segbench.serve.guard import Access, Guard
 from segbench.serve.jobs import Jobs
-from segbench.serve.metrics import GONE
 from segbench.serve.networks import Network
 from segbench.serve.problems import Problem
 from segbench.serve.service import Service
@@ -176,10 +175,7 @@ async def _answer(
         name = service.jobs.start(work())
         headers = {"location": f"/v1/jobs/{name}", "preference-applied": "respond-async", "retry-after": "1"}
         return JSONResponse({"job": name, "status": "running"}, 202, headers)
-    try:
-        return await uploads.unless_gone(request, work())
-    except uploads.Gone:
-        return Response(status_code=GONE)
+    return await uploads.unless_gone(request, work())
 
 
 def _jobs(jobs: Jobs) -> APIRouter:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from segbench.core.errors import UserError
+from segbench.serve.metrics import GONE
 from segbench.serve.photographs import WrongFormat
 from segbench.serve.scheduler import Expired, Refused
 
@@ -31,6 +32,10 @@ class Problem(Exception):
         content = {"type": "about:blank", "title": HTTPStatus(self.status).phrase, "status": self.status}
         body = json.dumps({**content, "detail": self.detail}, ensure_ascii=False)
         return Response(body, self.status, self.headers, MEDIA_TYPE)
+
+
+class Gone(Exception):
+    """The client has left: there is nobody to answer."""
 
 
 def of(error: Exception) -> Problem:
@@ -57,7 +62,7 @@ def install(app: FastAPI) -> None:
     """Makes `app` answer the errors it expects so; the guard answers for the others."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        return of(error).response()
+        return Response(status_code=GONE) if isinstance(error, Gone) else of(error).response()
 
-    for kind in (Problem, Refused, Expired, UserError, RequestValidationError, HTTPException):
+    for kind in (Problem, Gone, Refused, Expired, UserError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)

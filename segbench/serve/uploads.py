@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from segbench.serve.problems import Problem
+from segbench.serve.problems import Gone, Problem
 from segbench.serve.scheduler import Refused
 
 Answer = TypeVar("Answer")
@@ -21,10 +21,6 @@ _PATIENCE = 10.0  # seconds an upload may take whatever its size, and then
 _SLOWEST = 100_000  # bytes a second
 _AT_ONCE = 2  # uploads of the largest size that may be under way together
 _FORM_BYTES = 4096  # of a form's boundaries and headers, beside the photograph
-
-
-class Gone(Exception):
-    """The client has left."""
 
 
 class Uploads:

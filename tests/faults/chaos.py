@@ -37,7 +37,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from segbench.core import paths
-from segbench.ledger import database, queue, studies
+from segbench.ledger import database, queue
 from segbench.runtime import terminal
 from tests import postgres
 from tests.faults import harness
@@ -142,13 +142,15 @@ class Killer:
         file = self.place.storage / "studies.db"
         if not file.exists():
             return False
-        try:  # not segbench's own ledger: it would wait for locks that the stopped process may hold
+        try:  # not segbench's own storage: it would wait for locks that the stopped process may hold
             plain = optuna.storages.RDBStorage(f"sqlite:///{file}")
-            found = [optuna.load_study(study_name=name, storage=plain) for name in studies.names(plain)]
+            found = optuna.get_all_study_names(plain)
+            every = [a for name in found for a in optuna.load_study(study_name=name, storage=plain).get_trials()]
         except OperationalError:  # the process is making the database
             return False
-        running = [t for study in found for t in queue.latest(study).values() if t.state == TrialState.RUNNING]
-        if all(len(queue._deaths(trial)) < queue._DEATHS_THAT_SPEND_A_TRIAL for trial in running):
+        running = [attempt for attempt in every if attempt.state == TrialState.RUNNING]
+        died = [queue.deaths(a.user_attrs.get("deaths", []), len(a.intermediate_values)) for a in running]
+        if all(len(deaths) < queue.DEATHS_THAT_SPEND_A_TRIAL for deaths in died):
             return False
         os.kill(process.pid, signal.SIGCONT)
         return True

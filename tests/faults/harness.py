@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from segbench.architectures.parts.weights import digest
 from segbench.core.records import EpochRecord, ModelCard
 from segbench.ledger import database, models, queue, runs, studies, tracking
+from segbench.ledger.attempts import EPOCH
 from tests.faults import command
 from tests.faults.command import Instant, Settings
 
@@ -99,7 +100,7 @@ class Place:
         return found(self)
 
     @property
-    def ledger(self) -> database.StudyStorage:
+    def study_storage(self) -> database.StudyStorage:
         return database.connect(self.study_db or self.storage / "studies.db")
 
     @contextlib.contextmanager
@@ -117,9 +118,9 @@ class Place:
 
 def found(place: Place) -> Found:
     """All there is."""
-    ledger, ended, weights, cards = place.ledger, {}, {}, {}
-    for name in studies.names(ledger):
-        for trial in studies.record(ledger, name).trials:
+    storage, ended, weights, cards = place.study_storage, {}, {}, {}
+    for name in studies.names(storage):
+        for trial in studies.record(storage, name).trials:
             epochs = [record.without_timings() for record in trial.epochs]
             ended[f"{name} {trial.index}"] = (trial.state, trial.value, dict(trial.params), epochs)
     for path in sorted(p for part in ("trials", "models") for p in (place.storage / part).rglob("*.safetensors")):
@@ -148,9 +149,9 @@ def differences(place: Place, reference: Found) -> list[str]:
         lines += [f"{field}: {key} is lost" for key in theirs.keys() - ours.keys()]
         lines += [f"{field}: {key} is too many" for key in ours.keys() - theirs.keys()]
         lines += [f"{field}: {key} differs" for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]]
-    ledger = place.ledger
-    for name in studies.names(ledger):
-        lines += _of_the_ledger(ledger, name)
+    storage = place.study_storage
+    for name in studies.names(storage):
+        lines += _of_the_ledger(storage, name)
     lines += _of_mlflow(place)
     for path in place.storage.glob("*.db"):
         with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -160,19 +161,25 @@ def differences(place: Place, reference: Found) -> list[str]:
     return lines
 
 
-def _of_the_ledger(ledger: database.StudyStorage, name: str) -> list[str]:
+def _of_the_ledger(storage: database.StudyStorage, name: str) -> list[str]:
     import optuna
+    from optuna.trial import TrialState as AttemptState
 
-    study = optuna.load_study(study_name=name, storage=ledger)
+    study = optuna.load_study(study_name=name, storage=storage)
     every = study.get_trials(deepcopy=False)
-    ended = [queue.index_of(t) for t in every if t.state in queue.ENDED or "outcome" in t.user_attrs]
+    with_value = (AttemptState.COMPLETE, AttemptState.PRUNED)
+    ended = [queue.index_of(t) for t in every if t.state in with_value or "outcome" in t.user_attrs]
     lines = [f"{name}: trial {one} ended {ended.count(one)} times" for one in set(ended) if ended.count(one) > 1]
     lines += [f"{name}: attempt {t.number} is {t.state.name}" for t in every if not t.state.is_finished()]
     most: dict[int, int] = {}
     for trial in every:  # no attempt of a trial knows fewer epochs than the one before
-        index, epochs = queue.index_of(trial), len(trial.user_attrs.get("epochs", []))
+        index, epochs = queue.index_of(trial), sum(key.startswith(EPOCH) for key in trial.system_attrs)
         if epochs < most.get(index, 0):
             lines.append(f"{name}: attempt {trial.number} of trial {index} lost an epoch")
+        if epochs != len(trial.intermediate_values):
+            lines.append(
+                f"{name}: attempt {trial.number} has {epochs} epochs of {len(trial.intermediate_values)} values"
+            )
         most[index] = epochs
     return lines
 
@@ -183,8 +190,8 @@ def _of_mlflow(place: Place) -> list[str]:
     with place.visited():
         client = tracking.client()
         expected = {}
-        for name in studies.names(place.ledger):
-            expected |= {t.run_id: t.epochs for t in studies.record(place.ledger, name).trials if t.epochs}
+        for name in studies.names(place.study_storage):
+            expected |= {t.run_id: t.epochs for t in studies.record(place.study_storage, name).trials if t.epochs}
         promoted = {one.card.run_id: one.card.epochs for one in models.promoted()}
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         every = [run for run in client.search_runs(experiments, max_results=1000) if run.data.tags["kind"] != "study"]

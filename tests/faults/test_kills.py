@@ -13,10 +13,11 @@ KILLED = -signal.SIGKILL
 IN_A_SEARCH = {
     "study made, not described": Instant("optuna.study", "Study.set_metric_names"),
     "study half described": Instant("optuna.study", "Study.set_user_attr", 2),
-    "between two trials of the plan": Instant("optuna.study", "Study.add_trial", 2),
+    "half of the plan queued": Instant("segbench.ledger.attempts", "_insert", 2),
     "study's MLflow run made, not ended": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "study's MLflow run made, not known": Instant("mlflow", "MlflowClient.set_terminated", 1, after=True),
-    "claimed, no heartbeat": Instant("segbench.ledger.database", "StudyStorage.claim", 1, after=True),
+    "claimed, not begun": Instant("segbench.ledger.queue", "claim", 1, after=True),
+    "dead attempt ended, trial not queued again": Instant("segbench.ledger.attempts", "requeue", 1),
     "trial's MLflow run made, not known": Instant("mlflow", "MlflowClient.create_run", 1, after=True),
     "while a checkpoint is written": Instant("segbench.engine.checkpoint", "os.fsync", 4),
     "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),

@@ -43,13 +43,13 @@ def _state(pid: int | None) -> str:
 
 
 def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = database.connect(tmp_path / "studies.db")
-    study = worker.study(ledger, 1)
+    storage = database.connect(tmp_path / "studies.db")
+    study = worker.study(storage, 1)
     trial = queue.claim(study, str(liveness.me()))
     assert trial is not None
 
     def set_the_clock() -> None:
-        with ledger.engine.begin() as connection:
+        with storage.engine.begin() as connection:
             connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'"))
 
     now = time.monotonic()
@@ -57,7 +57,7 @@ def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pyt
     set_the_clock()
     assert queue.requeue_dead(study) == []
     now += database.HEARTBEAT_SECONDS  # by now it has beaten
-    ledger.record_heartbeat(trial._trial_id)
+    storage.record_heartbeat(trial._trial_id)
     assert queue.requeue_dead(study) == []
     set_the_clock()
     assert queue.requeue_dead(study) == []
@@ -73,8 +73,8 @@ def test_a_training_that_cannot_go_on_spends_its_trial_alone(
 ) -> None:
     assert place.run("search", Instant("segbench.engine.training", "_pass", 2, what=what)) == 0, place.output()
     assert place.run("search") == 0
-    name = studies.names(place.ledger)[0]
-    failed, fine = studies.record(place.ledger, name).trials
+    name = studies.names(place.study_storage)[0]
+    failed, fine = studies.record(place.study_storage, name).trials
     assert (failed.state, failed.index, len(failed.epochs)) == (state, 0, 1)
     key = f"{name} {fine.index}"
     expected = searched._replace(

@@ -26,8 +26,16 @@ from segbench.runtime import global_batch
 _CLASS, _MASK, _DICE = 2.0, 5.0, 5.0  # weights of the terms, in the loss and in the matching cost alike
 _NO_OBJECT = 0.1  # weight of the class "no object" in the cross-entropy
 _POINTS = 12_544  # the original's number of points: a dice sum over N pixels is scaled to it, as 1 is added to it
+_FAINTEST = 1e-6  # score of a class that no query claims at a pixel: bounds the negative log-likelihood
 _UNCERTAIN = 0.25  # this most uncertain part of a mask …
 _ON_UNCERTAIN = 0.75  # … carries this part of the weight
+
+
+class Outputs(NamedTuple):
+    """What every decoder layer predicts, first to last; of a network at rest the last layer alone (L = 1)."""
+
+    classes: Tensor  # (L, B, Q, C+1) logits; the last class is "no object"
+    masks: Tensor  # (L, B, Q, H/4, W/4) logits
 
 
 class Terms(NamedTuple):
@@ -45,6 +53,26 @@ class Matches(NamedTuple):
     images: Tensor  # which of the B images
     classes: Tensor  # which of the C classes
     targets: int  # classes present in the images, summed over the images
+
+
+def losses(outputs: Outputs, labels: Tensor, is_sharded: bool) -> dict[str, Tensor]:
+    """Class, mask and dice terms of the set prediction loss, weighted 2, 5, 5 and summed over decoder layers."""
+    classes, masks, dice = loss(outputs.classes, outputs.masks, labels, is_sharded)
+    return {"class": classes, "mask": masks, "dice": dice}
+
+
+def scores(outputs: Outputs) -> Tensor:
+    """(B, C, h, w), 0..Q: class probability times mask, summed over queries (MaskFormer, arXiv 2107.06278, 3.4)."""
+    classes = outputs.classes[-1].float().softmax(-1)[..., :-1]
+    masks = outputs.masks[-1].float().sigmoid()
+    # In channels_last memory, where resizing and argmax find a pixel's classes side by side.
+    return torch.einsum("bqc,bqhw->bhwc", classes, masks).permute(0, 3, 1, 2)
+
+
+def log_probabilities(scores: Tensor) -> Tensor:
+    """log(s_c / Σ s): the scores are sums of probabilities, so their shares are the class distribution."""
+    scores = scores.clamp(min=_FAINTEST)
+    return scores.log() - scores.sum(1, keepdim=True).log()
 
 
 def loss(class_logits: Tensor, mask_logits: Tensor, labels: Tensor, is_sharded: bool = False) -> Terms:

@@ -66,7 +66,7 @@ def split_norms(network: nn.Module) -> None:
                 activation: Any = child.act
                 plain = nn.BatchNorm2d(child.num_features, child.eps, child.momentum)
                 plain.load_state_dict(child.state_dict())
-                setattr(module, name, nn.Sequential(plain, activation))
+                setattr(module, name, nn.Sequential(plain, activation).train(child.training))
 
 
 def _fold_batch_norms(module: nn.Module) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, load_state
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
+State = Mapping[str, Tensor]
 _FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository on the hub, the better first
 _SECONDS_TO_ANSWER = 5  # of the hub, before we say that it cannot be reached
 
@@ -74,15 +76,38 @@ def state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return read_state_dict(fetch(checkpoint))
 
 
-def load(network: nn.Module, weights: Weights, checkpoint: Checkpoint | None, heads: Iterable[str]) -> None:
+def load(
+    network: nn.Module,
+    weights: Weights,
+    checkpoint: Checkpoint | None,
+    heads: Iterable[str],
+    adapt: Callable[[State], State] = lambda state: state,
+) -> None:
     """Loads what `weights` names into `network`, as `load_state_dict` does: a state-dict file, or `checkpoint` where
-    they are the published ones. Raises UserError for what cannot be had, read, or loaded."""
+    they are the published ones. `adapt` gives published tensors the network's names. Raises UserError for what cannot
+    be had, read, or loaded."""
     if weights.kind == "folder":
         raise UserError(f"{weights.path} is a folder, but these weights are a state-dict file: {LOCAL_WAYS}")
     if weights.path:
-        load_state_dict(network, read_state_dict(weights.path), heads, str(weights.path))
-    elif weights.kind == "pretrained" and checkpoint:
-        load_state_dict(network, state_dict(checkpoint), heads, checkpoint.name)
+        load_state_dict(network, adapt(read_state_dict(weights.path)), heads, str(weights.path))
+    elif weights.kind == "pretrained":
+        checkpoint = require(checkpoint)
+        load_state_dict(network, adapt(state_dict(checkpoint)), heads, checkpoint.name)
+
+
+def of(build: Callable[..., Any], options: Mapping[str, Any]) -> Checkpoint | None:
+    """What the CHECKPOINTS beside an architecture's `build` hold for the size that `options` ask for, or its default.
+    Where `build` takes no size, they are one under the name ""."""
+    size = inspect.signature(build).parameters.get("size")
+    table: Mapping[str, Checkpoint] = getattr(build, "__globals__", {}).get("CHECKPOINTS", {})
+    return table.get(options.get("size", size.default if size else ""))
+
+
+def require(checkpoint: Checkpoint | None) -> Checkpoint:
+    """Raises UserError where there is none."""
+    if checkpoint is None:
+        raise UserError(f"there are no published weights of this architecture at this size: {LOCAL_WAYS}")
+    return checkpoint
 
 
 def digest(path: Path) -> str:

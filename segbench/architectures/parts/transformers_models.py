@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from segbench.architectures.parts import published
-from segbench.architectures.parts.published import Checkpoint, brief
+from segbench.architectures.parts.published import Checkpoint, State, brief
 from segbench.architectures.parts.torchvision_ops import ensure_importable
 from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, read_state_dict
 from segbench.core.errors import UserError
 
-State = Mapping[str, Tensor]
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -50,7 +49,7 @@ def build(design: Design, weights: Weights, checkpoint: Checkpoint | None) -> An
             return _load(str(weights.path), design._replace(config=_config(weights.path, design)), _of(weights.path))
         if weights.path:
             return _load(str(weights.path), design, read_state_dict(weights.path))
-        assert checkpoint is not None
+        checkpoint = published.require(checkpoint)
         return _load(checkpoint.name, design, published.state_dict(checkpoint))
 
 

@@ -80,7 +80,7 @@ def load_state_dict(network: nn.Module, state: Mapping[str, Tensor], heads: Iter
     if wrong or extra:
         example = (wrong or extra)[0]
         raise UserError(
-            f"{source} does not fit {type(network).__name__}: {len(wrong)} tensors missing or of another shape, "
+            f"{source} does not fit the network: {len(wrong)} tensors missing or of another shape, "
             f"{len(extra)} unknown, such as '{example}'. Use weights of this very architecture and size"
         )
     fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import studies
 from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol, whole_step
 from segbench.report.numbers import searches
@@ -182,7 +182,7 @@ def _curve(trial: TrialRecord, tint: str, width: float, opacity: float) -> Any:
         x=[e.epoch for e in trial.epochs],
         y=[e.miou for e in trial.epochs],
         mode="lines+markers",
-        line={"color": tint, "width": width, "dash": "dot" if trial.state == "pruned" else "solid"},
+        line={"color": tint, "width": width, "dash": "dot" if trial.state == TrialState.PRUNED else "solid"},
         marker={"size": 5},
         opacity=opacity,
         name=safe(_title(trial)),

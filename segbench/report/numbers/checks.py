@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segbench.core.records import Device, ModelCard, TrialRecord
+from segbench.core.protocol import Search
+from segbench.core.records import Device, ModelCard
+from segbench.core.study_record import TrialRecord
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate, Comparison
@@ -33,13 +35,13 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike(
                 "search_images",
                 searched,
-                lambda s: f"{s.study.subset}, {text('checks.recorded_seed', seed=_asked(s)['seed'])}",
+                lambda s: f"{s.study.subset}, {text('checks.recorded_seed', seed=_asked(s).seed)}",
             ),
             _alike("search_budget", searched, _budget),
             _alike(
                 "search_how",
                 searched,
-                lambda s: text("checks.recorded_how", sampler=_asked(s)["sampler"], pruner=_asked(s)["pruner"]),
+                lambda s: text("checks.recorded_how", sampler=_asked(s).sampler, pruner=_asked(s).pruner),
             ),
             _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.recorded_none")),
         ]
@@ -68,10 +70,9 @@ def _alike(key: str, candidates: Sequence[Candidate], what: Any) -> Check:
     return Check(key, len({text for _, text in recorded}) == 1, recorded)
 
 
-def _asked(candidate: Candidate) -> Mapping[str, Any]:
+def _asked(candidate: Candidate) -> Search:
     assert candidate.study
-    search: Mapping[str, Any] = candidate.study.protocol["search"]
-    return search
+    return candidate.study.protocol.search
 
 
 def _budget(candidate: Candidate) -> str:

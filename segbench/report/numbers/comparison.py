@@ -6,9 +6,9 @@ import shlex
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,9 @@ from segbench.core import artefacts, paths, protocol, urls
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES, LABELS
 from segbench.core.protocol import Protocol
-from segbench.core.records import EpochRecord, ModelCard, StudyRecord
+from segbench.core.records import EpochRecord, ModelCard
+from segbench.core.study_record import StudyRecord, TrialState
 from segbench.ledger import database, models, runs, studies, tracking
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 CONTENDERS = 50  # so many of a search's best trials are asked which is the best; another one hardly ever is
 
@@ -47,7 +45,6 @@ class Candidate:
     title: str
     index: int  # its place in the protocol, which decides its colour
     study: StudyRecord | None
-    frozen: tuple[FrozenTrial, ...]  # the study's trials as Optuna keeps them, with their distributions
     models: tuple[Model, ...]  # in order of seed
     trial_confusions: Mapping[int, Counts]  # of each contender: (N, 35, 8), of the same N selection images
 
@@ -92,9 +89,10 @@ class Comparison:
     @property
     def newest(self) -> str:
         """When the newest row was written, UTC; the report's own time would make equal reports differ."""
-        ends = [t.datetime_complete for candidate in self.candidates for t in candidate.frozen if t.datetime_complete]
-        stamps = [end.astimezone(UTC) for end in ends]  # Optuna keeps local time without saying so
-        stamps += [datetime.fromisoformat(m.card.created) for candidate in self.candidates for m in candidate.models]
+        studies = [candidate.study for candidate in self.candidates if candidate.study]
+        ends = [trial.ended for study in studies for trial in study.trials if trial.ended]
+        ends += [model.card.created for candidate in self.candidates for model in candidate.models]
+        stamps = [datetime.fromisoformat(end) for end in ends]
         return max(stamps).strftime("%Y-%m-%d %H:%M UTC") if stamps else "—"
 
 
@@ -110,7 +108,8 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     cards, unreadable = models.listing(wanted.name)
     studies = _studies(wanted.name, paths.studies_database(study_db))
     names = dict.fromkeys(protocol.architecture_names(folder))
-    names |= dict.fromkeys(name for name, _, _ in studies) | dict.fromkeys(model.card.architecture for model in cards)
+    names |= dict.fromkeys(study.architecture.name for study in studies)
+    names |= dict.fromkeys(model.card.architecture for model in cards)
     problems = _unreadable(unreadable, wanted.name, names)
     if not studies and not cards and not problems:
         raise UserError(
@@ -120,13 +119,11 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
     client = tracking.client() if cards and tracking.is_there() else None
     candidates = []
     for index, name in enumerate(sorted(names)):
-        study, frozen = next(((s, f) for n, s, f in studies if n == name), (None, ()))
+        study = next((study for study in studies if study.architecture.name == name), None)
         own = [_model(promoted, client, problems) for promoted in cards if promoted.card.architecture == name]
         own.sort(key=lambda m: m.card.seed)
-        title = study.architecture.get("title") if study else own[-1].card.title if own else None
-        candidates.append(
-            Candidate(name, str(title or name), index, study, frozen, tuple(own), _trial_confusions(study))
-        )
+        title = study.architecture.title if study else own[-1].card.title if own else name
+        candidates.append(Candidate(name, title, index, study, tuple(own), _trial_confusions(study)))
     return Comparison(wanted, protocol_option, options, tuple(candidates), tuple(problems))
 
 
@@ -141,22 +138,13 @@ def _unreadable(folders: Sequence[Path], protocol: str, names: Collection[str]) 
     return problems
 
 
-def _studies(name: str, where: str) -> list[tuple[str, StudyRecord, tuple[FrozenTrial, ...]]]:
-    """(architecture, study, its trials) of every study made under the protocol of this name."""
-    import optuna
-
+def _studies(name: str, where: str) -> list[StudyRecord]:
+    """Every study made under the protocol of this name."""
     if not database.is_there(where):
         return []
     storage = database.connect(where)
-    searched = []
-    for study_name in studies.names(storage):
-        if not study_name.startswith(f"{name}-"):
-            continue
-        study = studies.record(storage, study_name)
-        if study.protocol.get("name") == name and study.trials:
-            frozen = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
-            searched.append((str(study.architecture["name"]), study, tuple(frozen)))
-    return searched
+    made = [studies.record(storage, each) for each in studies.names(storage) if each.startswith(f"{name}-")]
+    return [study for study in made if study.protocol.name == name and study.trials]
 
 
 def _model(promoted: models.Promoted, client: Any, problems: list[Problem]) -> Model:
@@ -177,7 +165,7 @@ def _model(promoted: models.Promoted, client: Any, problems: list[Problem]) -> M
 
 def contenders(study: StudyRecord) -> list[int]:
     """The complete trials with the highest values, CONTENDERS at most, best first. The baseline is no candidate."""
-    complete = [t for t in study.trials if t.state == "complete" and t.value is not None and not t.baseline]
+    complete = [t for t in study.planned if t.state == TrialState.COMPLETE and t.value is not None]
     ranked = sorted(complete, key=lambda t: (-(t.value or 0.0), t.index))
     return [trial.index for trial in ranked[:CONTENDERS]]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple
 
-from segbench.core.records import EpochRecord, StudyRecord, TrialRecord
-from segbench.ledger import studies
+from segbench.core.protocol import Choice, Range
+from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
+from segbench.ledger import samplers
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.text.i18n import decimals, percent, scalar, text
 
@@ -57,12 +58,11 @@ class Importance(NamedTuple):
 
 def budget(study: StudyRecord) -> Budget:
     """The plan's trials; the baseline runs beside it and counts in `seconds` only."""
-    planned = [t for t in study.trials if not t.baseline]
     return Budget(
-        asked=int(study.protocol["search"]["trials"]),
-        ended=sum(t.state not in ("waiting", "running") for t in planned),
-        complete=sum(t.state == "complete" for t in planned),
-        epochs=int(study.protocol["search"]["epochs"]),
+        asked=study.protocol.search.trials,
+        ended=sum(t.state.ended for t in study.planned),
+        complete=sum(t.state == TrialState.COMPLETE for t in study.planned),
+        epochs=study.protocol.search.epochs,
         seconds=sum(t.seconds for t in study.trials),
     )
 
@@ -71,23 +71,11 @@ def history(study: StudyRecord) -> list[Step]:
     """The planned trials by trial, with the best so far."""
     steps: list[Step] = []
     best: float | None = None
-    for trial in study.trials:
-        if trial.baseline:
-            continue
-        if trial.state == "complete" and trial.value is not None:
+    for trial in study.planned:
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
             best = trial.value if best is None else max(best, trial.value)
         steps.append(Step(trial, best))
     return steps
-
-
-def best_epoch(trial: TrialRecord) -> EpochRecord | None:
-    """The epoch that gave the trial its value."""
-    return max(trial.epochs, key=lambda e: e.miou, default=None)
-
-
-def planned(study: StudyRecord) -> list[TrialRecord]:
-    """Its trials without the baseline."""
-    return [trial for trial in study.trials if not trial.baseline]
 
 
 def thinned(study: StudyRecord, promoted: Collection[int] = ()) -> StudyRecord:
@@ -96,7 +84,7 @@ def thinned(study: StudyRecord, promoted: Collection[int] = ()) -> StudyRecord:
     Of more than BEST_SHOWN + OTHERS_SHOWN planned trials: the best, the promoted ones, and of the others those that
     are evenly spaced by rank, the ones without a value last. The baseline is always there.
     """
-    trials = planned(study)
+    trials = study.planned
     if len(trials) <= BEST_SHOWN + OTHERS_SHOWN:
         return study
     ranked = sorted(trials, key=rank)
@@ -117,10 +105,13 @@ def valued(study: StudyRecord) -> list[TrialRecord]:
     return sorted(trials, key=lambda t: (t.value or 0.0, -t.index))
 
 
-def searched(study: StudyRecord) -> dict[str, Mapping[str, Any]]:
-    """The part of the space that varies: name to range or choice, as JSON."""
-    space: Mapping[str, Mapping[str, Any]] = study.architecture.get("space", {})
-    return {k: v for k, v in space.items() if len(v.get("values", "..")) > 1 and v.get("low", 0) != v.get("high", 1)}
+def searched(study: StudyRecord) -> dict[str, Range | Choice]:
+    """The part of the space that varies."""
+    return {name: values for name, values in study.architecture.space.items() if _varies(values)}
+
+
+def _varies(values: Range | Choice) -> bool:
+    return len(values.values) > 1 if isinstance(values, Choice) else values.low != values.high
 
 
 def axes(study: StudyRecord, shown: list[TrialRecord]) -> list[Axis]:
@@ -135,34 +126,37 @@ def importance(candidate: Candidate) -> Importance:
     """
     from optuna import create_study
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-    from optuna.trial import TrialState
+    from optuna.trial import create_trial
 
-    varying = list(searched(candidate.study)) if candidate.study else []
-    complete = [t for t in candidate.frozen if t.state == TrialState.COMPLETE and studies.index_of(t) >= 0]
-    if len(varying) < 2:
+    space = searched(candidate.study) if candidate.study else {}
+    complete = [t for t in candidate.study.planned if t.state == TrialState.COMPLETE] if candidate.study else []
+    if len(space) < 2:
         return Importance((), len(complete), "fixed")
     if len(complete) < TRIALS_FOR_IMPORTANCE:
         return Importance((), len(complete), "few")
     copy = create_study(direction="maximize")  # without the baseline, whose values may lie outside the space
-    copy.add_trials(complete)
+    distributions = {name: samplers.distribution(values) for name, values in space.items()}
+    for trial in complete:
+        params = {name: trial.params[name] for name in space}
+        copy.add_trial(create_trial(value=trial.value, params=params, distributions=distributions))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_TOP)
-        shares = get_param_importances(copy, evaluator=evaluator, params=varying)
+        shares = get_param_importances(copy, evaluator=evaluator, params=list(space))
     ordered = sorted(shares.items(), key=lambda both: (-both[1], both[0]))
     return Importance(tuple((k, float(v)) for k, v in ordered), len(complete), "")
 
 
-def _axis(name: str, values: Mapping[str, Any], shown: list[TrialRecord]) -> Axis:
+def _axis(name: str, values: Range | Choice, shown: list[TrialRecord]) -> Axis:
     params = [t.params.get(name) for t in shown]
-    if "values" in values:
+    if isinstance(values, Choice):
         # A baseline may hold a value that was never to be chosen from.
-        known = list(dict.fromkeys([*values["values"], *(p for p in params if p is not None)]))
+        known = list(dict.fromkeys([*values.values, *(p for p in params if p is not None)]))
         places = {str(v): i / (len(known) - 1) for i, v in enumerate(known)}
         ticks = tuple((place, text) for text, place in places.items())
         return Axis(name, "", "", ticks, tuple(None if p is None else places[str(p)] for p in params))
-    scale = math.log if values["log"] else float
-    numbers = [float(values["low"]), float(values["high"]), *(float(p) for p in params if isinstance(p, (int, float)))]
+    scale = math.log if values.log else float
+    numbers = [values.low, values.high, *(float(p) for p in params if isinstance(p, (int, float)))]
     low, high = min(numbers), max(numbers)
     span = scale(high) - scale(low)
     positions = tuple((scale(float(p)) - scale(low)) / span if isinstance(p, (int, float)) else None for p in params)
@@ -171,8 +165,8 @@ def _axis(name: str, values: Mapping[str, Any], shown: list[TrialRecord]) -> Axi
 
 def augmentation(study: StudyRecord) -> str:
     """How its training images were augmented, in words; "" where they were not."""
-    asked = study.protocol.get("augment")
+    asked = study.protocol.augment
     if not asked:
         return ""
-    low, high = (decimals(bound, 2) for bound in asked["scale"])
-    return text("search.augmentation", flip=percent(asked["flip"]), low=low, high=high, colour=percent(asked["colour"]))
+    low, high = (decimals(bound, 2) for bound in asked.scale)
+    return text("search.augmentation", flip=percent(asked.flip), low=low, high=high, colour=percent(asked.colour))

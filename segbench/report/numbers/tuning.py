@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench import stats
-from segbench.core.records import StudyRecord
+from segbench.core.study_record import StudyRecord, TrialState
 from segbench.ledger import studies
-from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate, Comparison, contenders
 
 _GRID = 241  # budgets between nothing and the longer search
@@ -56,7 +55,7 @@ def tunings(comparison: Comparison) -> list[Tuning]:
 def comparable(tuned: Sequence[Tuning]) -> bool:
     """Whether all selected on the same images."""
     studies = [tuning.candidate.study for tuning in tuned if tuning.candidate.study]
-    return len({(s.data_fingerprint, s.subset, str(s.protocol["search"]["seed"])) for s in studies}) <= 1
+    return len({(s.data_fingerprint, s.subset, s.protocol.search.seed) for s in studies}) <= 1
 
 
 def budgets(tuned: Sequence[Tuning]) -> Budgets | None:
@@ -83,14 +82,14 @@ def shared_seconds(tuned: Sequence[Tuning]) -> float:
 
 
 def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
-    ended = [t for t in study.trials if not t.baseline and t.state not in ("waiting", "running")]
+    ended = [t for t in study.planned if t.state.ended]
     values = [NAN if t.value is None else t.value for t in ended]
     known = [v for v in values if not math.isnan(v)]
     best = studies.best(study)
     if not known or best is None:
         return None
     baseline = next((t.value for t in study.trials if t.baseline and t.value is not None), NAN)
-    official = [best_epoch.miou_official if (best_epoch := searches.best_epoch(t)) else None for t in ended]
+    official = [t.best_epoch.miou_official if t.best_epoch else None for t in ended]
     return Tuning(
         candidate=candidate,
         values=tuple(values),
@@ -99,7 +98,7 @@ def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
         best=max(known),
         baseline=float(baseline),
         by_trials=tuple(stats.expected_best_curve([0.0 if math.isnan(v) else v for v in values]).tolist()),
-        complete=sum(t.state == "complete" for t in ended),
+        complete=sum(t.state == TrialState.COMPLETE for t in ended),
         chance=_chance(candidate, study, best.index),
         ranks=stats.rank_agreement([t.value for t in ended], official),
         rescored=stats.rank_agreement([t.value for t in ended], [study.final_scores.get(t.index) for t in ended]),

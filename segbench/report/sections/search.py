@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from segbench.core.records import StudyRecord
+from segbench.core.study_record import StudyRecord
 from segbench.report.figures import search
 from segbench.report.figures.theme import GREY, colour
 from segbench.report.numbers import searches
@@ -51,7 +51,7 @@ def _figures(searched: Searched) -> list[Block]:
 
 
 def _facts(study: StudyRecord) -> tuple[str, ...]:
-    used, asked = searches.budget(study), study.protocol["search"]
+    used, asked = searches.budget(study), study.protocol.search
     facts = [
         text(
             "search.budget",
@@ -59,13 +59,13 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
             asked=used.asked,
             epochs=used.epochs,
             seconds=duration(used.seconds),
-            train=asked["train_images"],
-            val=asked["val_images"],
+            train=asked.train_images,
+            val=asked.val_images,
         )
         + " "
-        + text("search.how", sampler=asked["sampler"], pruner=asked["pruner"], seed=asked["seed"])
+        + text("search.how", sampler=asked.sampler, pruner=asked.pruner, seed=asked.seed)
     ]
-    if asked.get("select_on") == "val":
+    if asked.select_on == "val":
         facts.append(text("search.select_on_val"))
     if augmentation := searches.augmentation(study):
         facts.append(text("search.augmented", how=augmentation))

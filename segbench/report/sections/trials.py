@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segbench.core.records import StudyRecord, TrialRecord
+from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.page.blocks import Cell, Table
@@ -49,7 +49,7 @@ def thinned_note(candidate: Candidate, study: StudyRecord) -> str:
     if searches.thinned(study, candidate.promoted_trials) is study:
         return ""
     counts = {"best": searches.BEST_SHOWN, "others": searches.OTHERS_SHOWN}
-    return text("search.thinned", title=candidate.title, trials=len(searches.planned(study)), **counts)
+    return text("search.thinned", title=candidate.title, trials=len(study.planned), **counts)
 
 
 def title(trial: TrialRecord) -> str:
@@ -65,7 +65,7 @@ def state(trial: TrialRecord) -> str:
 def _row(
     trial: TrialRecord, names: list[str], promoted: bool, best: float | None, final: Mapping[int, float]
 ) -> tuple[Cell, ...]:
-    best_epoch = searches.best_epoch(trial)
+    best_epoch = trial.best_epoch
     mark = f" {_BASELINE}" if trial.baseline else f" {_PROMOTED}" if promoted else ""
     last = trial.epochs[-1].miou if trial.epochs else None
     highest = trial.value is not None and trial.value == best and not trial.baseline

@@ -1,0 +1,360 @@
+"""The server under load: what batching together gains, what it costs a lone client, and what happens past its capacity.
+
+    python -m benchmarks.serving                       a promoted tiny model, every table, about 5 minutes
+    python -m benchmarks.serving --model demo-deeplab  a promoted model of your own, on its own device
+    python -m benchmarks.serving --seconds 1           a quick look
+
+Clients are processes of their own. Closed loop: each of N clients asks again as soon as it is answered. Open loop:
+requests come at random (Poisson) whatever the server does, and their latency counts from the moment they should have
+been sent, so that a server that stalls cannot hide it. Ratios are within one run. Writes reports/serving.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from PIL import Image
+
+from segbench import predict
+from segbench.core import paths
+from segbench.serve import answers, listening, photographs
+from segbench.serve.networks import Lane
+from segbench.serve.scheduler import Limits, Refused, Scheduler
+
+CLIENTS = (1, 2, 4, 8, 16, 32)
+FIRST, EACH, LARGEST = 0.05, 0.01, 8  # seconds of the fake model's forward pass: 50 ms and 10 ms an image
+PHOTOGRAPH = (512, 1024)  # height, width
+
+
+class Load(NamedTuple):
+    """What some clients saw."""
+
+    clients: int
+    rate: float  # answers of status 200 a second
+    p50: float  # seconds
+    p95: float
+    p99: float
+    statuses: dict[int, int]
+
+    @classmethod
+    def of(cls, clients: int, seconds: float, seen: Sequence[tuple[int, float]]) -> Load:
+        good = sorted(took for status, took in seen if status == 200) or [float("nan")]
+        p50, p95, p99 = (good[min(len(good) - 1, int(len(good) * share))] for share in (0.5, 0.95, 0.99))
+        statuses = dict(sorted(Counter(status for status, _ in seen).items()))
+        return cls(clients, statuses.get(200, 0) / seconds, p50, p95, p99, statuses)
+
+
+async def ask(port: int, path: str, body: bytes, connection: Any = None) -> tuple[int, Any]:
+    """One request; returns its status and the connection for the next one."""
+    reader, writer = connection or await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await writer.drain()
+    headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = int(headers.partition("content-length: ")[2].split("\r\n")[0])
+    await reader.readexactly(length)
+    return int(headers.split()[1]), (reader, writer)
+
+
+async def closed(port: int, path: str, body: bytes, clients: int, seconds: float) -> list[tuple[int, float]]:
+    seen: list[tuple[int, float]] = []
+    ends = time.perf_counter() + seconds
+
+    async def client() -> None:
+        connection = None
+        while (started := time.perf_counter()) < ends:
+            status, connection = await ask(port, path, body, connection)
+            if time.perf_counter() < ends:  # the rest is of no full window
+                seen.append((status, time.perf_counter() - started))
+        if connection:
+            connection[1].close()
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return seen
+
+
+async def opened(port: int, path: str, body: bytes, rate: float, seconds: float) -> list[tuple[int, float]]:
+    chance, started = random.Random(0), time.perf_counter()
+    seen: list[tuple[int, float]] = []
+
+    async def request(due: float) -> None:
+        try:
+            status, (_, writer) = await ask(port, path, body)
+            writer.close()
+        except (OSError, asyncio.IncompleteReadError):
+            status = 0
+        seen.append((status, time.perf_counter() - due))
+
+    tasks, due = [], started
+    while (due := due + chance.expovariate(rate)) < started + seconds:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(request(due)))
+    await asyncio.gather(*tasks)
+    return seen
+
+
+def _client(work: str, arguments: tuple[Any, ...], answer: Any) -> None:
+    calls: dict[str, Callable[..., Any]] = {"closed": closed, "opened": opened}
+    answer.put(asyncio.run(calls[work](*arguments)))
+
+
+def load(work: str, *arguments: Any) -> list[tuple[int, float]]:
+    """Runs clients in a process of their own, so that they share no interpreter with the server."""
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    process = context.Process(target=_client, args=(work, arguments, answer))
+    process.start()
+    seen: list[tuple[int, float]] = answer.get()
+    process.join()
+    return seen
+
+
+class Fake:
+    """A model that sleeps, behind the scheduler or, `plain`, one forward for each request."""
+
+    largest = LARGEST
+
+    def __init__(self, plain: bool) -> None:
+        self.sizes: list[int] = []
+        self.app = FastAPI(openapi_url=None)
+        self.app.post("/x")(self.alone if plain else self.together)
+        self._one = asyncio.Lock()
+        self.scheduler: Scheduler[Fake, int, int] = Scheduler([self._forward], Limits(64, 1e9))
+
+    async def _forward(self, model: Fake, items: Sequence[int]) -> Sequence[int]:
+        await asyncio.sleep(FIRST + EACH * len(items))
+        self.sizes.append(len(items))
+        return items
+
+    async def alone(self, request: Request) -> Response:
+        await request.body()
+        async with self._one:  # one device
+            await self._forward(self, [0])
+        return Response(b"x")
+
+    async def together(self, request: Request) -> Response:
+        await request.body()
+        try:
+            async with self.scheduler.admit(1, asyncio.get_running_loop().time() + 60) as ticket:
+                await ticket.submit({self: 0})[self]
+        except Refused:
+            return Response(b"x", 503)
+        return Response(b"x")
+
+
+@contextlib.contextmanager
+def serving(fake: Fake) -> Iterator[int]:
+    listener = listening.listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(fake.app, log_level="critical"))
+
+    async def run() -> None:
+        async with fake.scheduler.running():
+            await server.serve([listener])
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Command:
+    """`python -m segbench.serve`, from its start to its end."""
+
+    def __init__(self, *arguments: str) -> None:
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "segbench.serve", "--port", "0", "--quiet", *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline()
+        self.ready = time.perf_counter() - started
+        self.port = int(said.rpartition(":")[2].strip(" /\n"))
+        self.peak = 0.0
+
+    def text(self, path: str) -> str:
+        import urllib.request
+
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
+            return str(answer.read().decode())
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        lines = [line for line in self.text("/metrics").splitlines() if line.startswith(name)]
+        return sum(float(line.split()[-1]) for line in lines)
+
+    def memory(self) -> float:
+        return float(psutil.Process(self.process.pid).memory_info().rss) / 1e9
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def bare(name: str | None, body: bytes) -> dict[str, float]:
+    """Seconds of each part of one request, called directly, and the images a second of the largest batch."""
+    (chosen,) = predict.choose([name] if name else None)[:1]
+    lane = Lane(0, "auto")
+    model, size = lane.load(chosen), chosen.card.size
+    largest = asyncio.run(lane.run(lane.warm_up, model, size, LARGEST))
+    image = photographs.decode(body, [size])
+    scores = asyncio.run(lane.run(lane._forward, model, image.seen[size][None]))[0]
+
+    def seconds(call: Callable[[], object]) -> float:
+        took = []
+        for _ in range(15):
+            started = time.perf_counter()
+            call()
+            took.append(time.perf_counter() - started)
+        return statistics.median(took)
+
+    def forward(batch: int) -> float:
+        images = np.repeat(image.seen[size][None], batch, 0)
+        return seconds(lambda: asyncio.run(lane.run(lane._forward, model, images)))
+
+    def encode() -> None:
+        categories = answers.inference.class_map(scores, image.pixels.shape[:2]).cpu().numpy()
+        answers.mask(image.pixels, categories)
+
+    together = forward(largest)
+    return {
+        "decode": seconds(lambda: photographs.decode(body, [size])),
+        "forward": forward(1),
+        "encode": seconds(encode),
+        "largest": largest,
+        "images_per_second": largest / together,
+    }
+
+
+def row(cells: Sequence[object]) -> None:
+    print("  ".join(f"{cell:>10}" for cell in cells), flush=True)
+
+
+def shown(seen: Load) -> list[str]:
+    return [f"{value * 1000:.0f} ms" for value in (seen.p50, seen.p95, seen.p99)]
+
+
+def fakes(seconds: float) -> dict[str, Any]:
+    """The scheduler against a plain server of one forward for each request, with a model that sleeps."""
+    print(f"\nA fake model of {FIRST * 1000:.0f} ms and {EACH * 1000:.0f} ms an image")
+    row(("clients", "plain /s", "ours /s", "ratio", "batch", "p50", "p95", "p99"))
+    found = {}
+    with serving(Fake(True)) as plain, serving(ours := Fake(False)) as own:
+        for clients in CLIENTS:
+            before = len(ours.sizes)
+            theirs = Load.of(clients, seconds, load("closed", plain, "/x", b"x", clients, seconds))
+            mine = Load.of(clients, seconds, load("closed", own, "/x", b"x", clients, seconds))
+            batch = statistics.mean(ours.sizes[before:])
+            ratio = mine.rate / theirs.rate
+            found[str(clients)] = {"ratio": ratio, "batch": batch, **mine._asdict()}
+            row((clients, f"{theirs.rate:.1f}", f"{mine.rate:.1f}", f"{ratio:.2f}", f"{batch:.1f}", *shown(mine)))
+    return found
+
+
+def real(name: str | None, body: bytes, seconds: float) -> dict[str, Any]:
+    """The command with a real model."""
+    parts = bare(name, body)
+    alone = parts["decode"] + parts["forward"] + parts["encode"]
+    print(f"\nBare: {', '.join(f'{key} {value:.4g}' for key, value in parts.items())}")
+    server = Command(*(["--model", name] if name else []))
+    path = f"/v1/models/{json.loads(server.text('/v1/models'))['models'][0]['model']}/mask"
+    found: dict[str, Any] = {"bare": parts, "ready_seconds": server.ready}
+    try:
+        row(("clients", "images/s", "of bare", "batch", "p50", "p95", "p99", "other", "memory"))
+        for clients in CLIENTS:
+            before = server.metric("segbench_batch_size_sum"), server.metric("segbench_batch_size_count")
+            seen = Load.of(clients, seconds, load("closed", server.port, path, body, clients, seconds))
+            after = server.metric("segbench_batch_size_sum"), server.metric("segbench_batch_size_count")
+            batch = (after[0] - before[0]) / (after[1] - before[1])
+            share, other = (
+                seen.rate / parts["images_per_second"],
+                sum(seen.statuses.values()) - seen.statuses.get(200, 0),
+            )
+            found[str(clients)] = {**seen._asdict(), "batch": batch, "memory_gb": server.memory()}
+            row(
+                (
+                    clients,
+                    f"{seen.rate:.1f}",
+                    f"{share:.2f}",
+                    f"{batch:.1f}",
+                    *shown(seen),
+                    other,
+                    f"{server.memory():.2f} GB",
+                )
+            )
+        best = max(found[str(clients)]["rate"] for clients in CLIENTS)
+        over = Load.of(0, seconds, load("opened", server.port, path, body, 1.2 * best, seconds))
+        found["p50_to_bare"] = found["1"]["p50"] / alone
+        found["saturation"] = best / parts["images_per_second"]
+        found["open_loop"] = over._asdict()
+        print(f"one client: p50 is {found['p50_to_bare']:.2f} x decode + forward + encode (target <= 1.10)")
+        print(f"saturation: {found['saturation']:.2f} of the bare forward's images a second (target >= 0.90)")
+        print(f"120 % of capacity, open loop: {over.statuses}, accepted p50, p95, p99: {', '.join(shown(over))}")
+    finally:
+        server.end()
+    return found
+
+
+def start() -> dict[str, float]:
+    """Start to ready against the imports that no such server can do without."""
+    imports = (
+        "from segbench.architectures.parts import torchvision_ops; torchvision_ops.ensure_importable()\n"
+        "import torch, torchvision, transformers"
+    )
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", imports], check=True)
+    return {"imports_seconds": time.perf_counter() - started}
+
+
+def photograph() -> bytes:
+    """A JPEG."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize(PHOTOGRAPH[::-1], Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", metavar="STUDY|DIR", help="a promoted model; default: a tiny one, made for this")
+    parser.add_argument("--seconds", type=float, default=10, metavar="N", help="of each row; default: 10")
+    arguments = parser.parse_args(argv)
+    found: dict[str, Any] = {"fake": fakes(arguments.seconds), **start()}
+    with tempfile.TemporaryDirectory() as folder:
+        if not arguments.model:
+            reports = paths.reports().resolve()
+            os.environ |= {"SEGBENCH_STORAGE": folder, "SEGBENCH_REPORTS": str(reports)}
+            from tests.serving import promote
+
+            promote("deeplab")
+        found["real"] = real(arguments.model, photograph(), arguments.seconds)
+    ratio = found["real"]["ready_seconds"] / found["imports_seconds"]
+    print(f"start to ready: {ratio:.2f} x importing torch, torchvision and transformers (target <= 2)")
+    (paths.reports() / "serving.json").write_text(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
