@@ -27,7 +27,7 @@ RUN pip install --requirement deploy/api.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY studies studies
 COPY segbench segbench
-RUN pip install --no-deps . && python -m compileall -q /opt/segbench
+RUN pip install --no-deps .
 
 
 FROM builder AS page-builder
@@ -36,7 +36,7 @@ RUN pip install --requirement deploy/page.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY studies studies
 COPY segbench segbench
-RUN pip install --no-deps . && python -m compileall -q /opt/segbench
+RUN pip install --no-deps .
 
 
 FROM ${BASE} AS runtime

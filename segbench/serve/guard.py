@@ -37,6 +37,12 @@ class Access(NamedTuple):
     token: str = ""  # that requests must bear, if any
 
 
+def log(quiet: bool) -> None:
+    """From now on, a line a request on stderr, and what goes wrong; the latter only where it is to be quiet."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.ERROR)
+    LOG.setLevel(logging.ERROR if quiet else logging.INFO)
+
+
 class Guard:
     """Around the application: checks each request, gives it an id, logs and counts it."""
 
