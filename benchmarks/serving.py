@@ -2,11 +2,10 @@
 
     python -m benchmarks.serving                       a promoted tiny model, every table, about 5 minutes
     python -m benchmarks.serving --model demo-deeplab  a promoted model of your own, on its own device
-    python -m benchmarks.serving --seconds 1           a quick look
 
 Clients are processes of their own. Closed loop: each of N clients asks again as soon as it is answered. Open loop:
-requests come at random (Poisson) whatever the server does, and their latency counts from the moment they should have
-been sent, so that a server that stalls cannot hide it. Ratios are within one run. Writes reports/serving.json.
+requests come at random (Poisson), and latency counts from when they were due. Ratios are within one run. Writes
+reports/serving.json.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -55,6 +55,9 @@ class Load(NamedTuple):
     p95: float
     p99: float
     statuses: dict[int, int]
+
+    def shown(self) -> list[str]:
+        return [f"{value * 1000:.0f} ms" for value in (self.p50, self.p95, self.p99)]
 
     @classmethod
     def of(cls, clients: int, seconds: float, seen: Sequence[tuple[int, float]]) -> Load:
@@ -114,8 +117,7 @@ async def opened(port: int, path: str, body: bytes, rate: float, seconds: float)
 
 
 def _client(work: str, arguments: tuple[Any, ...], answer: Any) -> None:
-    calls: dict[str, Callable[..., Any]] = {"closed": closed, "opened": opened}
-    answer.put(asyncio.run(calls[work](*arguments)))
+    answer.put(asyncio.run({"closed": closed, "opened": opened}[work](*arguments)))
 
 
 def load(work: str, *arguments: Any) -> list[tuple[int, float]]:
@@ -124,9 +126,7 @@ def load(work: str, *arguments: Any) -> list[tuple[int, float]]:
     answer = context.Queue()
     process = context.Process(target=_client, args=(work, arguments, answer))
     process.start()
-    seen: list[tuple[int, float]] = answer.get()
-    process.join()
-    return seen
+    return list(answer.get())
 
 
 class Fake:
@@ -187,15 +187,11 @@ class Command:
         started = time.perf_counter()
         command = [sys.executable, "-m", "segbench.serve", "--port", "0", "--quiet", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        said = self.process.stdout.readline()
+        said = self.process.stdout.readline() if self.process.stdout else ""
         self.ready = time.perf_counter() - started
         self.port = int(said.rpartition(":")[2].strip(" /\n"))
-        self.peak = 0.0
 
     def text(self, path: str) -> str:
-        import urllib.request
-
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             return str(answer.read().decode())
 
@@ -203,9 +199,6 @@ class Command:
         """The sum of a metric over its labels."""
         lines = [line for line in self.text("/metrics").splitlines() if line.startswith(name)]
         return sum(float(line.split()[-1]) for line in lines)
-
-    def memory(self) -> float:
-        return float(psutil.Process(self.process.pid).memory_info().rss) / 1e9
 
     def end(self) -> None:
         self.process.terminate()
@@ -251,10 +244,6 @@ def row(cells: Sequence[object]) -> None:
     print("  ".join(f"{cell:>10}" for cell in cells), flush=True)
 
 
-def shown(seen: Load) -> list[str]:
-    return [f"{value * 1000:.0f} ms" for value in (seen.p50, seen.p95, seen.p99)]
-
-
 def fakes(seconds: float) -> dict[str, Any]:
     """The scheduler against a plain server of one forward for each request, with a model that sleeps."""
     print(f"\nA fake model of {FIRST * 1000:.0f} ms and {EACH * 1000:.0f} ms an image")
@@ -268,7 +257,7 @@ def fakes(seconds: float) -> dict[str, Any]:
             batch = statistics.mean(ours.sizes[before:])
             ratio = mine.rate / theirs.rate
             found[str(clients)] = {"ratio": ratio, "batch": batch, **mine._asdict()}
-            row((clients, f"{theirs.rate:.1f}", f"{mine.rate:.1f}", f"{ratio:.2f}", f"{batch:.1f}", *shown(mine)))
+            row((clients, f"{theirs.rate:.1f}", f"{mine.rate:.1f}", f"{ratio:.2f}", f"{batch:.1f}", *mine.shown()))
     return found
 
 
@@ -287,20 +276,21 @@ def real(name: str | None, body: bytes, seconds: float) -> dict[str, Any]:
             seen = Load.of(clients, seconds, load("closed", server.port, path, body, clients, seconds))
             after = server.metric("segbench_batch_size_sum"), server.metric("segbench_batch_size_count")
             batch = (after[0] - before[0]) / (after[1] - before[1])
+            memory = psutil.Process(server.process.pid).memory_info().rss / 1e9
             share, other = (
                 seen.rate / parts["images_per_second"],
                 sum(seen.statuses.values()) - seen.statuses.get(200, 0),
             )
-            found[str(clients)] = {**seen._asdict(), "batch": batch, "memory_gb": server.memory()}
+            found[str(clients)] = {**seen._asdict(), "batch": batch, "memory_gb": memory}
             row(
                 (
                     clients,
                     f"{seen.rate:.1f}",
                     f"{share:.2f}",
                     f"{batch:.1f}",
-                    *shown(seen),
+                    *seen.shown(),
                     other,
-                    f"{server.memory():.2f} GB",
+                    f"{memory:.2f} GB",
                 )
             )
         best = max(found[str(clients)]["rate"] for clients in CLIENTS)
@@ -310,7 +300,7 @@ def real(name: str | None, body: bytes, seconds: float) -> dict[str, Any]:
         found["open_loop"] = over._asdict()
         print(f"one client: p50 is {found['p50_to_bare']:.2f} x decode + forward + encode (target <= 1.10)")
         print(f"saturation: {found['saturation']:.2f} of the bare forward's images a second (target >= 0.90)")
-        print(f"120 % of capacity, open loop: {over.statuses}, accepted p50, p95, p99: {', '.join(shown(over))}")
+        print(f"120 % of capacity, open loop: {over.statuses}, accepted p50, p95, p99: {', '.join(over.shown())}")
     finally:
         server.end()
     return found
@@ -328,9 +318,8 @@ def start() -> dict[str, float]:
 
 
 def photograph() -> bytes:
-    """A JPEG."""
-    generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    """Coarse noise, as JPEG."""
+    coarse = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(coarse).resize(PHOTOGRAPH[::-1], Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()

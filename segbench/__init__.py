@@ -3,7 +3,7 @@
 import os
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if os.path.basename(getattr(sys, "argv", [""])[0]) in ("-m", "segbench"):  # a command, which is still being imported
     from segbench.runtime import startup

@@ -12,6 +12,7 @@
     python -m segbench.study                    list, mend, export and delete searches
     python -m segbench.prepare                  verify and pack a dataset (search does it by itself)
     python -m segbench.streets --out DIR        draw a dataset of synthetic streets
+    python -m segbench.weights                  list and fetch the published weights
 
 Each knows --help. Without a dataset everything runs on drawn streets; CITYSCAPES_DATASET=DIR runs it on Cityscapes.
 """
@@ -36,6 +37,7 @@ COMMANDS = (
     "study",
     "prepare",
     "streets",
+    "weights",
 )
 
 

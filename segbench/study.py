@@ -52,18 +52,16 @@ def main(argv: list[str] | None = None) -> int:
     if not database.is_there(where):
         raise UserError(f"there is no study: {urls.shown(where)} is not there. Search first: {_SEARCH}")
     storage = database.connect(where)
+    if arguments.action == "delete":
+        _delete(storage, where, arguments.name, arguments.yes)
+        return 0
     names = _names(storage, arguments.name)
     if arguments.action == "show":
         _show(storage, names, bool(arguments.name))
     elif arguments.action == "repair":
         _repair(storage, names)
-    elif arguments.action == "export":
-        _export(storage, names, arguments.to, arguments.epochs)
-    elif not arguments.name:
-        raise UserError(f"delete needs the name of a study; there are: {', '.join(names)}")
     else:
-        _delete(storage, where, arguments.name, arguments.yes)
-        return 0
+        _export(storage, names, arguments.to, arguments.epochs)
     _next(storage, names)
     return 0
 
@@ -106,12 +104,12 @@ def _require_destination(to: Path | None) -> None:
 def _names(storage: StudyStorage, name: str | None) -> list[str]:
     from segbench.ledger import studies
 
+    if name:
+        return [name]
     there = studies.names(storage)
-    if name and name not in there:
-        raise UserError(f"no study '{name}'; there are: {', '.join(there) or 'none'}")
     if not there:
         raise UserError(f"there is no study yet. Search first: {_SEARCH}")
-    return [name] if name else there
+    return there
 
 
 def _show(storage: StudyStorage, names: list[str], one: bool) -> None:
@@ -243,9 +241,16 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def _delete(storage: StudyStorage, where: str, name: str, sure: bool) -> None:
+def _delete(storage: StudyStorage, where: str, name: str | None, sure: bool) -> None:
+    """Also a study of another program, which the other actions refuse."""
+    import optuna
+
     from segbench.ledger import deletion
 
+    there = optuna.get_all_study_names(storage)
+    if name not in there:
+        what = f"no study '{name}'" if name else "delete needs the name of a study"
+        raise UserError(f"{what}; there are: {', '.join(there) or 'none'}")
     with deletion.ready(storage, where, name) as study:
         _ask(name, study.trials, study.folders, sure)
         deleted = deletion.delete(storage, study)

@@ -34,7 +34,7 @@ from segbench.data.batches import IMAGENET
 from segbench.engine import checkpoint
 from segbench.ledger import models
 from segbench.serve import api, listening
-from segbench.serve.guard import Access
+from segbench.serve.access import Access
 from segbench.serve.server import Server
 from segbench.serve.service import Service, Settings
 

@@ -17,6 +17,7 @@ from segbench import architectures
 from segbench.architectures.parts import published
 from segbench.architectures.parts.torchvision_ops import ensure_importable
 from segbench.architectures.parts.transformers_models import library
+from segbench.architectures.parts.weights import read_state_dict
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
 
@@ -221,3 +222,9 @@ def test_weights_that_cannot_be_had_are_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(UserError, match=r"COCO_WITH_VOC_LABELS_V1 cannot be downloaded \(no network\): use --weights"):
         architectures.create("lraspp", 8, "pretrained", {}, 0)
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict"])
+def test_a_state_dict_beside_what_else_a_training_keeps_is_found(wrapper: str, tmp_path: Path) -> None:
+    torch.save({wrapper: {"weight": torch.ones(2)}, "epoch": 3}, tmp_path / "w.pth")
+    assert torch.equal(read_state_dict(tmp_path / "w.pth")["weight"], torch.ones(2))

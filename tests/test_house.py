@@ -26,6 +26,7 @@ COMMANDS = (
     "study",
     "prepare",
     "streets",
+    "weights",
 )
 
 FILES = sorted(PACKAGE.rglob("*.py"))

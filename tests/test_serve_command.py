@@ -42,7 +42,7 @@ class Process:
             "raise SystemExit(main(sys.argv[1:]))"
         )
         self.process = subprocess.Popen(
-            [sys.executable, "-c", script, "--port", "0", "--device", "cpu", *arguments],
+            [sys.executable, "-c", script, "--port", "0", "--device", "cpu", "--no-page", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

@@ -8,6 +8,8 @@ means.
 
 It is looked for (a) as `<architecture>.py` beside `<architecture>.toml`, which is the user's own code; (b) in this
 folder; (c) in what installed packages offer. `segbench.testing.check_architecture(build)` tests such a `build`.
+What follows a point tells variants apart that a protocol compares: `deeplab.wide.toml` is about `deeplab`, unless there
+is an architecture of the whole name.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ def names() -> tuple[str, ...]:
 def origin(name: str, code: Code | None) -> Code | None:
     """Where the architecture comes from: `code`, where its TOML has a file beside it; else an installed package; None
     where it is one of this folder."""
+    name = _architecture(name)
     offered = outside.installed().get(name)
     return code or (outside.package(offered[0]) if offered and name not in names() else None)
 
@@ -50,7 +53,7 @@ def create(
     `weights` is "random", "pretrained", a state-dict file or a `save_pretrained` folder. `code`, where it is a file, is
     run. Raises UserError for an unknown name or option, for weights that cannot be had, and for code that fails.
     """
-    module = _module(name, code)
+    module = _module(name if code else _architecture(name), code)
     _require_options(name, module, options)
     source = Weights.resolve(weights)
     checkpoint = published.of(module.build, options) if source.kind == "pretrained" else None
@@ -61,6 +64,11 @@ def create(
         return model, WeightsOrigin(source.kind, checkpoint.name, digest(model.state_dict()), checkpoint.terms)
     label = f"seed {seed}" if source.kind == "random" else source.name
     return model, WeightsOrigin(source.kind, label, digest(model.state_dict()))
+
+
+def _architecture(name: str) -> str:
+    """The architecture that a TOML of this name is about."""
+    return name if name in names() or name in outside.installed() else name.partition(".")[0]
 
 
 def _module(name: str, code: Code | None) -> ModuleType:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import optuna
+from optuna.trial import TrialState
 
 from segbench.core import paths, urls
 from segbench.core.errors import UserError
-from segbench.core.study_record import TrialState
 from segbench.ledger import database, queue, registry, runs, showcase, studies, study_folders, tracking
 from segbench.ledger.database import StudyStorage
 
@@ -37,16 +37,16 @@ def ready(storage: StudyStorage, where: str, name: str) -> Iterator[Deletable]:
     """
     study = optuna.load_study(study_name=name, storage=storage)
     queue.requeue_dead(study)
-    if running := [t for t in studies.record(storage, name).trials if t.state == TrialState.RUNNING]:
-        owners = ", ".join(sorted({t.owner or "an unknown process" for t in running}))
+    attempts = study.get_trials(deepcopy=False)
+    if running := [attempt for attempt in attempts if attempt.state == TrialState.RUNNING]:
+        owners = ", ".join(sorted({attempt.user_attrs.get("owner", "an unknown process") for attempt in running}))
         raise UserError(
             f"study '{name}' is being searched by {owners}; stop that first (a dead host counts as gone after 3 "
             "minutes)"
         )
     study_id = "" if _is_copy(where, name, studies.id_of(study)) else studies.id_of(study)
-    number = len(study.get_trials(deepcopy=False))
     with study_folders.unused(name):
-        yield Deletable(name, study_id, number, study_folders.owned(name, study_id))
+        yield Deletable(name, study_id, len(attempts), study_folders.owned(name, study_id))
 
 
 def delete(storage: StudyStorage, study: Deletable) -> Deleted:

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,6 +62,17 @@ def process(command: Sequence[str], environment: Mapping[str, str], probe: str) 
 
     Raises UserError where it does not start.
     """
+    with starting(command, environment, probe) as (own, wait):
+        wait()
+        yield own
+
+
+@contextlib.contextmanager
+def starting(
+    command: Sequence[str], environment: Mapping[str, str], probe: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], None]]]:
+    """As `process`, but at once: yields also what waits until the server answers, and raises UserError where it does
+    not."""
     with tempfile.TemporaryFile() as said:
         own = subprocess.Popen(
             [sys.executable, "-P", str(_WATCHDOG), *command],
@@ -69,8 +80,7 @@ def process(command: Sequence[str], environment: Mapping[str, str], probe: str) 
         )  # fmt: skip
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            _wait(own, probe, said)
-            yield own
+            yield own, lambda: _wait(own, probe, said)
         finally:
             signal.signal(signal.SIGTERM, before)
             _end(own)

@@ -103,7 +103,9 @@ def as_library(verbose: bool) -> Iterator[None]:
     before = _quiet, _silent
     _quiet = _silent = not verbose
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's, of ipywidgets that nobody needs here
+            yield
     finally:
         _quiet, _silent = before
 

@@ -1,36 +1,36 @@
 """Serve the promoted models over HTTP: photographs in, class maps out.
 
-    python -m segbench.serve
+    python -m segbench.serve --open
     python -m segbench.serve --model demo-deeplab --port 0
     curl -F image=@street.jpg http://127.0.0.1:8000/v1/segment
 
-It is served to this machine only, unless --host says otherwise. /openapi.json describes every route. Ctrl-C answers
-what was admitted, then stops.
+A page to try photographs on is served beside it, by Streamlit, on the port after the API's. Both are for this machine
+only, unless --host says otherwise. /openapi.json describes every route. Ctrl-C answers what was admitted, then stops.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from segbench import predict
 from segbench.core.errors import UserError
 from segbench.ledger.models import Promoted
 from segbench.runtime import local_server, options, terminal
-from segbench.serve import listening
+from segbench.serve import access, listening
+from segbench.serve.page.command import Page, beside
 
 if TYPE_CHECKING:
-    from segbench.serve.guard import Access
     from segbench.serve.service import Settings
 
 PORT = 8000
 TOKEN_VARIABLE = "SEGBENCH_TOKEN"
 _SHORTEST_TOKEN = 16  # characters
-_LOOPBACK = (local_server.HOST, "localhost", "::1")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,19 +43,28 @@ def main(argv: list[str] | None = None) -> int:
         return predict.choose(arguments.model)
 
     chosen()  # what is wrong is said before the seconds that importing takes
-    with listening.listen(arguments.host, arguments.port) as listener:
+    with listening.listen(arguments.host, arguments.port) as listener, _page(arguments, listener) as page:
         from segbench.serve import guard
-        from segbench.serve.guard import Access
 
         guard.log(arguments.quiet)
-        access = Access((*_LOOPBACK, *_names(arguments.host), *arguments.allow_host), token)
+        hosts = (*access.LOOPBACK, *access.names(arguments.host), *arguments.allow_host)
+        port = listener.getsockname()[1]  # where 0 was asked for, the one that was had
+
+        def ready(what: str) -> None:
+            _announce(arguments, port, page, what)
+
         serve = _serve_on_ray if arguments.launcher == "ray" else _serve
-        serve(arguments, chosen, access, listener)
+        serve(arguments, chosen, access.Access(hosts, token), listener, page, ready)
     return 0
 
 
 def _serve(
-    arguments: argparse.Namespace, chosen: Callable[[], Sequence[Promoted]], access: Access, listener: socket.socket
+    arguments: argparse.Namespace,
+    chosen: Callable[[], Sequence[Promoted]],
+    who: access.Access,
+    listener: socket.socket,
+    page: Page | None,
+    ready: Callable[[str], None],
 ) -> None:
     """In this process."""
     import asyncio
@@ -64,28 +73,37 @@ def _serve(
     from segbench.serve.service import Service
 
     service = Service(chosen, _settings(arguments))
-    app = api.create(service, access, arguments.admin)
+    app = api.create(service, who, arguments.admin)
+    if page:
+        page.wait()  # it started while torch was imported
 
-    def ready() -> None:
-        _announce(arguments, listener.getsockname()[1], f"{', '.join(service.networks)} on {service.device}")
+    def warm() -> None:
+        ready(f"{', '.join(service.networks)} on {service.device}")
 
-    asyncio.run(server.serve(app, service, listener, ready))
+    asyncio.run(server.serve(app, service, listener, warm))
 
 
 def _serve_on_ray(
-    arguments: argparse.Namespace, chosen: Callable[[], Sequence[Promoted]], access: Access, listener: socket.socket
+    arguments: argparse.Namespace,
+    chosen: Callable[[], Sequence[Promoted]],
+    who: access.Access,
+    listener: socket.socket,
+    page: Page | None,
+    ready: Callable[[str], None],
 ) -> None:
     """In Ray's processes; this one waits for Ctrl-C."""
     from segbench.experiment import ray_launcher
 
     models, replicas = chosen(), arguments.replicas or 1
-    host, port = listener.getsockname()[:2]
+    address = listener.getsockname()[:2]
     listener.close()  # Ray's proxy listens there itself
     with ray_launcher.connected(len(models) * replicas + 1) as ray:
         from segbench.serve import ray_serve
 
-        plan = ray_serve.Plan(_settings(arguments), access, replicas, (host, port), arguments.quiet)
-        ray_serve.run(ray, models, plan, lambda what: _announce(arguments, port, what))
+        if page:
+            page.wait()
+        plan = ray_serve.Plan(_settings(arguments), who, replicas, address, arguments.quiet)
+        ray_serve.run(ray, models, plan, ready)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -107,9 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a further name it is asked under; repeatable"
     )
-    access = made.add_mutually_exclusive_group()
-    access.add_argument("--token", action="store_true", help=f"requests must bear the token in ${TOKEN_VARIABLE}")
-    access.add_argument("--no-token", action="store_true", help="whoever reaches --host may use it")
+    tokens = made.add_mutually_exclusive_group()
+    tokens.add_argument("--token", action="store_true", help=f"requests must bear the token in ${TOKEN_VARIABLE}")
+    tokens.add_argument("--no-token", action="store_true", help="whoever reaches --host may use it")
+    made.add_argument(
+        "--page", action=argparse.BooleanOptionalAction, default=True, help="serve a page to try photographs on, too"
+    )
     made.add_argument("--admin", action="store_true", help="allow POST /v1/models/reload")
     made.add_argument("--device", action="append", help="auto, cpu, cuda, cuda:1; repeatable: one lane each")
     made.add_argument("--launcher", choices=("local", "ray"), default="local", help="who computes; default: local")
@@ -139,7 +160,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _token(arguments: argparse.Namespace) -> str:
     """What requests must bear; "" for nothing. On the command line every user of the machine could read it."""
     if not arguments.token:
-        if arguments.host not in _LOOPBACK and not arguments.no_token:
+        if arguments.host not in access.LOOPBACK and not arguments.no_token:
             raise UserError(
                 f"--host {arguments.host} lets other machines in: add --token (and set {TOKEN_VARIABLE}), or --no-token"
             )
@@ -153,32 +174,34 @@ def _token(arguments: argparse.Namespace) -> str:
     return token
 
 
-def _names(host: str) -> list[str]:
-    """What a machine that listens on `host` is called by those who reach it there."""
-    if host in _LOOPBACK:
-        return []
-    if host not in ("0.0.0.0", "::"):
-        return [host]
-    import psutil
+@contextlib.contextmanager
+def _page(arguments: argparse.Namespace, listener: socket.socket) -> Iterator[Page | None]:
+    """The page, unless there is to be none. It knows no token: where the API asks for one, it is for this machine."""
+    if not arguments.page:
+        yield None
+        return
+    host = local_server.HOST if arguments.token else arguments.host
+    port = listener.getsockname()[1]
+    api = access.address(arguments.host, port)
+    with beside(api, host, (port + 1) % 65536 if arguments.port else 0, arguments.allow_host) as page:
+        yield page
 
-    addresses = [one.address for several in psutil.net_if_addrs().values() for one in several]
-    return [socket.gethostname().lower(), *(address.partition("%")[0] for address in addresses)]
 
-
-def _announce(arguments: argparse.Namespace, port: int, what: str) -> None:
+def _announce(arguments: argparse.Namespace, port: int, page: Page | None, what: str) -> None:
     """Says where it is, now that it is ready; shown with --quiet too, for it is the result."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(arguments.host, arguments.host)
-    address = f"http://{host}:{port}/"
+    address = access.address(arguments.host, port)
     bearer = f' -H "Authorization: Bearer ${TOKEN_VARIABLE}"' if arguments.token else ""
     print(f"segbench serves {what}: {address}", flush=True)
+    if page:
+        print(f"a page to try photographs on: {page.address}", flush=True)
     terminal.say(f"try:  curl{bearer} -F image=@street.jpg {address}v1/segment")
-    if arguments.host in _LOOPBACK:
+    if arguments.host in access.LOOPBACK:
         terminal.say("for this machine only; Ctrl-C ends it")
     else:
         who = "who bears the token" if arguments.token else "anyone"
         terminal.banner(f"{who} who reaches port {port} of {arguments.host} can use it")
     if arguments.open:
-        webbrowser.open(address)
+        webbrowser.open(page.address if page else address)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 import segbench
 from segbench.core.protocol import DRAWN
 from segbench.serve import answers, problems, schema, uploads
+from segbench.serve.access import Access
 from segbench.serve.answers import Draw, Segmented
-from segbench.serve.guard import Access, Guard
+from segbench.serve.guard import Guard
 from segbench.serve.jobs import Jobs
 from segbench.serve.networks import Network
 from segbench.serve.problems import Problem

@@ -1,7 +1,6 @@
-"""Who may ask, and what is written down of it: the outermost layer of the application.
+"""Lets in who may ask, and writes down what was asked: the outermost layer of the application.
 
-A page elsewhere must not reach a server on its visitor's machine: requests that name another host (DNS rebinding) or
-come from another origin are refused. Logs hold neither pictures nor tokens nor what follows a `?`.
+Logs hold neither pictures nor tokens nor what follows a `?`.
 """
 
 from __future__ import annotations
@@ -11,30 +10,20 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Collection
-from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segbench.serve import problems
+from segbench.serve.access import Access, refusal
 from segbench.serve.metrics import GONE, Metrics
 from segbench.serve.problems import Problem
 
 LOG = logging.getLogger("segbench.serve")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPEN = ("/health/", "/v2/health/")  # what an orchestrator's probe may ask without a token
 _PROBES = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics")  # asked all the time
 _ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _OWN = "unknown"  # what requests that match no route count as
-
-
-class Access(NamedTuple):
-    """Who may ask."""
-
-    hosts: Collection[str] = LOOPBACK  # names under which this server is asked
-    token: str = ""  # that requests must bear, if any
 
 
 def log(quiet: bool) -> None:
@@ -85,23 +74,11 @@ class Guard:
             LOG.log(level, "%s %s %s %d %.0f ms", request_id, scope["method"], route, status, seconds * 1000)
 
     def _refusal(self, path: str, headers: Headers) -> Problem | None:
-        host = _name(f"//{headers.get('host', '')}")
-        if host not in self._access.hosts:
-            return Problem(403, "this server is not asked under that name; see --allow-host")
-        origin = headers.get("origin")
-        if origin is not None and _name(origin) not in self._access.hosts:
-            return Problem(403, "pages of another origin may not use this server")
+        if reason := refusal(headers, self._access.hosts):
+            return Problem(403, reason)
         if self._access.token and not path.startswith(_OPEN):
             given = headers.get("authorization", "").encode()
             if not hmac.compare_digest(given, f"Bearer {self._access.token}".encode()):
                 wanted = {"www-authenticate": "Bearer"}
                 return Problem(401, "send the token: Authorization: Bearer ...", wanted)
-        return None
-
-
-def _name(address: str) -> str | None:
-    """The host of an address, in lower case; None where it is none."""
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
         return None

@@ -28,7 +28,7 @@ from segbench.experiment import local_launcher, ray_launcher
 from segbench.ledger.models import Promoted
 from segbench.runtime import interrupts
 from segbench.serve import api, guard, networks, service
-from segbench.serve.guard import Access
+from segbench.serve.access import Access
 from segbench.serve.networks import Lane, Network
 from segbench.serve.scheduler import Done, Limits, Refused, Scheduler, _Entry
 from segbench.serve.service import Service, Settings
@@ -78,13 +78,13 @@ class Replica:
         best = await self._lane.run(self._lane.warm_up, model, size, largest)
         fingerprint = networks.fingerprint(promoted.card, self._lane.compute.record.precision)
         self._network = Network(name, promoted.card, fingerprint, (model,), best)
-        self.forward.set_max_batch_size(best)
+        self.forward.set_max_batch_size(best)  # type: ignore[attr-defined]
 
     async def about(self) -> About:
         """Once the model is warm."""
         return About(self._network.fingerprint, self._network.largest, self._lane.compute.description)
 
-    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)  # type: ignore[untyped-decorator]
+    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
     async def forward(self, images: list[NDArray[np.uint8]]) -> list[Scores]:
         """The scores of (H, W, 3) images of the network's size. Ray calls it with what waits, up to the largest batch,
         and not again before it has answered."""

@@ -1,9 +1,8 @@
 """Which photographs are computed when, and together with which: no HTTP and no torch in here.
 
-A request is admitted or refused as a whole (`admit`): what is admitted is answered. Its photograph is then submitted to
-all of its models at once. Every lane (one for each device) takes, as soon as it is free, what waits for one model, up
-to that model's largest batch; models take turns, oldest photograph first. A request that is cancelled, or whose
-deadline has passed, leaves the queue and costs no forward pass.
+A request is admitted or refused as a whole: what is admitted is answered. Its photograph is submitted to all of its
+models at once. A lane (one for each device) takes, as soon as it is free, what waits for one model, up to its largest
+batch; models take turns, oldest photograph first. A request that is cancelled or too late costs no forward pass.
 """
 
 from __future__ import annotations
@@ -132,9 +131,8 @@ class Scheduler(Generic[Model, Item, Result]):
 
     def retry_after(self) -> int:
         """Whole seconds, by estimate, until what waits now is computed; at least 1."""
-        last = {model: self._last.get(model, (0.0, 1)) for model in self._waiting}
-        queued = sum(len(self._waiting[model]) * seconds / size for model, (seconds, size) in last.items())
-        return max(1, math.ceil(queued / len(self._lanes)))
+        last = [(queue, *self._last.get(model, (0.0, 1))) for model, queue in self._waiting.items()]
+        return max(1, math.ceil(sum(len(queue) * seconds / size for queue, seconds, size in last) / len(self._lanes)))
 
     @contextlib.asynccontextmanager
     async def admit(self, megapixels: float, deadline: float) -> AsyncIterator[Ticket[Model, Item, Result]]:
@@ -244,9 +242,8 @@ class Scheduler(Generic[Model, Item, Result]):
 
 
 def _answer(entry: _Entry[Model, Item, Result], answer: Done[Result] | Exception) -> None:
-    if entry.future.done():  # its client has gone
-        return
     if isinstance(answer, Exception):
-        entry.future.set_exception(answer)
-    else:
+        if not entry.future.done():  # else its client has gone
+            entry.future.set_exception(answer)
+    elif not entry.future.done():
         entry.future.set_result(answer)

@@ -91,13 +91,10 @@ class Server(uvicorn.Server):
 class Impatient(H11Protocol):
     """A connection that is cut off when its client takes too long; uvicorn itself waits without end."""
 
-    _limit: asyncio.TimerHandle | None = None  # until when the request's headers must have come
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
-        self.access_log = (
-            False  # it would hold what follows a `?`; uvicorn asks only whether the root logger has a handler
-        )
+        self.access_log = False  # it would hold what follows a `?`; uvicorn asks whether the root logger has a handler
+        self._limits: dict[str, asyncio.TimerHandle] = {}  # by what the client is waited for
         super().connection_made(transport)
         if len(self.connections) > _CONNECTIONS:
             transport.abort()
@@ -111,24 +108,22 @@ class Impatient(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
         super().connection_lost(exc)
-        if self._limit:
-            self._limit.cancel()
+        for kind in list(self._limits):
+            self._lift(kind)  # a timer would keep the connection in memory
 
     def on_response_complete(self) -> None:
         """Called by uvicorn when the whole answer is in the transport's hands."""
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:  # refused without being read: the rest is thrown away
-            self.loop.call_later(_HEADER_SECONDS, self._cut_if_sending, self.cycle)
-        self.loop.call_later(_STALL_SECONDS, self._cut_if_stalled, self.transport.get_write_buffer_size())
+            self._limit("rest", _HEADER_SECONDS, self._cut_if_sending, self.cycle)
+        self._limit("answer", _STALL_SECONDS, self._cut_if_stalled, self.transport.get_write_buffer_size())
 
     def _wait_for_headers(self) -> None:
         """The first byte of a request's headers, or the connection itself, starts the clock; their end stops it."""
         if self.conn.their_state is not h11.IDLE:
-            if self._limit:
-                self._limit.cancel()
-            self._limit = None
-        elif self._limit is None:
-            self._limit = self.loop.call_later(_HEADER_SECONDS, self.transport.abort)
+            self._lift("headers")
+        elif "headers" not in self._limits:
+            self._limit("headers", _HEADER_SECONDS, self.transport.abort)
 
     def _cut_if_sending(self, cycle: object) -> None:
         if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
@@ -139,4 +134,12 @@ class Impatient(H11Protocol):
         if now and now >= unread:
             self.transport.abort()
         elif now:
-            self.loop.call_later(_STALL_SECONDS, self._cut_if_stalled, now)
+            self._limit("answer", _STALL_SECONDS, self._cut_if_stalled, now)
+
+    def _limit(self, kind: str, seconds: float, act: Callable[..., None], *arguments: object) -> None:
+        self._lift(kind)
+        self._limits[kind] = self.loop.call_later(seconds, act, *arguments)
+
+    def _lift(self, kind: str) -> None:
+        if kind in self._limits:
+            self._limits.pop(kind).cancel()

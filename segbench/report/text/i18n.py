@@ -138,10 +138,14 @@ def separators() -> str:
 def table(spoken: str) -> dict[str, Any]:
     """All texts of a language, by section and key."""
     content = (Path(__file__).parent / f"{spoken}.toml").read_text(encoding="utf-8")
-    if spoken == "fr":
-        for pattern, mark in _FRENCH_TYPE:
-            content = re.sub(pattern, mark, content)
-    return tomllib.loads(content)
+    return tomllib.loads(typeset(content, spoken))
+
+
+def typeset(content: str, spoken: str) -> str:
+    """With the spaces and apostrophes that the language is printed with."""
+    for pattern, mark in _FRENCH_TYPE if spoken == "fr" else ():
+        content = re.sub(pattern, mark, content)
+    return content
 
 
 def _digits(written: str) -> str:

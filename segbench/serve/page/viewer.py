@@ -1,0 +1,97 @@
+"""The pictures side by side, which react in the browser: what it needs of a photograph and its answer.
+
+A class map travels as its bytes, deflated, not as a picture: some browsers blur what a page reads from a picture, so
+that it cannot recognise its visitor.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit
+from numpy.typing import NDArray
+from PIL import Image
+
+from segbench.core.errors import UserError
+from segbench.data import pictures
+from segbench.report.text import i18n
+from segbench.serve.page import texts
+
+FORMATS = ("JPEG", "PNG", "WEBP")  # the API's
+_LONGEST = 1600  # pixels of a side as shown; downloads have all of them
+_QUALITY = 88
+_HERE = Path(__file__).parent
+
+
+def mount(data: Mapping[str, Any]) -> None:
+    """Shows the viewer; `data` as `prepared` makes it."""
+    show = streamlit.components.v2.component(
+        "segbench_viewer", html=_asset("viewer.html"), css=_asset("viewer.css"), js=_asset("viewer.js")
+    )
+    language = i18n.language()
+    words = {**texts.table(language)["viewer"], "means": i18n.table(language)["categories"]}
+    show(key="viewer", data={**data, "language": language, "texts": words})
+
+
+def photograph(content: bytes) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB pixels of a photograph the API has accepted, upright. Raises UserError."""
+    try:
+        return pictures.pixels(pictures.rgb(pictures.decoded(io.BytesIO(content), FORMATS)))
+    except pictures.Unreadable as reason:
+        raise UserError(f"the photograph cannot be read: {reason}") from reason
+
+
+def categories(mask: str) -> NDArray[np.uint8]:
+    """(H, W) categories of a base64 palette PNG of the API's."""
+    with Image.open(io.BytesIO(base64.b64decode(mask)), formats=("PNG",)) as picture:
+        return np.asarray(picture)
+
+
+def prepared(digest: str, pixels: NDArray[np.uint8], report: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the browser needs, as JSON. `digest`: equal for equal photographs and models."""
+    width, height = _shown_size(pixels.shape[1], pixels.shape[0])
+    agreement = report["agreement"]
+    return {
+        "id": digest,
+        "width": width,
+        "height": height,
+        "photograph": _jpeg(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)),
+        "models": [
+            {
+                "name": model["model"],
+                "title": model["title"],
+                "shares": list(model["shares"].values()),
+                "map": _deflated(categories(model["mask"]), (width, height)),
+            }
+            for model in report["models"]
+        ],
+        "legend": report["legend"],
+        "disagreement": None if agreement is None else 1 - agreement["share"],
+    }
+
+
+def _shown_size(width: int, height: int) -> tuple[int, int]:
+    scale = min(1, _LONGEST / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _jpeg(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _deflated(values: NDArray[np.uint8], size: tuple[int, int]) -> str:
+    """A class map of that (width, height), row by row: nearest pixels, for a category has no in-between."""
+    small = Image.fromarray(np.ascontiguousarray(values)).resize(size, Image.Resampling.NEAREST)
+    return base64.b64encode(zlib.compress(small.tobytes())).decode()
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
