@@ -50,11 +50,10 @@ STOPSIGNAL SIGTERM
 FROM runtime AS page
 COPY --from=page-builder /opt/segbench /opt/segbench
 ENV SEGBENCH_API=http://api:8000
-EXPOSE 8501
+EXPOSE 8001
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
-ENTRYPOINT ["python", "-m", "segbench.serve.page"]
-CMD ["--host", "0.0.0.0"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8001/_stcore/health', timeout=4)"]
+ENTRYPOINT ["python", "-m", "segbench.serve.page", "--host", "0.0.0.0"]
 
 
 FROM runtime AS api
@@ -64,5 +63,5 @@ ENV SEGBENCH_STORAGE=/storage HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health/ready', timeout=4)"]
-ENTRYPOINT ["python", "/opt/segbench/entrypoint.py", "--host", "0.0.0.0"]
+ENTRYPOINT ["python", "/opt/segbench/entrypoint.py", "--host", "0.0.0.0", "--no-page"]
 CMD ["--token"]

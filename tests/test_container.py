@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +29,7 @@ from tests.serving import form, photograph, promote
 ROOT = Path(__file__).parent.parent
 IMAGES = {"api": ("torch.txt", "api.txt"), "page": ("page.txt",)}
 
-# Runs a module without the named top-level packages, as where they are not installed.
+# Hides the named top-level packages, as where they are not installed.
 LEAN = """
 import runpy, sys
 from importlib.machinery import PathFinder
@@ -40,9 +42,8 @@ class Lean(PathFinder):
         return None if name.partition(".")[0] in missing else super().find_spec(name, path, target)
 
 sys.meta_path[:] = [Lean if finder is PathFinder else finder for finder in sys.meta_path]
-name = sys.argv.pop(1)
-runpy.run_module(name, run_name="__main__", alter_sys=True)
 """
+MODULE = LEAN + "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -75,14 +76,27 @@ def installed(image: str) -> set[str]:
     return {top for top, names in tops.items() if {re.sub(r"[-_.]+", "-", name).lower() for name in names} & found}
 
 
-def lean(image: str, module: str, *arguments: str) -> subprocess.Popen[str]:
-    missing = (
-        set(importlib.metadata.packages_distributions()) - installed(image) - {"segbench", *sys.stdlib_module_names}
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", LEAN, ",".join(missing), module, *arguments],
+def missing(image: str) -> str:
+    """All other packages there are."""
+    known = set(importlib.metadata.packages_distributions())
+    return ",".join(known - installed(image) - {"segbench", *sys.stdlib_module_names})
+
+
+@contextlib.contextmanager
+def lean(image: str, module: str, *arguments: str) -> Iterator[str]:
+    """The address of a server that runs with no more than what the image installs."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", MODULE, missing(image), module, "--port", "0", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        address = re.search(r"http://\S+", server.stdout.readline())
+        assert address, server.communicate()
+        yield address[0]
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 def entrypoint() -> ModuleType:
@@ -133,19 +147,19 @@ def test_what_the_api_image_installs_is_enough(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path))
     for architecture in ("deeplab", "mask2former"):
         promote(architecture)
-    server = lean("api", "segbench.serve", "--port", "0", "--device", "cpu", "--largest-batch", "1")
-    assert server.stdout is not None
-    try:
-        address = re.search(r"http://\S+", server.stdout.readline())
-        assert address, server.communicate()
+    with lean("api", "segbench.serve", "--no-page", "--device", "cpu", "--largest-batch", "1") as address:
         body, headers = form(photograph())
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{address[0]}v1/segment", body, headers), timeout=60
-        ) as got:
+        with urllib.request.urlopen(urllib.request.Request(f"{address}v1/segment", body, headers), timeout=60) as got:
             assert [model["architecture"] for model in json.load(got)["models"]] == ["deeplab", "mask2former"]
-    finally:
-        server.terminate()
-        server.communicate()
+
+
+def test_what_the_page_image_installs_is_enough() -> None:
+    with lean("page", "segbench.serve.page") as address:
+        urllib.request.urlopen(f"{address}_stcore/health", timeout=60).close()
+    drawn = "from segbench.serve.page import screen; screen._example(0)"
+    command = [sys.executable, "-c", LEAN + drawn, missing("page")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_only_the_page_is_published_and_only_here() -> None:

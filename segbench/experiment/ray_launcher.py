@@ -83,19 +83,23 @@ class Ray:
             self._ray.cancel(task, force=True)
 
 
-def connect(cores: int) -> Any:
+def connect(cores: int, forwarded: bool = True) -> Any:
     """The module `ray`, joined to the cluster that RAY_ADDRESS names, else to one of its own on this machine that gives
-    out so many `cores`. Raises UserError where Ray is not installed or its cluster does not answer."""
+    out so many `cores`. `forwarded`: what its processes print is printed here too.
+
+    Raises UserError where Ray is not installed or its cluster does not answer.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
     try:
         ray: Any = importlib.import_module("ray")
     except ModuleNotFoundError:
         raise UserError("--launcher ray needs Ray: pip install 'segbench[cluster]'") from None
+    options = {"logging_level": "error", "log_to_driver": forwarded}
     if not os.environ.get("RAY_ADDRESS"):
-        ray.init(include_dashboard=False, num_cpus=cores, _node_ip_address="127.0.0.1", logging_level="error")
+        ray.init(include_dashboard=False, num_cpus=cores, _node_ip_address="127.0.0.1", **options)
         return ray
     try:
-        ray.init(address="auto", logging_level="error")
+        ray.init(address="auto", **options)
     except ConnectionError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"no Ray cluster at RAY_ADDRESS ({reason}); start it, or unset RAY_ADDRESS") from None
@@ -103,9 +107,9 @@ def connect(cores: int) -> Any:
 
 
 @contextlib.contextmanager
-def connected(cores: int) -> Iterator[Any]:
+def connected(cores: int, forwarded: bool = True) -> Iterator[Any]:
     """`connect` until the block ends."""
-    ray = connect(cores)
+    ray = connect(cores, forwarded)
     try:
         yield ray
     finally:

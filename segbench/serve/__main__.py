@@ -97,7 +97,7 @@ def _serve_on_ray(
     models, replicas = chosen(), arguments.replicas or 1
     address = listener.getsockname()[:2]
     listener.close()  # Ray's proxy listens there itself
-    with ray_launcher.connected(len(models) * replicas + 1) as ray:
+    with ray_launcher.connected(len(models) * replicas + 1, forwarded=False) as ray:
         from segbench.serve import ray_serve
 
         if page:

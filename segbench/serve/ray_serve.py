@@ -36,7 +36,6 @@ from segbench.serve.service import Service, Settings
 APPLICATION = "segbench"
 _PROBES = 64  # requests of other kinds, beside the photographs in progress
 _SECONDS_TO_STOP = 30.0  # beyond the deadline of what was admitted
-_TRIES = 2  # that a replica has to load its model
 _MESSAGE = b"\nsegbench: answering what was admitted, then stopping; press Ctrl-C again to stop at once\n"
 _QUIET = LoggingConfig(log_level="ERROR", enable_access_log=False)
 
@@ -206,7 +205,7 @@ def _deploy(promoted: Mapping[str, Promoted], plan: Plan, gpus: int) -> Any:
     settings = plan.settings
     threads = max(1, local_launcher.cores() // (len(promoted) * plan.replicas))
     actor: dict[str, Any] = {"num_cpus": 1, "runtime_env": {"env_vars": ray_launcher.environment(threads)}}
-    common: dict[str, Any] = {"logging_config": _QUIET, "max_constructor_retry_count": _TRIES}
+    common: dict[str, Any] = {"logging_config": _QUIET, "max_constructor_retry_count": 1}
     replica: Any = serve.deployment(
         Replica,
         num_replicas=plan.replicas,
