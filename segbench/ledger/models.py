@@ -12,11 +12,16 @@ from __future__ import annotations
 import json
 import math
 import re
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
+from segbench.core.labels import CATEGORIES, LABELS
 from segbench.core.records import ModelCard, from_json, to_json
 
 _LONGEST_SIDE = 16_384  # pixels
@@ -62,6 +67,18 @@ def listing(protocol: str | None = None) -> Listing:
             if protocol is None or model.card.protocol == protocol:
                 promoted.append(model)
     return Listing(promoted, unreadable)
+
+
+def confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """(N, 35, 8) and the N scenes of a confusions.npz; nothing where it is missing or damaged."""
+    try:
+        with np.load(path) as file:
+            counts, names = file["confusions"].astype(np.int64), tuple(str(n) for n in file["names"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None, ()
+    if counts.shape != (len(names), len(LABELS), len(CATEGORIES)) or not names:
+        return None, ()
+    return counts, names
 
 
 def promoted(protocol: str | None = None) -> list[Promoted]:

@@ -232,6 +232,7 @@ def _card(network: Network) -> dict[str, Any]:
         "drawn": card.drawn,
         "warning": DRAWN if card.drawn else None,
         "miou": card.best.miou,
+        "miou_interval": network.interval,
         "miou_official": card.best.miou_official,
         "iou": dict(zip(card.categories, card.best.iou, strict=True)),
         "val_images": card.val_images,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segbench.architectures.segmenter import Segmenter
+from segbench.core import artefacts
 from segbench.core.records import ModelCard
 from segbench.engine import inference
+from segbench.ledger import models
 from segbench.ledger.models import Promoted
 from segbench.runtime import compute
 from segbench.runtime.compute import Compute
+from segbench.stats import bootstrap
 
 Answer = TypeVar("Answer")
 
@@ -37,6 +41,7 @@ class Network:
     fingerprint: str  # of its card and weights: equal fingerprints give equal class maps on one kind of device
     copies: tuple[Segmenter, ...]  # one for each lane
     largest: int  # the batch that computes fastest
+    interval: tuple[float, float] | None  # of its mIoU: 95 %, over the validation images; None where unknown
 
 
 class Lane:
@@ -90,6 +95,15 @@ class Lane:
             if self.compute.device.type == "cuda":
                 torch.cuda.synchronize(self.compute.device)
             return list(scores)
+
+
+def interval(promoted: Promoted) -> tuple[float, float] | None:
+    """The ends of the 95 % interval of a model's mIoU; None where its per-image confusions are missing."""
+    counts, _ = models.confusions(promoted.folder / artefacts.CONFUSIONS)
+    if counts is None:
+        return None
+    [found] = bootstrap.interval([counts], bootstrap.miou)
+    return (found.low, found.high) if math.isfinite(found.low) else None
 
 
 def fingerprint(card: ModelCard, precision: str) -> str:

@@ -71,6 +71,7 @@ class Card(_Shape):
     drawn: bool
     warning: str | None
     miou: float
+    miou_interval: tuple[float, float] | None = Field(description="95 %, over the validation images; null: unknown")
     miou_official: float
     iou: dict[str, float | None]
     val_images: int

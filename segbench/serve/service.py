@@ -89,7 +89,8 @@ class Service:
             size = promoted.card.size
             largest.append(await lane.run(lane.warm_up, copies[-1], size, self.settings.largest_batch))
         fingerprint = networks.fingerprint(promoted.card, self._lanes[0].compute.record.precision)
-        return Network(name, promoted.card, fingerprint, tuple(copies), max(largest))
+        interval = await self._pool.run(networks.interval, promoted)
+        return Network(name, promoted.card, fingerprint, tuple(copies), max(largest), interval)
 
     def check(self) -> None:
         """Raises Refused where no photograph can be taken now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from segbench.core import artefacts, paths, protocol, urls
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES, LABELS
 from segbench.core.protocol import Protocol
 from segbench.core.records import EpochRecord, ModelCard
 from segbench.core.study_record import StudyRecord, TrialState
@@ -157,7 +155,7 @@ def _model(promoted: models.Promoted, client: Any, problems: list[Problem]) -> M
     if not epochs:
         problems.append(Problem("epochs", who))
         epochs = tuple(dict.fromkeys((card.best, card.last)))
-    confusions, names = _confusions(promoted.folder / artefacts.CONFUSIONS)
+    confusions, names = models.confusions(promoted.folder / artefacts.CONFUSIONS)
     if confusions is None:
         problems.append(Problem("confusions", who))
     return Model(promoted.folder, card, epochs, confusions, names)
@@ -177,20 +175,8 @@ def _trial_confusions(study: StudyRecord | None) -> dict[int, Counts]:
     kept: dict[int, Counts] = {}
     scenes = set()
     for index in contenders(study):
-        confusions, names = _confusions(paths.trial_folder(study.name, index) / artefacts.CONFUSIONS)
+        confusions, names = models.confusions(paths.trial_folder(study.name, index) / artefacts.CONFUSIONS)
         if confusions is not None:
             kept[index] = confusions
             scenes.add(names)
     return kept if len(scenes) == 1 else {}
-
-
-def _confusions(path: Path) -> tuple[Counts | None, tuple[str, ...]]:
-    """(N, 35, 8) and the N scenes of a confusions.npz; nothing where it is missing or damaged."""
-    try:
-        with np.load(path) as file:
-            confusions, names = file["confusions"].astype(np.int64), tuple(str(n) for n in file["names"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None, ()
-    if confusions.shape != (len(names), len(LABELS), len(CATEGORIES)) or not names:
-        return None, ()
-    return confusions, names

@@ -42,6 +42,7 @@ def show() -> None:
     st.set_page_config("segbench", layout="wide", menu_items={"about": None})
     st.html(Path(__file__).with_name("style.css"))
     with i18n.speaking(_language()):
+        viewer.declare_language()
         _header()
         try:
             models = client.models()
@@ -62,8 +63,9 @@ def _language() -> str:
 
 
 def _header() -> None:
+    title = f'<p class="kicker">segbench</p><h1>{text("title")}</h1><p class="lead">{text("lead")}</p>'
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="top"):
-        st.html(f'<p class="kicker">segbench</p><h1>{text("title")}</h1><p class="lead">{text("lead")}</p>', width="content")
+        st.html(title, width="content")
         st.segmented_control(
             text("language"), list(NAMES), format_func=NAMES.__getitem__, default=i18n.language(), key="language",
             required=True, label_visibility="collapsed",
@@ -72,17 +74,16 @@ def _header() -> None:
 
 def _chosen() -> bytes | None:
     """The photograph's bytes, once there is one."""
-    with st.container(horizontal=True, gap="large"):
-        way = st.segmented_control(
-            text("source.label"), ("file", "camera", "example"), format_func=lambda one: text(f"source.{one}"),
-            default="file", key="source", required=True,
+    way = st.segmented_control(
+        text("source.label"), ("file", "camera", "example"), format_func=lambda one: text(f"source.{one}"),
+        default="file", key="source", required=True,
+    )  # fmt: skip
+    if way == "example":
+        number = st.segmented_control(
+            text("source.which"), range(len(EXAMPLES)), format_func=lambda one: text(f"examples.{one}"), default=0,
+            key="example", required=True,
         )  # fmt: skip
-        if way == "example":
-            number = st.segmented_control(
-                text("source.which"), range(len(EXAMPLES)), format_func=lambda one: text(f"examples.{one}"), default=0,
-                key="example", required=True,
-            )  # fmt: skip
-            return drawn(number)
+        return drawn(number)
     if way == "camera":
         taken = st.camera_input(text("source.take"), key="camera")
         return taken.getvalue() if taken else None

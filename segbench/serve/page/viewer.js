@@ -10,7 +10,6 @@ export default function ({ data, parentElement }) {
   const shown = `${data.id} ${data.language}`;
   if (root.dataset.shown === shown) return;
   root.dataset.shown = shown;
-  document.documentElement.lang = data.language;
   const settings = kept.get(parentElement) ?? { edge: 75, opacity: 60, off: new Set(), only: false };
   kept.set(parentElement, settings);
   new Viewer(root, data, settings).show();

@@ -7,6 +7,7 @@ that it cannot recognise its visitor.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import zlib
 from collections.abc import Mapping
@@ -31,12 +32,26 @@ _HERE = Path(__file__).parent
 
 def mount(data: Mapping[str, Any]) -> None:
     """Shows the viewer; `data` as `prepared` makes it."""
-    show = streamlit.components.v2.component(
-        "segbench_viewer", html=_asset("viewer.html"), css=_asset("viewer.css"), js=_asset("viewer.js")
-    )
     language = i18n.language()
     words = {**texts.table(language)["viewer"], "means": i18n.table(language)["categories"]}
-    show(key="viewer", data={**data, "language": language, "texts": words})
+    _pictures()(key="viewer", data={**data, "language": language, "texts": words})
+
+
+def declare_language() -> None:
+    """Tells the browser, and so screen readers and the style sheet, which language the page is in."""
+    _language()(key="spoken", data=i18n.language(), height=1)
+
+
+@functools.cache
+def _pictures() -> Any:
+    html, css, js = ((_HERE / f"viewer.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    return streamlit.components.v2.component("segbench_viewer", html=html, css=css, js=js)
+
+
+@functools.cache
+def _language() -> Any:
+    script = "export default ({ data }) => { document.documentElement.lang = data; }"
+    return streamlit.components.v2.component("segbench_language", js=script)
 
 
 def photograph(content: bytes) -> NDArray[np.uint8]:
@@ -91,7 +106,3 @@ def _deflated(values: NDArray[np.uint8], size: tuple[int, int]) -> str:
     """A class map of that (width, height), row by row: nearest pixels, for a category has no in-between."""
     small = Image.fromarray(np.ascontiguousarray(values)).resize(size, Image.Resampling.NEAREST)
     return base64.b64encode(zlib.compress(small.tobytes())).decode()
-
-
-def _asset(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
