@@ -156,4 +156,3 @@ def test_what_ray_cannot_do_is_said(
     monkeypatch.setitem(sys.modules, "ray", None)  # type: ignore[arg-type]  # as where it is not installed
     assert call(serve, *arguments) == 2
     assert message in error_of(capsys)
-

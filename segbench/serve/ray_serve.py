@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ from segbench.serve.service import Service, Settings
 APPLICATION = "segbench"
 _PROBES = 64  # requests of other kinds, beside the photographs in progress
 _SECONDS_TO_STOP = 30.0  # beyond the deadline of what was admitted
+_RAISED = re.compile(r"[\w.]+Error: ")  # how a traceback ends
 _MESSAGE = b"\nsegbench: answering what was admitted, then stopping; press Ctrl-C again to stop at once\n"
 _QUIET = LoggingConfig(log_level="ERROR", enable_access_log=False)
 
@@ -227,4 +229,12 @@ def _deploy(promoted: Mapping[str, Promoted], plan: Plan, gpus: int) -> Any:
     try:
         return serve.run(routes.bind(promoted, handles, plan), name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
-        raise UserError(f"Ray Serve did not start the models: {str(error).strip().splitlines()[-1]}") from error
+        raise UserError(f"Ray Serve did not start the models: {_reason(error)}") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """Why a replica could not be made, in the last line of its traceback; else the last of Ray's own error."""
+    deployments = serve.status().applications[APPLICATION].deployments.values()
+    lines = [line.strip() for deployment in deployments for line in deployment.message.splitlines()]
+    raised = [line for line in lines if _RAISED.match(line)]
+    return (raised or str(error).splitlines() or [type(error).__name__])[-1]
