@@ -17,6 +17,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import pytest
 
 from segbench.data import streets
+from segbench.runtime import terminal
 from tests.postgres import postgres  # noqa: F401  (a fixture)
 
 SIZE = (32, 64)
@@ -49,6 +50,13 @@ weight_decay = 1e-8
 optimizer = "adamw"
 {extra_baseline}
 """
+
+
+@pytest.fixture(autouse=True)
+def outspoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ran before in this process with --quiet."""
+    monkeypatch.setattr(terminal, "_quiet", False)
+    monkeypatch.setattr(terminal, "_silent", False)
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def test_the_plot_is_not_drawn_at_every_trial(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(showcase, "_trial_note", lambda *_: "")
     monkeypatch.setattr(showcase.Scenes, "picture", lambda self: None)
     monkeypatch.setattr(showcase, "_encoded", lambda *_, **__: b"")
-    monkeypatch.setattr(showcase.curves, "draw", lambda records: None)
+    monkeypatch.setattr(showcase.curves, "png", lambda records: b"")
 
     def objective(trial: optuna.Trial) -> float:
         studies.report(trial, epoch(1))

@@ -232,7 +232,7 @@ def test_two_promotions_of_the_same_are_one_too_many(
 ) -> None:
     assert call(search, where) == 0
     lock = paths.model_folder("small-deeplab", 0).with_suffix(".lock")
-    lock.parent.mkdir(parents=True)
+    lock.parent.mkdir(parents=True, exist_ok=True)
     capsys.readouterr()
     with FileLock(lock):
         assert call(promote, where) == 2

@@ -279,8 +279,9 @@ def test_the_weights_lie_on_disk_once(shown: Path) -> None:
 
 
 SERVES = """
-import sys, time
+import signal, sys, time
 from segbench.runtime import local_server
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also under nohup
 port = local_server.free_port(0)
 address = f"http://127.0.0.1:{port}/"
 server = f"{sys.executable} -m http.server {port} --bind 127.0.0.1 & wait"

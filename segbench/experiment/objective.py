@@ -134,9 +134,12 @@ def _train(trial: optuna.Trial, run: TrainingRun, show: Show) -> None:
     restored = run.state.epoch
     known = studies.epochs_reported(trial)  # by an earlier attempt; never fewer from now on
     last = run.task.epochs
-    for record in run.epochs():
+
+    def report(record: EpochRecord) -> None:
         if record.epoch > min(known, restored):  # those that are trained again replace the earlier ones
             studies.report(trial, record)
+
+    for record in run.epochs(report):
         show(studies.index_of(trial), record)
         if max(restored, known) <= record.epoch < last and trial.should_prune():
             raise optuna.TrialPruned(f"after epoch {record.epoch}")

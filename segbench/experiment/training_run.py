@@ -121,15 +121,17 @@ class TrainingRun:
         with runs.ended(self.mlflow, self.id, fine, killed=(studies.Stopped,), handed_over=handed_over):
             yield
 
-    def epochs(self) -> Iterator[EpochRecord]:
-        """All epochs, those of before a stop first; each is kept and logged to MLflow before it is yielded.
+    def epochs(self, report: Callable[[EpochRecord], None] = lambda record: None) -> Iterator[EpochRecord]:
+        """All epochs, those of before a stop first. Each is kept, goes to `report`, then to MLflow, and is yielded.
 
-        Raises TrialFailed where training cannot go on, and Stopped, with everything kept, where a signal asked for it
-        while epochs are left.
+        Where another process has taken the training over, `report` raises, and nothing is logged twice. Raises
+        TrialFailed where training cannot go on, and Stopped, with everything kept, where a signal asked for it while
+        epochs are left.
         """
         restored = self.state.epoch
         logged = runs.steps(self.mlflow, self.id) if self.mlflow else set()
         for record in self.session.epochs(self.state, _trained(self.state, self.task)):
+            report(record)
             if self.mlflow and record.epoch not in logged:
                 runs.log_epoch(self.mlflow, self.id, record)
             yield record

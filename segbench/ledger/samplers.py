@@ -18,6 +18,8 @@ from segbench.core.records import Scalar
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
     """The parameters: those the trial was planned with, or what the sampler chooses."""
     known = trial.params  # a baseline's values may lie outside the space
+    if not space.keys() <= known.keys():
+        trial.study.get_trials(deepcopy=False)  # Optuna's cache keeps parameters only of attempts that it has read
     return {name: known[name] if name in known else _suggest(trial, name, values) for name, values in space.items()}
 
 
