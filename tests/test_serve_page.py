@@ -18,13 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segbench.core import metrics
 from segbench.core.errors import UserError
+from segbench.ledger import models
 from segbench.report.text import i18n
+from segbench.serve import __main__ as serve
+from segbench.serve import listening, networks
 from segbench.serve import page as package
 from segbench.serve.page import __main__ as page
 from segbench.serve.page import client, command, guard, tables, texts, viewer
 from tests.page_api import VEHICLE, FakeApi, card, categories, serving
-from tests.serving import photograph
+from tests.serving import photograph, promote
+from tests.test_stats import random_confusions
 
 streamlit_testing = pytest.importorskip("streamlit.testing.v1")
 SCRIPT = Path(package.__file__).with_name("script.py")
@@ -121,6 +126,7 @@ def test_an_error_is_said_in_the_apis_words(status: int, again: bool, api: FakeA
     assert not test.exception
     assert [error.value for error in test.error] == ["the photograph is not to its taste"]
     assert [button.label for button in test.button] == ["Try again"] * again
+    assert "Model b" in html(test)
     api.problem = None
     test.run()
     assert not test.error
@@ -237,6 +243,51 @@ def test_an_origin_is_checked_here_and_nowhere_else() -> None:
     [scope], sent = ask("websocket", host="localhost:8001", origin="http://localhost:8001", cookie="c")
     assert sent == []
     assert [name for name, _ in scope["headers"]] == [b"host", b"cookie"]
+
+
+def test_the_interval_of_a_models_miou(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path))
+    folder = promote("deeplab")
+    [promoted] = models.promoted()
+    assert networks.interval(promoted) is None
+    counts = random_confusions(20, 0)
+    np.savez(folder / "confusions.npz", confusions=counts, names=[f"scene{k}" for k in range(20)])
+    low, high = networks.interval(promoted) or (0, 0)
+    assert 0 < low < metrics.scores(counts.sum(0)).miou < high < 1
+    (folder / "confusions.npz").write_bytes(b"PK")
+    assert networks.interval(promoted) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "host"),
+    [
+        ([], "127.0.0.1"),
+        (["--host", "0.0.0.0", "--no-token"], "0.0.0.0"),
+        (["--host", "0.0.0.0", "--token"], "127.0.0.1"),  # the page asks for none
+    ],
+)
+def test_the_page_lets_nobody_past_a_token(arguments: list[str], host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    @contextlib.contextmanager
+    def beside(*given: Any) -> Iterator[None]:
+        asked.append(given)
+        yield
+
+    monkeypatch.setattr(serve, "beside", beside)
+    with listening.listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        for chosen in ([], ["--no-page"]):
+            with serve._page(serve._parser().parse_args([*arguments, *chosen]), listener):
+                pass
+    assert asked == [(f"http://127.0.0.1:{port}/", host, port + 1, [])]
+
+
+def test_a_taken_port_is_left_to_others() -> None:
+    with listening.listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        assert command._free("127.0.0.1", port) not in (0, port)
+    assert command._free("127.0.0.1", port) == port
 
 
 def test_without_streamlit_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

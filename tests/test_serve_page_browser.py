@@ -34,8 +34,11 @@ HEIGHT, WIDTH = 200, 400
 SHOWN = "document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
 # The viewer is in a shadow tree, which selectors pierce and scripts do not.
 VIEWER = "[...document.querySelectorAll('*')].find(e => e.shadowRoot?.querySelector('.viewer'))?.shadowRoot"
-COLOURS = f"""[...{VIEWER}.querySelectorAll('canvas')].map(c => [.2, .8].map(
-    x => [...c.getContext('2d').getImageData(c.width * x, c.height * .9, 1, 1).data]))"""
+COLOURS = f"""[...{VIEWER}.querySelectorAll('canvas')].map(canvas => [.2, .8].map(x => {{
+    const one = new OffscreenCanvas(1, 1).getContext('2d', {{ willReadFrequently: true }});
+    one.drawImage(canvas, -canvas.width * x, -canvas.height * .9);
+    return [...one.getImageData(0, 0, 1, 1).data];
+}}))"""
 EDGES = f"""[...{VIEWER}.querySelectorAll('canvas')].map(c => getComputedStyle(c).clipPath)"""
 
 
@@ -167,6 +170,8 @@ def _points(it: Any) -> None:
     it.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.9)
     assert notes.all_inner_texts() == ["", "flat", "vehicle", "different classes"]
     assert it.locator("td.here").count() == 2
+    picture.dispatch_event("pointerleave", {"pointerType": "touch"})
+    assert notes.all_inner_texts()[1] == "flat"
     it.mouse.move(box["x"] - 10, box["y"] - 10)
     assert notes.all_inner_texts() == ["", "", "", "25%"]
     it.locator(".panes").focus()
@@ -200,6 +205,7 @@ def test_the_command_starts_the_page_and_takes_it_along(tmp_path: Path) -> None:
     assert found, (lines, own.communicate())
     with urllib.request.urlopen(found[1], timeout=60) as answer:
         assert b"<title>" in answer.read()
+        assert answer.headers["content-security-policy"].startswith("default-src 'self' data: blob:;")
     foreign = urllib.request.Request(found[1], headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(foreign, timeout=60)

@@ -15,6 +15,7 @@ from segbench.serve import access, listening
 from segbench.serve.page.client import API_VARIABLE, DEFAULT
 
 PORT = 8001
+_STOP_SECONDS = 1  # an open page holds a connection for as long as it is open
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         app = streamlit.App(Path(__file__).with_name("script.py"), middleware=[Middleware(Guard, hosts=hosts)])
         port = listener.getsockname()[1]
         local_server.announce("segbench's page", access.address(arguments.host, port), arguments.open)
-        config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_STOP_SECONDS
+        )
         uvicorn.Server(config).run([listener])
     return 0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,16 +45,24 @@ def show() -> None:
     with i18n.speaking(_language()):
         viewer.declare_language()
         _header()
-        try:
+        with _problems_shown():
             models = client.models()
-            photograph = _chosen()
-            if photograph is not None:
-                _results(_answered(photograph, models))
+            with _problems_shown():
+                photograph = _chosen()
+                if photograph is not None:
+                    _results(_answered(photograph, models))
             st.html(tables.cards(models["models"]))
-        except UserError as error:
-            st.error(str(error))
-            if isinstance(error, client.Unavailable):
-                st.button(text("again"))
+
+
+@contextlib.contextmanager
+def _problems_shown() -> Iterator[None]:
+    """What goes wrong inside is said there, with a button where it may go better."""
+    try:
+        yield
+    except UserError as error:
+        st.error(str(error))
+        if isinstance(error, client.Unavailable):
+            st.button(text("again"))
 
 
 def _language() -> str:

@@ -44,7 +44,9 @@ class Viewer {
   }
 
   async show() {
+    const { shown } = this.root.dataset;
     this.maps = await Promise.all(this.data.models.map((model) => inflated(model.map)));
+    if (this.root.dataset.shown !== shown) return; // another photograph has come meanwhile
     this.panes = [
       this.pane(this.text.photograph),
       ...this.data.models.map((model, k) => this.pane(model.title, (out) => this.paintModel(out, k))),
@@ -135,7 +137,7 @@ class Viewer {
       this.at(point(event));
       if (event.pointerType === "mouse") this.drag(this.point[0]);
     };
-    picture.onpointerleave = () => this.at(null);
+    picture.onpointerleave = (event) => { if (event.pointerType !== "touch") this.at(null); }; // a finger leaves at once
     pane.figure = make("figure", {}, make("figcaption", {}, make("span", { className: "title" }, title), note), picture);
     return pane;
   }
