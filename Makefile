@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SEGBENCH := $(PYTHON) -m segbench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check fmt bench clean
+.PHONY: help demo test chaos check fmt bench image clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -34,6 +34,16 @@ fmt: $(VENV)/developer  ## format the code, and fix what the linter can
 
 bench: $(VENV)/developer  ## ours against what a user would write instead, in turn (under 15 minutes)
 	$(PYTHON) -m benchmarks.bench
+
+image:  ## the API's and the page's container images, with docker, podman or buildah (docs/deploy.md)
+	@for engine in docker podman buildah; do \
+		if $$engine info >/dev/null 2>&1; then \
+			set -ex; export BUILDAH_FORMAT=docker; \
+			$$engine build --target api --tag segbench $(IMAGE) .; \
+			$$engine build --target page --tag segbench-page $(IMAGE) .; \
+			exit; \
+		fi; \
+	done; echo "make image needs docker, podman or buildah, and none of them answers here; see docs/deploy.md" >&2; exit 1
 
 clean:  ## remove the virtual environment and what tools left behind; storage/ and reports/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

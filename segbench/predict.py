@@ -67,7 +67,7 @@ def choose(names: list[str] | None = None) -> list[Promoted]:
         for folder in listing.unreadable:
             terminal.warn(f"{folder} is skipped: its card.json cannot be read; promote it again")
         if not listing.promoted:
-            raise UserError(f"no promoted model in {paths.storage()}: run python -m segbench.promote first")
+            raise UserError(f"no promoted model in {paths.models()}: run python -m segbench.promote first")
         return listing.promoted
     return [model for name in names for model in _named(name, listing)]
 

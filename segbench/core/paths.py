@@ -16,8 +16,12 @@ DATASET_VARIABLE = "CITYSCAPES_DATASET"  # the ecosystem's name for the root tha
 
 
 def storage() -> Path:
-    """The root of everything that is stored. Created on first use; raises UserError if that fails."""
-    return writable(Path(os.environ.get("SEGBENCH_STORAGE") or "storage"), "SEGBENCH_STORAGE")
+    """The root of everything that is stored. Made on first use; raises UserError where that is impossible."""
+    return writable(_storage(), "SEGBENCH_STORAGE")
+
+
+def _storage() -> Path:
+    return Path(os.environ.get("SEGBENCH_STORAGE") or "storage")
 
 
 def reports() -> Path:
@@ -46,8 +50,8 @@ def cache() -> Path:
 
 
 def models() -> Path:
-    """The promoted models of all studies."""
-    return storage() / "models"
+    """The promoted models of all studies. The folder need not exist, and one that is mounted read-only will do."""
+    return _storage() / "models"
 
 
 def models_folder(study: str) -> Path:

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +37,12 @@ class Ray:
     def __init__(self, command: Sequence[str], number: int | None, gpus: str | None) -> None:
         """`gpus`: the value of --gpus. Raises UserError if Ray is not installed or its cluster does not answer."""
         if gpus is not None or number is None:
-            raise UserError("Ray assigns the GPUs itself: with --launcher ray give --workers N instead of --gpus")
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
-        try:
-            ray: Any = importlib.import_module("ray")
-        except ModuleNotFoundError:
-            raise UserError("--launcher ray needs Ray: pip install 'segbench[cluster]'") from None
-        self.size, self._command, self._ray = number, command, ray
+            raise UserError("Ray gives out the GPUs itself: instead of --gpus give --workers N with --launcher ray")
+        self._ray = ray = connect(number)
+        self.size, self._command = number, command
         threads = max(1, local_launcher.cores() // number)
-        if os.environ.get("RAY_ADDRESS"):
-            try:
-                ray.init(address="auto", logging_level="error")
-            except ConnectionError as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(f"no Ray cluster at RAY_ADDRESS ({reason}); start it, or unset RAY_ADDRESS") from None
-        else:
-            ray.init(include_dashboard=False, num_cpus=number, _node_ip_address="127.0.0.1", logging_level="error")
         gpu = 1 if ray.cluster_resources().get("GPU") else 0
-        given = {key: value for key, value in os.environ.items() if key.startswith(_OURS)}
-        self._environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)), **given}
+        self._environment = environment(threads)
         options = {"num_cpus": 1, "num_gpus": gpu, "max_retries": _RETRIES, "retry_exceptions": [Killed]}
         self._work: Any = ray.remote(**options)(_work)
         self._tasks: dict[int, Any] = {}
@@ -94,6 +81,45 @@ class Ray:
         _, left = self._ray.wait(list(self._tasks.values()), num_returns=self.running, timeout=_SECONDS_TO_LEAVE)
         for task in left:
             self._ray.cancel(task, force=True)
+
+
+def connect(cores: int, forwarded: bool = True) -> Any:
+    """The module `ray`, joined to the cluster that RAY_ADDRESS names, else to one of its own on this machine that gives
+    out so many `cores`. `forwarded`: what its processes print is printed here too.
+
+    Raises UserError where Ray is not installed or its cluster does not answer.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ModuleNotFoundError:
+        raise UserError("--launcher ray needs Ray: pip install 'segbench[cluster]'") from None
+    options = {"logging_level": "error", "log_to_driver": forwarded}
+    if not os.environ.get("RAY_ADDRESS"):
+        ray.init(include_dashboard=False, num_cpus=cores, _node_ip_address="127.0.0.1", **options)
+        return ray
+    try:
+        ray.init(address="auto", **options)
+    except ConnectionError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"no Ray cluster at RAY_ADDRESS ({reason}); start it, or unset RAY_ADDRESS") from None
+    return ray
+
+
+@contextlib.contextmanager
+def connected(cores: int, forwarded: bool = True) -> Iterator[Any]:
+    """`connect` until the block ends."""
+    ray = connect(cores, forwarded)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What a process on another node must know of this one's environment."""
+    given = {key: value for key, value in os.environ.items() if key.startswith(_OURS)}
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)), **given}
 
 
 def _work(command: list[str], environment: dict[str, str], folder: str) -> int:

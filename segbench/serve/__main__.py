@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import socket
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from segbench import predict
 from segbench.core.errors import UserError
@@ -24,6 +24,9 @@ from segbench.ledger.models import Promoted
 from segbench.runtime import local_server, options, terminal
 from segbench.serve import access, listening
 from segbench.serve.page.command import Page, beside
+
+if TYPE_CHECKING:
+    from segbench.serve.service import Settings
 
 PORT = 8000
 TOKEN_VARIABLE = "SEGBENCH_TOKEN"
@@ -41,30 +44,78 @@ def main(argv: list[str] | None = None) -> int:
 
     chosen()  # what is wrong is said before the seconds that importing takes
     with listening.listen(arguments.host, arguments.port) as listener, _page(arguments, listener) as page:
-        import asyncio
+        from segbench.serve import guard
 
-        from segbench.serve import api, server
-        from segbench.serve.service import Service, Settings
-
-        _log(arguments.quiet)
-        settings = Settings(
-            devices=tuple(arguments.device or ("auto",)),
-            largest_batch=arguments.largest_batch,
-            queue=arguments.queue,
-            deadline=arguments.deadline,
-            megapixels=arguments.megapixels,
-        )
-        service = Service(chosen, settings)
+        guard.log(arguments.quiet)
         hosts = (*access.LOOPBACK, *access.names(arguments.host), *arguments.allow_host)
-        app = api.create(service, access.Access(hosts, token), arguments.admin)
-        if page:
-            page.wait()  # it started while torch was imported
+        port = listener.getsockname()[1]  # where 0 was asked for, the one that was had
 
-        def ready() -> None:
-            _announce(arguments, listener, page, f"{', '.join(service.networks)} on {service.device}")
+        def ready(what: str) -> None:
+            _announce(arguments, port, page, what)
 
-        asyncio.run(server.serve(app, service, listener, ready))
+        serve = _serve_on_ray if arguments.launcher == "ray" else _serve
+        serve(arguments, chosen, access.Access(hosts, token), listener, page, ready)
     return 0
+
+
+def _serve(
+    arguments: argparse.Namespace,
+    chosen: Callable[[], Sequence[Promoted]],
+    who: access.Access,
+    listener: socket.socket,
+    page: Page | None,
+    ready: Callable[[str], None],
+) -> None:
+    """In this process."""
+    import asyncio
+
+    from segbench.serve import api, server
+    from segbench.serve.service import Service
+
+    service = Service(chosen, _settings(arguments))
+    app = api.create(service, who, arguments.admin)
+    if page:
+        page.wait()  # it started while torch was imported
+
+    def warm() -> None:
+        ready(f"{', '.join(service.networks)} on {service.device}")
+
+    asyncio.run(server.serve(app, service, listener, warm))
+
+
+def _serve_on_ray(
+    arguments: argparse.Namespace,
+    chosen: Callable[[], Sequence[Promoted]],
+    who: access.Access,
+    listener: socket.socket,
+    page: Page | None,
+    ready: Callable[[str], None],
+) -> None:
+    """In Ray's processes; this one waits for Ctrl-C."""
+    from segbench.experiment import ray_launcher
+
+    models, replicas = chosen(), arguments.replicas or 1
+    address = listener.getsockname()[:2]
+    listener.close()  # Ray's proxy listens there itself
+    with ray_launcher.connected(len(models) * replicas + 1, forwarded=False) as ray:
+        from segbench.serve import ray_serve
+
+        if page:
+            page.wait()
+        plan = ray_serve.Plan(_settings(arguments), who, replicas, address, arguments.quiet)
+        ray_serve.run(ray, models, plan, ready)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from segbench.serve.service import Settings
+
+    return Settings(
+        devices=tuple(arguments.device or ("auto",)),
+        largest_batch=arguments.largest_batch,
+        queue=arguments.queue,
+        deadline=arguments.deadline,
+        megapixels=arguments.megapixels,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--admin", action="store_true", help="allow POST /v1/models/reload")
     made.add_argument("--device", action="append", help="auto, cpu, cuda, cuda:1; repeatable: one lane each")
+    made.add_argument("--launcher", choices=("local", "ray"), default="local", help="who computes; default: local")
+    made.add_argument("--replicas", type=int, metavar="N", help="of each model, with --launcher ray; default: 1")
     made.add_argument(
         "--largest-batch", type=int, default=8, metavar="N", help="photographs in one forward; default: 8"
     )
@@ -92,9 +145,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name in ("largest_batch", "queue", "deadline", "megapixels"):
-        if not getattr(arguments, name) > 0:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: expected more than 0")
+    for name in ("largest_batch", "queue", "deadline", "megapixels", "replicas"):
+        given = getattr(arguments, name)
+        if given is not None and not given > 0:
+            raise UserError(f"--{name.replace('_', '-')} is {given}: expected more than 0")
+    if arguments.launcher != "ray" and arguments.replicas is not None:
+        raise UserError("--replicas is for --launcher ray; here give --device once for each GPU")
+    if arguments.launcher == "ray" and arguments.device:
+        raise UserError("Ray gives out the GPUs itself: instead of --device give --replicas with --launcher ray")
+    if arguments.launcher == "ray" and arguments.admin:
+        raise UserError("--admin is not for --launcher ray: to serve other models, stop the command and run it again")
 
 
 def _token(arguments: argparse.Namespace) -> str:
@@ -127,9 +187,9 @@ def _page(arguments: argparse.Namespace, listener: socket.socket) -> Iterator[Pa
         yield page
 
 
-def _announce(arguments: argparse.Namespace, listener: socket.socket, page: Page | None, what: str) -> None:
+def _announce(arguments: argparse.Namespace, port: int, page: Page | None, what: str) -> None:
     """Says where it is, now that it is ready; shown with --quiet too, for it is the result."""
-    address = access.address(arguments.host, listener.getsockname()[1])
+    address = access.address(arguments.host, port)
     bearer = f' -H "Authorization: Bearer ${TOKEN_VARIABLE}"' if arguments.token else ""
     print(f"segbench serves {what}: {address}", flush=True)
     if page:
@@ -139,15 +199,9 @@ def _announce(arguments: argparse.Namespace, listener: socket.socket, page: Page
         terminal.say("for this machine only; Ctrl-C ends it")
     else:
         who = "who bears the token" if arguments.token else "anyone"
-        terminal.banner(f"{who} who reaches port {listener.getsockname()[1]} of {arguments.host} can use it")
+        terminal.banner(f"{who} who reaches port {port} of {arguments.host} can use it")
     if arguments.open:
         webbrowser.open(page.address if page else address)
-
-
-def _log(quiet: bool) -> None:
-    """A line a request on stderr, and what goes wrong."""
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.ERROR)
-    logging.getLogger("segbench.serve").setLevel(logging.ERROR if quiet else logging.INFO)
 
 
 if __name__ == "__main__":

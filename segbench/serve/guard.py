@@ -26,6 +26,12 @@ _ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _OWN = "unknown"  # what requests that match no route count as
 
 
+def log(quiet: bool) -> None:
+    """From now on, a line a request on stderr, and what goes wrong; the latter only where it is to be quiet."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.ERROR)
+    LOG.setLevel(logging.ERROR if quiet else logging.INFO)
+
+
 class Guard:
     """Around the application: checks each request, gives it an id, logs and counts it."""
 

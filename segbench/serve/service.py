@@ -49,12 +49,13 @@ class Service:
         self._pool = Pool()
         self.uploads, self.jobs = Uploads(settings.upload_bytes), Jobs()
         in_flight = _IN_FLIGHT * settings.megapixels + settings.upload_bytes / _BYTES_PER_PIXEL / 1e6
-        self.scheduler: Scheduler[Network, NDArray[np.uint8], Tensor] = Scheduler(
-            self._lanes,
-            Limits(settings.queue, in_flight),
-            lambda network, size, seconds: self.metrics.batch(network.name, size, seconds),
-        )
+        self.scheduler = self._scheduler(Limits(settings.queue, in_flight))
         self.metrics.watch(self.scheduler)
+
+    def _scheduler(self, limits: Limits) -> Scheduler[Network, NDArray[np.uint8], Tensor]:
+        return Scheduler(
+            self._lanes, limits, lambda network, size, seconds: self.metrics.batch(network.name, size, seconds)
+        )
 
     @property
     def device(self) -> str:
@@ -77,9 +78,8 @@ class Service:
 
         Raises UserError where one cannot be read.
         """
-        chosen = await self._pool.run(self._chosen)
-        names = [_name(one, chosen) for one in chosen]
-        loaded = [await self._load(name, one) for name, one in zip(names, chosen, strict=True)]
+        chosen = named(await self._pool.run(self._chosen))
+        loaded = [await self._load(name, one) for name, one in chosen.items()]
         self.networks = {network.name: network for network in loaded}
 
     async def _load(self, name: str, promoted: Promoted) -> Network:
@@ -141,6 +141,11 @@ class Service:
         self, network: Network, future: asyncio.Future[Done[Tensor]], pixels: NDArray[np.uint8], draw: Draw
     ) -> Segmented:
         return await self._pool.run(answers.segmented, network, await future, pixels, draw)
+
+
+def named(chosen: Sequence[Promoted]) -> dict[str, Promoted]:
+    """The models under the names that the routes call them by."""
+    return {_name(one, chosen): one for one in chosen}
 
 
 def _name(one: Promoted, among: Sequence[Promoted]) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segbench.stats import Interval
+if TYPE_CHECKING:  # which imports SciPy, and the page to try a photograph on has none
+    from segbench.stats import Interval
 
 LANGUAGES = ("en", "fr")
 MISSING = "—"
