@@ -78,7 +78,7 @@ class Replica:
         model, size = self._lane.load(promoted), promoted.card.size
         best = await self._lane.run(self._lane.warm_up, model, size, largest)
         fingerprint = networks.fingerprint(promoted.card, self._lane.compute.record.precision)
-        self._network = Network(name, promoted.card, fingerprint, (model,), best)
+        self._network = Network(name, promoted.card, fingerprint, (model,), best, None)
         self.forward.set_max_batch_size(best)  # type: ignore[attr-defined]
 
     async def about(self) -> About:
@@ -114,7 +114,8 @@ class Models(Service):
         for name, promoted in self._promoted.items():
             about: About = await self._handles[name].about.remote()
             self._device = about.device
-            loaded[name] = Network(name, promoted.card, about.fingerprint, (), about.largest)
+            interval = await asyncio.to_thread(networks.interval, promoted)
+            loaded[name] = Network(name, promoted.card, about.fingerprint, (), about.largest, interval)
         self.networks = loaded
 
     def _scheduler(self, limits: Limits) -> Scheduler[Network, NDArray[np.uint8], Tensor]:
