@@ -15,7 +15,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -138,6 +137,19 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(own: Path, capsys: py
     assert done.returncode == 2
     assert "is not the file that its card describes" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ray_is_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'segbench[cluster]'")
+    from segbench.serve import ray_serve
+
+    secret = "not for anybody"
+    for name in ("SEGBENCH_TOKEN", "PGPASSWORD", "HF_TOKEN"):
+        monkeypatch.setenv(name, secret)
+    monkeypatch.setenv("SEGBENCH_STORAGE", "elsewhere")
+    told = ray_serve._environment(3)
+    assert secret not in told.values()
+    assert told["SEGBENCH_STORAGE"] == "elsewhere"
 
 
 @pytest.mark.parametrize(
