@@ -1,11 +1,11 @@
-"""Ours against what a user would write instead, in turn in one process, several times.
+"""Compares segbench with what a user would write instead, alternately in one process, several times.
 
     make bench                                      all rows, under 15 minutes on 2 cores
     python -m benchmarks.bench --only deeplab       the rows whose name contains a word
 
-Every row runs ours and its peer (see peers.py) alternately and reports the median of the paired ratios with its range.
-Seconds on a shared machine drift; the ratio of neighbours drifts less. Peak memory is what one call adds, at its
-highest, to what was resident before it. Writes reports/bench.json and reports/bench.html.
+Every row runs segbench's code and its peer (see peers.py) alternately, and reports the median of the paired ratios with
+its range. Seconds on a shared machine drift; ratios of neighbouring runs drift less. Peak memory is the most that one
+call adds to the memory that was resident before it. Writes reports/bench.json and reports/bench.html.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PHOTOGRAPH = (1024, 2048)  # height, width of a Cityscapes image
 SIZE = (256, 256)
 TRAIN, VAL = 24, 4  # the protocol's 300/50 in small
 BATCH = 4
-_OPERATIONS = 6  # named of a row that misses its target
+_OPERATIONS = 6  # listed for a row that misses its target
 HYPERPARAMETERS = Hyperparameters(1e-4, 1e-4, "adamw", {})
 
 
@@ -55,10 +55,10 @@ class Case(NamedTuple):
     peer: str
     units: float  # images in one call, or 1
     unit: str
-    target: float  # the ratio wanted on a 2-core CPU with AVX512-BF16; 0 where none was set
+    target: float  # the target ratio on a 2-core CPU with AVX512-BF16; 0 without a target
     ours: Callable[[], object]
     theirs: Callable[[], object]
-    warm_up: bool = True  # False where the start is part of the work
+    warm_up: bool = True  # False if the start is part of the work
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
                     rows.append(_measure(case, arguments.pairs, device))
                     _print(rows[-1])
     if not rows:
-        raise UserError(f"no row contains '{arguments.only}'; there are: {', '.join(m.__name__ for m in CASES)}")
+        raise UserError(f"no row contains '{arguments.only}'; rows: {', '.join(m.__name__ for m in CASES)}")
     _table(rows)
     result = Result(device.description, torch.__version__, f"{datetime.now(UTC):%Y-%m-%d}", tuple(rows))
     (paths.reports() / "bench.json").write_text(json.dumps(to_json(result), indent=1))
@@ -88,11 +88,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(case: Case, pairs: int, device: Compute) -> Row:
-    # Memory is looked at in the first calls alone: to forget what was freed makes the next call slower.
+    # Memory is measured only in the first calls: returning freed memory to the system makes the next call slower.
     our_peak, peer_peak, first = _peak(case.ours, device), _peak(case.theirs, device), None
     if not case.warm_up:
         first = (our_peak[1], peer_peak[1])
-        pairs -= 2  # the first pair is there already, and one less will do where a pair takes minutes
+        pairs -= 2  # the first pair is measured already, and pairs that take minutes need one less
     runs = [(_seconds(case.ours, device), _seconds(case.theirs, device)) for _ in range(pairs)]
     runs += [first] if first else []
     ratios = [theirs / ours for ours, theirs in runs]
@@ -126,7 +126,7 @@ def _profile(call: Callable[[], object], device: Compute) -> str:
 
 
 def _peak(call: Callable[[], object], device: Compute) -> tuple[float, float]:
-    """What one call adds to memory at its highest, GB, and its seconds."""
+    """The peak memory that one call adds, in GB, and its seconds."""
     gc.collect()
     device.forget_peak()
     before = device.peak_memory_gb()
@@ -145,7 +145,7 @@ def _seconds(call: Callable[[], object], device: Compute) -> float:
 
 
 def _photographs(folder: Path) -> Path:
-    """Drawn scenes of Cityscapes' own size, as PNGs: what a decoder has to do with them is what Cityscapes asks."""
+    """Drawn scenes of Cityscapes' size, as PNGs: decoding them takes about as long as decoding Cityscapes."""
     root = folder / "photographs"
     if not root.exists():
         streets.write(root, TRAIN, VAL, *PHOTOGRAPH, seed=0)

@@ -1,9 +1,9 @@
-"""Inference engines beyond eager PyTorch: are they clearly faster, and do they give the same masks?
+"""Compares inference engines with eager PyTorch: are they clearly faster, and do they give the same masks?
 
     python -m benchmarks.engines                    needs `pip install openvino`; a C++ compiler for torch.compile
 
-Each row runs eager inference, as `segbench.predict` does it, and an engine in turn, on full-size networks after a few
-steps of training, and compares their masks pixel by pixel.
+Each row runs eager inference, as in `segbench.predict`, and an engine alternately, on full-size networks after a few
+training steps, and compares their masks pixel by pixel.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The ledger's own time: a trial whose objective is trivial, ours against plain Optuna.
+"""Measures the ledger's overhead: the time of a trial with a trivial objective, compared with plain Optuna.
 
     python -m benchmarks.ledger                      100 and 2,000 trials, three pairs: about two minutes
     python -m benchmarks.ledger --trials 50 200 --pairs 1
 
-Both sides search the same space with Optuna's random sampler into a SQLite file of their own, in turn in one process,
-and report nothing but the value. Ours plans all trials first, which counts; plain Optuna draws each when it is asked.
+Both search the same space with Optuna's random sampler into separate SQLite files, alternately in one process, and
+report only the value. segbench plans all trials first, which is included; plain Optuna draws each when it starts.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SPACE = {
     "optimizer": Choice(("adam", "adamw", "sgd")),
 }
 ARCHITECTURE = Architecture("trivial", "Trivial", 2, "random", SPACE)
-RATIO = 1.5  # the most that a trial of ours may take, in plain Optuna's time for one
-GROWTH = 1.2  # the most that a trial of the largest study may take, in the time of one of the smallest
+RATIO = 1.5  # the most time per trial, relative to plain Optuna
+GROWTH = 1.2  # the most time per trial of the largest study, relative to the smallest study
 
 
 class Measured(NamedTuple):
@@ -40,20 +40,20 @@ class Measured(NamedTuple):
 
 
 def ours(folder: Path) -> Callable[[int], None]:
-    """A search of so many trials, as `python -m segbench.search` makes it."""
+    """A search of `trials` trials, as in `python -m segbench.search`."""
     storage = database.connect(folder / "ours.db")
 
     def search(trials: int) -> None:
-        asked = Protocol("bench", "Bench", Data((32, 32)), Search(trials, 1, 1, 1), Final(1))
-        study = studies.open_study(storage, asked, ARCHITECTURE, "data", "1 image")
-        queue.plan(study, SPACE, asked.search, None)
+        protocol = Protocol("bench", "Bench", Data((32, 32)), Search(trials, 1, 1, 1), Final(1))
+        study = studies.open_study(storage, protocol, ARCHITECTURE, "data", "1 image")
+        queue.plan(study, SPACE, protocol.search, None)
         studies.run(study, objective)
 
     return search
 
 
 def plain(folder: Path) -> Callable[[int], None]:
-    """What one would write instead."""
+    """The same search with plain Optuna."""
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'plain.db'}")
 
     def search(trials: int) -> None:
@@ -69,7 +69,7 @@ def objective(trial: optuna.Trial) -> float:
 
 
 def milliseconds(side: Callable[[Path], Callable[[int], None]], trials: int) -> float:
-    """Of one trial; the making of the database is left out, for a small study would pay for it alone."""
+    """The time per trial, without creating the database, which would dominate a small study."""
     with tempfile.TemporaryDirectory() as folder:
         search = side(Path(folder))
         started = time.perf_counter()
@@ -78,7 +78,7 @@ def milliseconds(side: Callable[[Path], Callable[[int], None]], trials: int) -> 
 
 
 def measure(sizes: Sequence[int], pairs: int) -> list[list[Measured]]:
-    """All sizes on both sides in turn, so often."""
+    """Measures all sizes on both sides alternately, `pairs` times."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     rounds = []
     for _ in range(pairs):

@@ -31,9 +31,9 @@ class Row:
     most: float
     target: float
     pairs: int
-    our_peak_gb: float  # memory that a call adds at its highest, GB
+    our_peak_gb: float  # the peak memory that a call adds, GB
     peer_peak_gb: float
-    limit: str = ""  # where our time goes, of a row that misses its target
+    limit: str = ""  # where segbench's time goes, for a row that misses its target
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def cells(row: Row) -> list[str]:
 
 
 def limits(rows: Iterable[Row]) -> list[str]:
-    """A line for each row that misses its target: where our own time goes."""
+    """A line for each row that misses its target: where segbench's time goes."""
     return [f"{row.name} misses its target; our time by operation: {row.limit}" for row in rows if row.limit]
 
 

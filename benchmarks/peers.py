@@ -1,9 +1,9 @@
-"""What a user would write instead of segbench, plainly: the note's pipeline and the libraries' own recipes.
+"""What a user would write instead of segbench: the note's pipeline and the libraries' recipes.
 
-(a) the note's: PIL decodes and resizes each item at each epoch, float32, the model code the note prints, and Hugging
-    Face's image processor for Mask2Former;
-(b) torchvision's reference style for DeepLab: the same data set under DataLoader workers, float32, channels first;
-(c) Hugging Face's own Mask2Former forward with mask and class labels, under DataLoader workers.
+(a) the note's pipeline: PIL decodes and resizes each item in each epoch, float32, the model code printed in the note,
+    and Hugging Face's image processor for Mask2Former;
+(b) torchvision's reference style for DeepLab: the same dataset with DataLoader workers, float32, channels first;
+(c) Hugging Face's Mask2Former forward with mask and class labels, with DataLoader workers.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""What a pruner would have saved in a search that ran without one, and what it would have cost.
+"""Computes what a pruner would have saved in a search that ran without one, and what it would have lost.
 
     python -m benchmarks.pruners                                every study of the storage
     python -m benchmarks.pruners cityscapes-deeplab --orders 200
 
-The recorded learning curves are replayed epoch by epoch to Optuna's own pruners, set as `search --pruner` sets them,
-one trial after another: in the order of the trials, and in many random orders, since a pruner judges a trial by those
-before it. Nothing is trained. A trial that a pruner ends counts as the search counts it: it cannot be promoted.
+The recorded learning curves are replayed epoch by epoch to Optuna's pruners, configured as in `search --pruner`, one
+trial after another: in the order of the trials, and in many random orders, since a pruner compares a trial with those
+before it. Nothing is trained. As in a search, a pruned trial cannot be promoted.
 
-What it does not cover: several workers at once, and a sampler that would have learned from other trials. Hyperband
-puts a trial into a bracket by the study's name and the trial's number, so the brackets are that study's own.
+It does not cover several workers at once, or a sampler that would have learned from other trials. Hyperband chooses a
+trial's bracket by the study's name and the trial's number, so the brackets are those of that study.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Replay(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Over the random orders: the mean, and between which values 95 % of the orders lie."""
+    """Over the random orders: the mean, and the bounds of 95 % of the orders."""
 
     mean: float
     low: float
@@ -55,11 +55,11 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Savings:
-    """One row: what one pruner would have done to one search."""
+    """One row: the effect of one pruner on one search."""
 
     study: str
     pruner: str
-    trials: int  # with a whole learning curve
+    trials: int  # with a complete learning curve
     left_out: int  # failed ones, which would have failed under a pruner too
     epochs: int  # of each trial
     orders: int
@@ -100,9 +100,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def curves_of(record: StudyRecord) -> Curves:
-    """The learning curves of a study's completed trials by trial, (T, E). The baseline is no part of the search.
+    """The learning curves of a study's completed trials by trial, (T, E). The baseline is not part of the search.
 
-    Raises UserError where there is nothing to replay: a pruner was at work already, or fewer than two curves or epochs.
+    Raises UserError if there is nothing to replay: a pruner was at work already, or fewer than two curves or epochs.
     """
     planned = [trial for trial in record.trials if not trial.baseline]
     if pruned := sum(trial.state == TrialState.PRUNED for trial in planned):
@@ -121,8 +121,8 @@ def curves_of(record: StudyRecord) -> Curves:
 
 
 def replay(curves: Curves, pruner: BasePruner, name: str) -> Replay:
-    """Runs the pruner over the rows of `curves` from first to last, as objective.objective asks it: after every epoch
-    but the last. `name` is the study's, which Hyperband looks at."""
+    """Runs the pruner over the rows of `curves` from first to last, like objective.objective: after every epoch except
+    the last. `name`: the study's, which Hyperband uses."""
     import optuna
 
     sampler = optuna.samplers.RandomSampler(seed=SEED)
@@ -150,7 +150,7 @@ def savings(curves: Curves, pruner: str, orders: int, name: str, left_out: int =
 
     search = Search(trials=len(curves), epochs=curves.shape[1], train_images=1, val_images=1, pruner=pruner)
     generator = np.random.default_rng(SEED)
-    # A pruner may remember what it has seen: each order gets a new one.
+    # A pruner may have state, so each order gets a new one.
     own = replay(curves, samplers.pruner(search), name)
     found = [replay(generator.permutation(curves), samplers.pruner(search), name) for _ in range(orders)]
     saved, lost = np.array(found).T

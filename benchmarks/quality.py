@@ -1,9 +1,9 @@
-"""Does speed cost quality? Our training path against the plain one, on a real data set, over several seeds.
+"""Does speed cost quality? Compares segbench's training with plain training, on a real dataset, over several seeds.
 
     python -m benchmarks.quality --data DIR         a folder with leftImg8bit/ and gtFine/; takes an hour on one core
 
-Fast is what `segbench.search` runs: bfloat16 where the device has it, our loss, our loop. Plain is what peers.py would
-do: float32, channels first, transformers' own Mask2Former with its own loss on random points. Both start from the same
+Fast is the training of `segbench.search`: bfloat16 if the device supports it, segbench's losses and loop. Plain is that
+of peers.py: float32, channels first, transformers' Mask2Former with its loss on random points. Both start from the same
 weights, see the same batches in the same order and are scored by the same code. Writes reports/quality.json.
 """
 
@@ -99,7 +99,7 @@ def _plain(name: str, train: Batches, val: Batches, epochs: int, seed: int, devi
 
 
 def _as_torchvision(network: Any) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
-    """Our tiny DeepLab has torchvision's parts but not its forward: full-size scores of both heads."""
+    """torchvision's forward for segbench's tiny DeepLab: full-size scores of both heads."""
 
     def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
         features = network.backbone(images)

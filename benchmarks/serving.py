@@ -185,7 +185,7 @@ class Command:
 
     def __init__(self, *arguments: str) -> None:
         started = time.perf_counter()
-        command = [sys.executable, "-m", "segbench.serve", "--port", "0", "--quiet", *arguments]
+        command = [sys.executable, "-m", "segbench.serve", "--port", "0", "--quiet", "--no-page", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         said = self.process.stdout.readline() if self.process.stdout else ""
         self.ready = time.perf_counter() - started

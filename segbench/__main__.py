@@ -5,16 +5,16 @@
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
     python -m segbench.serve                    the same over HTTP, many at once
-    python -m segbench.export MODEL --to FILE   take a model away: ONNX, or a folder for transformers
+    python -m segbench.export MODEL --to FILE   export a model: ONNX, or a folder for transformers
 
-    python -m segbench.dashboard                look at the searches in optuna-dashboard
+    python -m segbench.dashboard                watch the searches in optuna-dashboard
     python -m segbench.runs                     look at the trainings in MLflow
-    python -m segbench.study                    list, mend, export and delete searches
-    python -m segbench.prepare                  verify and pack a dataset (search does it by itself)
+    python -m segbench.study                    list, repair, export and delete searches; copy a protocol
+    python -m segbench.prepare                  verify and pack a dataset (search does it itself)
     python -m segbench.streets --out DIR        draw a dataset of synthetic streets
-    python -m segbench.weights                  list and fetch the published weights
+    python -m segbench.weights                  list and download the published weights
 
-Each knows --help. Without a dataset everything runs on drawn streets; CITYSCAPES_DATASET=DIR runs it on Cityscapes.
+Each command has --help. Without a dataset they run on drawn streets; CITYSCAPES_DATASET=DIR runs them on Cityscapes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__doc__)
         return 0
     if given[0] not in COMMANDS:
-        raise UserError(f"no command '{given[0]}'; there are: {', '.join(COMMANDS)}")
+        raise UserError(f"no command '{given[0]}'; commands: {', '.join(COMMANDS)}")
     name = f"segbench.{given[0]}.__main__" if given[0] in ("report", "serve") else f"segbench.{given[0]}"
     return int(importlib.import_module(name).main(given[1:]))
 

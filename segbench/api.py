@@ -1,4 +1,4 @@
-"""segbench from Python: what the commands do, in the same storage, with the same errors.
+"""segbench from Python: the same as the commands, in the same storage, with the same errors.
 
 from segbench import api
 
@@ -8,9 +8,9 @@ page   = api.report("demo", lang="fr")                  # → Path
 masks  = api.load("demo-deeplab").predict(photographs)  # (N, H, W, 3) uint8 → (N, H, W) uint8
 table  = api.trials("demo")                             # → pandas DataFrame; likewise api.epochs
 
-Nothing is printed unless `verbose=True` asks for what the command says; a notebook shows the progress. What goes wrong
-raises `UserError`, what goes wrong without ending the work is a Python warning. Ctrl-C, or interrupting the notebook's
-kernel, lets the epoch end; called again, search and promote continue where they stopped.
+Nothing is printed unless `verbose=True`, which prints what the commands print; a notebook shows progress. Errors raise
+`UserError`, and problems that do not end the work are Python warnings. After Ctrl-C, or when the notebook's kernel is
+interrupted, the epoch ends; called again, search and promote resume.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ __all__ = ["Model", "StudyRecord", "UserError", "epochs", "load", "promote", "re
 
 
 class Where(TypedDict, total=False):
-    """Keyword arguments of `search` and `promote`: where the data are, and what computes."""
+    """Keyword arguments of `search` and `promote`: the data, the studies' database and the device."""
 
-    data: str | Path | None  # a dataset's root; default: CITYSCAPES_DATASET, where the protocol draws no streets
+    data: str | Path | None  # a dataset's root; default: CITYSCAPES_DATASET, unless the protocol draws streets
     study_db: str | None  # URL or file of the studies' database; default: the one in storage/
     device: str  # auto, cpu, cuda, cuda:1, mps; default: auto
     precision: str  # auto, bf16, fp32; default: auto
@@ -52,23 +52,23 @@ class Where(TypedDict, total=False):
 
 
 class How(Where, total=False):
-    """Keyword arguments of `search` alone: what it does otherwise than the protocol says."""
+    """Keyword arguments of `search` alone, which override the protocol."""
 
-    trials: int | None  # finished ones in total
+    trials: int | None  # finished trials in total
     weights: str | None  # pretrained, random, a state-dict file or a save_pretrained folder
     sampler: str | None  # one of protocol.SAMPLERS
     pruner: str | None  # one of protocol.PRUNERS
     baseline: bool  # also run the [baseline] values, beside the plan
-    keep_weights: bool  # every trial's best weights, so that `promote` scores them on the final images
+    keep_weights: bool  # keep every trial's best weights, so that `promote` scores them on the final images
 
 
 @dataclass(frozen=True)
 class Model:
     """A promoted model. Its weights are read when it first predicts."""
 
-    folder: Path  # with card.json, best.safetensors, masks/ and the rest of what `promote` writes
-    card: ModelCard  # what it is, and what it is worth
-    device: str = "auto"  # where it predicts: auto, cpu, cuda, cuda:1, mps
+    folder: Path  # with card.json, best.safetensors, masks/ and the other files of `promote`
+    card: ModelCard  # its origin, scores and speed
+    device: str = "auto"  # for predictions: auto, cpu, cuda, cuda:1, mps
 
     def predict(self, photographs: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """photographs: (N, H, W, 3) uint8 RGB of any height and width. Returns (N, H, W) uint8 categories, 0..7, whose
@@ -109,18 +109,18 @@ def search(
     verbose: bool = False,
     **settings: Unpack[How],
 ) -> StudyRecord | list[StudyRecord]:
-    """Searches until every trial of the protocol has ended, as `python -m segbench.search` does in one process.
+    """Searches until every trial of the protocol has ended, like `python -m segbench.search` in one process.
 
-    `architectures`: one by name, which gives its study; several, or None for all of the protocol, which give a list.
-    `protocol`: a name under studies/, or a folder; default: cityscapes where a dataset is named, else demo. `settings`
-    are those of `How` and `Where`. Raises UserError.
+    `architectures`: a name returns one study; a list of names, or None for all of the protocol, returns a list.
+    `protocol`: a name under studies/, or a folder; default: cityscapes if CITYSCAPES_DATASET or `data` is given, else
+    demo. `settings`: see `How` and `Where`. Raises UserError.
     """
     from segbench.experiment import searching
 
     names = [architectures] if isinstance(architectures, str) else list(architectures or ())
     with terminal.as_library(verbose):
-        asked, wanted, chosen = _asked(protocol, names, settings)
-        records = searching.run(wanted, chosen, SearchSettings(protocol=asked, **_paths(settings)))
+        name, loaded, chosen = _chosen(protocol, names, settings)
+        records = searching.run(loaded, chosen, SearchSettings(protocol=name, **_paths(settings)))
     return records[0] if isinstance(architectures, str) else records
 
 
@@ -131,17 +131,17 @@ def promote(
     verbose: bool = False,
     **settings: Unpack[Where],
 ) -> list[Model]:
-    """Trains each study's best trial fully, as `python -m segbench.promote` does; what is promoted already is not
-    trained again. Returns the models, one per architecture and seed of the protocol.
+    """Trains each study's best trial fully, like `python -m segbench.promote`, and skips finished promotions. Returns
+    all models, one per architecture and seed of the protocol.
 
-    `protocol` and `architectures` are as in `search`, `settings` those of `Where`. Raises UserError.
+    `protocol` and `architectures`: as in `search`; `settings`: see `Where`. Raises UserError.
     """
     from segbench.experiment import promotion
 
     names = [architectures] if isinstance(architectures, str) else list(architectures or ())
     with terminal.as_library(verbose):
-        asked, wanted, chosen = _asked(protocol, names, settings)
-        promoted = promotion.run(wanted, chosen, Settings(protocol=asked, **_paths(settings)))
+        name, loaded, chosen = _chosen(protocol, names, settings)
+        promoted = promotion.run(loaded, chosen, Settings(protocol=name, **_paths(settings)))
     return [Model(model.folder, model.card, settings.get("device", "auto")) for model in promoted]
 
 
@@ -151,28 +151,28 @@ def report(
     """Writes the page that compares the protocol's architectures, and returns its file: `out`, by default
     reports/<protocol>.html, or .fr.html.
 
-    `lang`: en or fr. Raises UserError where there is nothing to report.
+    `lang`: en or fr. Raises UserError if there is nothing to report.
     """
     from segbench.report.write import write
 
-    asked = protocol or paths.default_protocol(None)
-    return write(asked, study_db=study_db, out=None if out is None else Path(out), lang=lang)
+    name = protocol or paths.default_protocol(None)
+    return write(name, study_db=study_db, out=None if out is None else Path(out), lang=lang)
 
 
 def load(name: str | Path, *, device: str = "auto") -> Model:
-    """The promoted model of a study, such as "demo-deeplab", or the one in a folder. Of several seeds it is the one
-    with the highest mIoU, as the registry's champion.
+    """The promoted model of a study, such as "demo-deeplab", or in a folder. Of several seeds, the one with the highest
+    mIoU, like the registry's champion.
 
-    `device`: where it predicts. Raises UserError where there is no such model, or its card cannot be read.
+    `device`: for predictions. Raises UserError if there is no such model, or its card cannot be read.
     """
-    found = max(predict.choose([str(name)]), key=lambda model: model.card.best.miou)
-    return Model(found.folder, found.card, device)
+    best = max(predict.choose([str(name)]), key=lambda model: model.card.best.miou)
+    return Model(best.folder, best.card, device)
 
 
 def trials(name: str | Path | None = None, *, study_db: str | None = None) -> pd.DataFrame:
     """One row per trial of a study, of all studies of a protocol, or, without `name`, of all studies.
 
-    The columns are those of `python -m segbench.study export`. Raises UserError where there is no such study.
+    The columns are those of `python -m segbench.study export`. Raises UserError if there is no such study.
     """
     from segbench.ledger import export
 
@@ -180,7 +180,7 @@ def trials(name: str | Path | None = None, *, study_db: str | None = None) -> pd
 
 
 def epochs(name: str | Path | None = None, *, study_db: str | None = None) -> pd.DataFrame:
-    """One row per epoch of every trial; else as `trials`."""
+    """One row per epoch of every trial; otherwise like `trials`."""
     from segbench.ledger import export
 
     return _table(export.epoch_rows, name, study_db)
@@ -196,7 +196,7 @@ def _table(
 
 
 def _studies(name: str | None, study_db: str | None) -> list[StudyRecord]:
-    """The study of this name, or those of the protocol of this name or in this folder."""
+    """The study of this name, or the studies of the protocol with this name or folder."""
     from segbench.ledger import database, studies
 
     where = paths.studies_database(study_db)
@@ -207,21 +207,21 @@ def _studies(name: str | None, study_db: str | None) -> list[StudyRecord]:
     if name is None:
         return records
     protocol = Path(name).resolve().name
-    found = [each for each in records if each.name == name]
-    found = found or [each for each in records if each.protocol.name == protocol]
-    if not found:
+    matching = [each for each in records if each.name == name]
+    matching = matching or [each for each in records if each.protocol.name == protocol]
+    if not matching:
         known = ", ".join(each.name for each in records) or "none"
         raise UserError(f"no study or protocol '{name}' was searched; studies: {known}. Search first: api.search")
-    return found
+    return matching
 
 
-def _asked(
+def _chosen(
     protocol: str | Path | None, architectures: Sequence[str], settings: Where
 ) -> tuple[str, Protocol, list[Architecture]]:
-    """How the protocol is named, the protocol, and those of its architectures that are meant."""
+    """The protocol's name or folder as text, the protocol, and its chosen architectures."""
     data = settings.get("data")
-    asked = str(protocol or paths.default_protocol(str(data) if data else None))
-    return asked, *options.chosen(paths.protocol_folder(asked), architectures)
+    name = str(protocol or paths.default_protocol(str(data) if data else None))
+    return name, *options.chosen(paths.protocol_folder(name), architectures)
 
 
 def _paths(settings: How | Where) -> dict[str, Any]:

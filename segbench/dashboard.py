@@ -1,9 +1,9 @@
-"""Look at searches while they run: optuna-dashboard on the studies' database, with each trial's pictures and notes.
+"""Watch searches while they run: optuna-dashboard on the studies' database, with each trial's pictures and notes.
 
     python -m segbench.dashboard --open
     python -m segbench.dashboard --study-db postgresql+psycopg://USER@HOST/DATABASE --port 8081
 
-It is served to this machine only, since it knows no users and can delete studies.
+It is served to this machine only, because it has no login and can delete studies.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serves the dashboard until Ctrl-C. Raises UserError where there is no study."""
-    made = local_server.parser(__doc__, PORT)
-    options.add_study_db(made)
-    arguments = options.parse(made, argv)
+    """Serves the dashboard until Ctrl-C. Raises UserError if there is no study."""
+    parser = local_server.parser(__doc__, PORT)
+    options.add_study_db(parser)
+    arguments = options.parse(parser, argv)
     port = local_server.free_port(arguments.port)
 
     from segbench.core import urls
@@ -56,17 +56,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def guarded(application: Application) -> Application:
-    """Refuses requests that name another host: a web page that has its own name point to this machine would else read
-    and delete studies through the visitor's browser (DNS rebinding). Answers bad requests without a traceback."""
+    """Refuses requests for another host name: otherwise a web page whose name resolves to this machine could read and
+    delete studies through the visitor's browser (DNS rebinding). Answers bad requests without a traceback."""
 
     def guard(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         host = str(environ.get("HTTP_HOST", "")).rpartition(":")[0] or str(environ.get("HTTP_HOST", ""))
         if host not in (local_server.HOST, "localhost"):
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
-            return [b"this page is for the machine it runs on only\n"]
+            return [b"this page is served only to the machine it runs on\n"]
         try:
             return application(environ, start_response)
-        except Exception as error:  # such as a length that is no number; bottle answers most bad requests itself
+        except Exception as error:  # such as for an invalid length; bottle answers most bad requests itself
             start_response("500 Internal Server Error", [("Content-Type", "text/plain")], sys.exc_info())
             return [f"this request cannot be answered ({type(error).__name__})\n".encode()]
 
@@ -77,15 +77,15 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away, or a request that is no HTTP, is not worth a traceback."""
+        """Prints no traceback when a browser disconnects or a request is not HTTP."""
 
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  (the base's own name)
-        """Requests are not worth a line each."""
+        """Prints no line per request."""
 
     def get_stderr(self) -> io.StringIO:
-        """Where tracebacks of bad requests go: nowhere."""
+        """Discards the tracebacks of bad requests."""
         return io.StringIO()
 
 

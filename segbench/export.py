@@ -1,10 +1,10 @@
-"""Take a promoted model away: as ONNX, or as a folder that transformers loads.
+"""Export a promoted model: as ONNX, or as a folder that transformers loads.
 
     python -m segbench.export demo-deeplab --to deeplab.onnx
     python -m segbench.export demo-mask2former --to mask2former/      for AutoModel….from_pretrained
 
-The ONNX file takes (N, height, width, 3) uint8 RGB at the size the model was trained at and gives `classes`,
-(N, height, width) uint8, and `scores`. What is written has been compared with segbench's own inference before.
+The ONNX file takes (N, height, width, 3) uint8 RGB at the model's training size and returns `classes`,
+(N, height, width) uint8, and `scores`. The result is compared with segbench's inference before it is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_SCENES = 4  # drawn, for the comparison
+_SCENES = 4  # drawn for the comparison
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,16 +30,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "model",
         metavar="STUDY|DIR",
-        help="a promoted model by its study's name (of several seeds the best) or its folder",
+        help="a promoted model by its study's name (the best of several seeds) or its folder",
     )
     parser.add_argument("--to", type=Path, required=True, metavar="FILE.onnx|DIR", help="a new file or folder")
     arguments = options.parse(parser, argv)
     model = max(predict.choose([arguments.model]), key=lambda promoted: promoted.card.best.miou)
     target: Path = arguments.to
     if target.exists():
-        raise UserError(f"{target} is there already; give --to a new name")
+        raise UserError(f"{target} already exists; give --to a new name")
     if not target.absolute().parent.is_dir():
-        raise UserError(f"{target.absolute().parent} is not a directory; make it first")
+        raise UserError(f"{target.absolute().parent} is not a directory; create it, or give --to another path")
 
     from segbench.engine import exporting, inference
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     agreement = write(network, model.card, target, _scenes(*model.card.size))
     scores = agreement.score_difference
     about = "" if math.isnan(scores) else f"; the scores differ by at most {scores:.1g}"
-    print(f"{target}: the classes of {agreement.pixels:.3%} of the pixels are PyTorch's, in {_SCENES} scenes{about}")
+    print(f"{target}: agrees with PyTorch on {agreement.pixels:.3%} of the pixels of {_SCENES} scenes{about}")
     if model.card.weights.licence:
         terminal.say(f"trained from {model.card.weights.name}: {model.card.weights.licence}")
     return 0

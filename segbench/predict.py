@@ -3,8 +3,8 @@
     python -m segbench.predict street.jpg --out predictions
     python -m segbench.predict *.png --out predictions --model demo-deeplab
 
-Writes for every image and model a mask in the legend's colours, an overlay, and a label-id PNG that the official
-Cityscapes evaluator reads, all at the image's own size.
+Writes, for every image and model, a mask in the legend's colours, an overlay, and a label-id PNG for the official
+Cityscapes evaluator, all at the image's size.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     """Segments photographs."""
     parser = terminal.parser(__doc__)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG, JPEG, or whatever Pillow reads")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pictures go")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG, JPEG, or another format of Pillow")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder of the pictures")
     parser.add_argument(
         "--model",
         action="append",
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     stem, count = Counter(path.stem for path in arguments.images).most_common(1)[0]
     if count > 1:
         raise UserError(
-            f"{count} images are named '{stem}', so their masks would overwrite each other; give each its own --out"
+            f"{count} images are named '{stem}', so their masks would overwrite each other; give each another --out"
         )
 
     from segbench.data import pictures
@@ -57,15 +57,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def choose(names: list[str] | None = None) -> list[Promoted]:
-    """The promoted models of these studies or in these folders, by default all.
+    """The promoted models of these studies or folders, by default all.
 
-    Raises UserError where there is none, and for a named one that cannot be read; of all those that cannot be read are
+    Raises UserError if there is none, and for a named model that cannot be read. Without `names`, unreadable models are
     left out with a warning.
     """
     listing = models.listing()
     if names is None:
         for folder in listing.unreadable:
-            terminal.warn(f"{folder} is left out: its card.json cannot be read; promote it again")
+            terminal.warn(f"{folder} is skipped: its card.json cannot be read; promote it again")
         if not listing.promoted:
             raise UserError(f"no promoted model in {paths.models()}: run python -m segbench.promote first")
         return listing.promoted
@@ -76,14 +76,14 @@ def _named(name: str, listing: models.Listing) -> list[Promoted]:
     card = Path(name) / artefacts.CARD
     if card.is_file():
         return [Promoted(card.parent, models.read_card(card))]
-    found = [model for model in listing.promoted if model.card.study == name]
+    of_study = [model for model in listing.promoted if model.card.study == name]
     for folder in listing.unreadable:
         if folder.parent.name == name:
-            models.read_card(folder / artefacts.CARD)  # raises what is wrong with it
-    if not found:
+            models.read_card(folder / artefacts.CARD)  # raises a UserError with its problem
+    if not of_study:
         known = ", ".join(sorted({model.card.study for model in listing.promoted})) or "none"
-        raise UserError(f"no promoted model '{name}'; there are: {known}")
-    return found
+        raise UserError(f"no promoted model '{name}'; promoted models: {known}")
+    return of_study
 
 
 def _segment(model: Promoted, images: list[Path], device: str, out: Path) -> None:

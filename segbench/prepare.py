@@ -1,9 +1,9 @@
-"""Verify a dataset and pack it once at the protocol's size.
+"""Verify a dataset, and pack it once at the protocol's size.
 
     python -m segbench.prepare --data DIR
     python -m segbench.prepare --protocol demo
 
-Search and promote do this by themselves; here you see what is in the dataset, and what is wrong with it, file by file.
+Search and promote do this themselves; this command also shows the dataset's labels. Unusable files are listed.
 """
 
 from __future__ import annotations

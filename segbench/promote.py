@@ -1,11 +1,11 @@
-"""Train the best trial's configuration fully, keep the best and the last weights, and measure what they are worth.
+"""Train the best trial's configuration fully, save its best and last weights, and evaluate the best.
 
     python -m segbench.promote deeplab
     python -m segbench.promote                       every architecture of the protocol, in turn
     torchrun --nproc-per-node 4 -m segbench.promote  each on four GPUs, to the same result
 
-Where the search kept the weights of all its trials (--keep-weights), they are scored on the final images, too.
-Every epoch goes to MLflow; the model, its card, its masks and its per-image confusions go to storage/models.
+If the search ran with --keep-weights, all its trials are also scored on the final images. Every epoch goes to MLflow;
+the model, its card, its masks and its per-image confusions go to storage/models.
 """
 
 from __future__ import annotations

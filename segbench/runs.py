@@ -1,10 +1,10 @@
-"""Look at the trainings in MLflow's own pages.
+"""Look at the trainings in MLflow's pages.
 
     python -m segbench.runs --open
-    python -m segbench.runs --run ID          one run's page; a trial's note in the dashboard tells its ID
+    python -m segbench.runs --run ID          one run's page; the ID is in the trial's note in the dashboard
 
-One experiment per protocol; in it one run per study; nested in that its trials and its promotions. The pages are served
-to this machine only. Where MLFLOW_TRACKING_URI is set, the runs are there, and this command says so.
+One experiment per protocol holds one run per study, which holds the runs of its trials and promotions. The pages are
+served to this machine only. If MLFLOW_TRACKING_URI is set, the runs are on that server, and this command only says so.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PORT = 5000  # MLflow's own
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serves MLflow's pages until Ctrl-C. Raises UserError where there is no run."""
-    made = local_server.parser(__doc__, PORT)
-    made.add_argument("--run", metavar="ID", help="the run whose page to give")
-    arguments = options.parse(made, argv)
+    """Serves MLflow's pages until Ctrl-C. Raises UserError if there is no run."""
+    parser = local_server.parser(__doc__, PORT)
+    parser.add_argument("--run", metavar="ID", help="the run whose page to show")
+    arguments = options.parse(parser, argv)
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
-        print(f"MLFLOW_TRACKING_URI keeps the runs at {tracking.shown(given)}")
+        print(f"the runs are at MLFLOW_TRACKING_URI: {tracking.shown(given)}")
         return 0
     file = paths.tracking_database()
     if not file.is_file():
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         with local_server.process(command, quiet, f"{address}health") as server:
             local_server.announce(f"MLflow of {file}", f"{address}{page}", arguments.open)
             terminal.next_command("python -m segbench.report")
-            raise UserError(f"MLflow's server ended by itself, with exit code {server.wait()}")
+            raise UserError(f"MLflow's server ended unexpectedly, with exit code {server.wait()}; rerun the command")
     except KeyboardInterrupt:
         return 0
 
@@ -58,7 +58,7 @@ def _page(mlflow: MlflowClient, run: str) -> str:
     try:
         return f"#/experiments/{mlflow.get_run(run).info.experiment_id}/runs/{run}"
     except MlflowException:
-        raise UserError(f"MLflow has no run {run}; without --run all are shown") from None
+        raise UserError(f"MLflow has no run {run}; drop --run to see all") from None
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
     python -m segbench.search --gpus 0,1             two workers, one per GPU
     python -m segbench.search --workers 4            four workers, on all GPUs or sharing the CPU's cores
 
-Stop it with Ctrl-C and rerun it: it continues until exactly `trials` trials are finished.
+After Ctrl-C, rerun the command to resume. It runs until exactly `trials` trials of each study have ended.
 """
 
 from __future__ import annotations
@@ -59,18 +59,18 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = options.parser(__doc__)
     parser.add_argument("--trials", type=int, metavar="N", help="finished trials in total; default: the protocol's")
     parser.add_argument("--weights", metavar="WHICH", help="pretrained, random, a state-dict file or a folder")
-    parser.add_argument("--sampler", choices=SAMPLERS, help="default: the protocol's (random unless it says otherwise)")
-    parser.add_argument("--pruner", choices=PRUNERS, help="default: the protocol's (none unless it says otherwise)")
+    parser.add_argument("--sampler", choices=SAMPLERS, help="default: the protocol's, else random")
+    parser.add_argument("--pruner", choices=PRUNERS, help="default: the protocol's, else none")
     parser.add_argument("--baseline", action="store_true", help="also run the [baseline] values, beside the plan")
     parser.add_argument(
         "--keep-weights", action="store_true", help="keep every trial's best weights, so that promote can score them"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes that share the trials; default: one")
-    parser.add_argument("--gpus", metavar="0,1,…", help="of the workers; default: all there are, in turn")
+    parser.add_argument("--gpus", metavar="0,1,…", help="GPUs of the workers; default: all, in turn")
     parser.add_argument(
         "--launcher", choices=LAUNCHERS, default="local", help="what starts the workers; default: local"
     )
-    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # this process is that worker of several
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # the number of this worker
     return options.parse(parser, argv)
 
 

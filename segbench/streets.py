@@ -1,4 +1,4 @@
-"""Draw synthetic street scenes in Cityscapes' folders, to run everything where the real dataset is not at hand.
+"""Draw synthetic street scenes in Cityscapes' folders, to run segbench without the real dataset.
 
 python -m segbench.streets --out storage/streets --train 300 --val 60 --size 256x512
 """
@@ -18,7 +18,7 @@ from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.runtime import terminal
 
-SMALLEST = 32  # pixels; less holds no street
+SMALLEST = 32  # pixels per side; smaller images cannot show a street
 LARGEST_MEGAPIXELS = 16  # a scene is drawn at twice its height and width, in memory
 MOST_SCENES = 1_000_000  # per split: scene k of seed s is number 1,000,000 s + k
 _LOCK = "drawing.lock"
@@ -28,10 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     """Draws a dataset into a new folder."""
     parser = terminal.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
-    parser.add_argument("--train", type=int, default=300, metavar="N", help="scenes to train on (default: 300)")
-    parser.add_argument("--val", type=int, default=60, metavar="N", help="scenes of other cities (default: 60)")
+    parser.add_argument("--train", type=int, default=300, metavar="N", help="training scenes (default: 300)")
+    parser.add_argument("--val", type=int, default=60, metavar="N", help="validation scenes (default: 60)")
     parser.add_argument("--size", default="256x512", metavar="HxW", help="height x width, pixels (default: 256x512)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other scenes (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="determines the scenes (default: 0)")
     arguments = parser.parse_args(argv)
     terminal.configure(arguments)
     height, width = _size(arguments.size)
@@ -39,16 +39,16 @@ def main(argv: list[str] | None = None) -> int:
         if not 1 <= count <= MOST_SCENES:
             raise UserError(f"{option} is {count}: expected 1 to {MOST_SCENES} scenes")
     if arguments.seed < 0:
-        raise UserError(f"--seed is {arguments.seed}: give 0 or more")
+        raise UserError(f"--seed is {arguments.seed}: expected 0 or more")
     out: Path = arguments.out
     _refuse_occupied(out)
     _write(out, arguments.train, arguments.val, height, width, arguments.seed)
-    counts = f"{arguments.train} scenes to train on and {arguments.val} of other cities"
+    counts = f"{arguments.train} training scenes and {arguments.val} validation scenes of other cities"
     terminal.say(f"{out}: {counts}, {height}x{width} pixels")
     where = f"CITYSCAPES_DATASET={shlex.quote(str(out.resolve()))}"
     terminal.next_command(f"{where} python -m segbench.prepare")
     terminal.say(f"then:  {where} python -m segbench.search --protocol COPY")
-    terminal.say("       where COPY is a copy of studies/cityscapes that asks no more images than these")
+    terminal.say("       where COPY is a copy of studies/cityscapes with at most these numbers of images")
     return 0
 
 
@@ -74,7 +74,7 @@ def _refuse_occupied(out: Path) -> None:
 
 
 def _write(out: Path, train: int, val: int, height: int, width: int, seed: int) -> None:
-    """Draws into a folder beside `out` and renames it at the end: `out` is whole or absent."""
+    """Draws into a folder beside `out` and renames it at the end: `out` is complete or absent."""
     from filelock import FileLock
 
     from segbench.data import streets
@@ -89,14 +89,14 @@ def _write(out: Path, train: int, val: int, height: int, width: int, seed: int) 
         with FileLock(lock), terminal.progress("drawing streets", total=train + val) as advance:
             streets.write(unfinished, train, val, height, width, seed, progress=advance, temporary=True)
             lock.unlink(missing_ok=True)
-            unfinished.chmod(0o755)  # mkdtemp's folders are their owner's alone
+            unfinished.chmod(0o755)  # mkdtemp makes folders readable only to their owner
             os.replace(unfinished, out)  # also over an empty folder
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path, prefix: str) -> None:
-    """Removes what a process that was killed had drawn: nobody holds its lock any more."""
+    """Removes the unfinished folders of killed processes: no process holds their lock."""
     from filelock import FileLock, Timeout
 
     for folder in parent.glob(f"{glob.escape(prefix)}*"):

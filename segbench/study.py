@@ -1,12 +1,12 @@
-"""Look after searches: list them, repair what a crash left, export their numbers, delete them.
+"""Manage searches: list them, repair them after a crash, export their numbers, delete them.
 
 python -m segbench.study                                    every study
 python -m segbench.study show demo-deeplab                  one study, trial by trial
 python -m segbench.study repair                             requeue the trials of processes that died
 python -m segbench.study export demo-deeplab --to t.csv     one row per trial; .csv, .parquet or .json
 python -m segbench.study export --epochs --to e.parquet     one row per epoch, of every study
-python -m segbench.study delete demo-deeplab                with its runs, its models and its checkpoints
-python -m segbench.study new NAME --from cityscapes         copy a protocol to studies/NAME, to change it there
+python -m segbench.study delete demo-deeplab                a study with its runs, models and checkpoints
+python -m segbench.study new NAME --from cityscapes         copy a protocol to studies/NAME, as the start of a new one
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SUFFIXES = (".csv", ".parquet", ".json")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. Raises UserError for a study that is not there."""
+    """Runs the action. Raises UserError, such as for an unknown study."""
     arguments = _parser().parse_intermixed_args(argv)  # also `delete --yes NAME`
     terminal.configure(arguments)
     if arguments.action == "export":
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
     where = paths.studies_database(arguments.study_db)
     if not database.is_there(where):
-        raise UserError(f"there is no study: {urls.shown(where)} is not there. Search first: {_SEARCH}")
+        raise UserError(f"there is no study: {urls.shown(where)} does not exist. Search first: {_SEARCH}")
     storage = database.connect(where)
     if arguments.action == "delete":
         _delete(storage, where, arguments.name, arguments.yes)
@@ -72,19 +72,17 @@ _SEARCH = "python -m segbench.search"
 def _parser() -> argparse.ArgumentParser:
     parser = terminal.parser(__doc__)
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="show")
-    parser.add_argument("name", nargs="?", help="which study; default: all of them, except for delete")
-    parser.add_argument("--to", metavar="FILE", type=Path, help="export: where to; its suffix decides the format")
+    parser.add_argument("name", nargs="?", help="the study; default: all, except for delete")
+    parser.add_argument("--to", metavar="FILE", type=Path, help="export: the file to write; its suffix sets the format")
     parser.add_argument("--epochs", action="store_true", help="export: one row per epoch instead of one per trial")
-    parser.add_argument(
-        "--from", dest="copied", metavar="PROTOCOL", help="new: which protocol to copy, a name or folder"
-    )
+    parser.add_argument("--from", dest="copied", metavar="PROTOCOL", help="new: the protocol to copy, a name or folder")
     parser.add_argument("--yes", action="store_true", help="delete: do not ask")
     options.add_study_db(parser)
     return parser
 
 
 def _new(name: str | None, copied: str | None) -> int:
-    """Raises UserError where the copy cannot be made."""
+    """Copies a protocol. Raises UserError if that fails."""
     if not name or not copied:
         raise UserError("new needs a name and a protocol to copy, as in: new mine --from cityscapes")
     folder = templates.copy(copied, name)
@@ -95,10 +93,10 @@ def _new(name: str | None, copied: str | None) -> int:
 
 def _require_destination(to: Path | None) -> None:
     if to is None or to.suffix not in SUFFIXES:
-        found = f"not {to}" if to else "as in --to trials.csv"
-        raise UserError(f"export needs --to FILE with a suffix of {', '.join(SUFFIXES)}, {found}")
+        hint = f"not {to}" if to else "as in --to trials.csv"
+        raise UserError(f"export needs --to FILE with a suffix of {', '.join(SUFFIXES)}, {hint}")
     if not to.parent.is_dir():
-        raise UserError(f"cannot write {to}: there is no folder {to.parent}; make it, or give another file with --to")
+        raise UserError(f"cannot write {to}: {to.parent} is not a directory; create it, or give another file with --to")
 
 
 def _names(storage: StudyStorage, name: str | None) -> list[str]:
@@ -106,17 +104,17 @@ def _names(storage: StudyStorage, name: str | None) -> list[str]:
 
     if name:
         return [name]
-    there = studies.names(storage)
-    if not there:
+    known = studies.names(storage)
+    if not known:
         raise UserError(f"there is no study yet. Search first: {_SEARCH}")
-    return there
+    return known
 
 
-def _show(storage: StudyStorage, names: list[str], one: bool) -> None:
+def _show(storage: StudyStorage, names: list[str], by_trial: bool) -> None:
     from segbench.ledger import studies
 
     records = [studies.record(storage, name) for name in names]
-    if one:
+    if by_trial:
         columns = ["trial", "state", "mIoU", "epochs", "attempt", "owner"]
         rows = [_trial_row(trial) for trial in records[0].trials]
         terminal.table(records[0].name, columns, rows, right={2, 3, 4})
@@ -160,18 +158,18 @@ def _repair(storage: StudyStorage, names: list[str]) -> None:
 
     from segbench.ledger import queue
 
-    done = 0
+    repaired = 0
     for name in names:
         study = optuna.load_study(study_name=name, storage=storage)
         for line in queue.requeue_dead(study):
-            done += 1
+            repaired += 1
             terminal.say(f"{name}, {line}")
-    terminal.say(f"{done} {'trial' if done == 1 else 'trials'} repaired" if done else "nothing to repair")
+    terminal.say(f"{repaired} {'trial' if repaired == 1 else 'trials'} repaired" if repaired else "nothing to repair")
 
 
 def _next(storage: StudyStorage, names: list[str]) -> None:
-    """The command that continues the first unfinished study; else promotes the first that is not promoted; else
-    reports."""
+    """Prints the command that resumes the first unfinished study, else promotes the first one that is not promoted,
+    else reports."""
     import optuna
 
     from segbench.ledger import queue
@@ -209,7 +207,7 @@ def _is_promoted(storage: StudyStorage, name: str) -> bool:
 
 
 def _report_command(promote: str) -> str:
-    """The report on what the command `promote` promotes."""
+    """The report command for the protocol of the command `promote`."""
     words = shlex.split(promote)
     given = [words[words.index(option) :][:2] for option in ("--protocol", "--study-db") if option in words]
     return shlex.join(["python", "-m", "segbench.report", *(word for pair in given for word in pair)])
@@ -237,20 +235,20 @@ def _export(storage: StudyStorage, names: list[str], to: Path, epochs: bool) -> 
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no NaN and no infinity."""
+    """The row with None for NaN and infinity, which JSON does not have."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def _delete(storage: StudyStorage, where: str, name: str | None, sure: bool) -> None:
-    """Also a study of another program, which the other actions refuse."""
+    """Deletes a study, also one of another program, which the other actions refuse."""
     import optuna
 
     from segbench.ledger import deletion
 
-    there = optuna.get_all_study_names(storage)
-    if name not in there:
+    known = optuna.get_all_study_names(storage)
+    if name not in known:
         what = f"no study '{name}'" if name else "delete needs the name of a study"
-        raise UserError(f"{what}; there are: {', '.join(there) or 'none'}")
+        raise UserError(f"{what}; studies: {', '.join(known) or 'none'}")
     with deletion.ready(storage, where, name) as study:
         _ask(name, study.trials, study.folders, sure)
         deleted = deletion.delete(storage, study)
@@ -267,7 +265,7 @@ def _ask(name: str, number: int, folders: list[Path], sure: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UserError(
-            f"delete asks first, but nobody is there to answer; to delete '{name}' without asking add --yes"
+            f"delete asks for confirmation, but stdin is not a terminal; to delete '{name}' without asking add --yes"
         )
     what = "".join(f", {folder}" for folder in folders)
     try:

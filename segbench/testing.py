@@ -1,12 +1,12 @@
-"""The contract of an architecture, as a test for those who write one.
+"""The contract of an architecture, as a test for its author.
 
     from segbench import testing
 
     def test_my_net():
         testing.check_architecture(my_net.build, width=8)
 
-It takes a few seconds for a network of a million parameters, on the CPU and without any file of yours. What every
-architecture must do is what the functions in CHECKS say; `segbench.architectures.segmenter` declares the methods.
+It takes a few seconds for a network of a million parameters, on the CPU, and reads no other files. The functions in
+CHECKS define the contract; `segbench.architectures.segmenter` declares the methods.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from segbench.engine import checkpoint, inference
 from segbench.runtime.compute import choose
 
 CLASSES = 8
-SIZES = ((32, 64), (96, 96), (72, 100))  # (height, width); the last is a multiple of no network's stride
+SIZES = ((32, 64), (96, 96), (72, 100))  # (height, width); the last is not a multiple of common strides
 _ROUNDS, _STEPS, _LR = 15, 20, 3e-3
 
 Build = Callable[..., Any]
 
 
 def check_architecture(build: Build | str | Path, **options: Scalar) -> None:
-    """Raises AssertionError, which says what is expected and what was found, where an architecture breaks the contract.
+    """Raises AssertionError, with the expected and the found, if an architecture breaks the contract.
 
-    `build` is the function `build(classes, weights, **options)`, or a file that has one, which is then run; `options`
-    are those of the `[model]` table and of the searched parameters that are the architecture's own. Choose a small
-    size: the network is trained for some dozens of steps.
+    `build`: the function `build(classes, weights, **options)`, or a file with that function, which is run; `options`:
+    its keyword arguments, from the `[model]` table and the architecture's searched parameters. Choose a small size: the
+    network is trained for up to 300 steps. Raises UserError if a file has no `build`.
     """
     subject = Subject(build if callable(build) else _build_of(Path(build)), options)
     for check in CHECKS:
@@ -53,13 +53,13 @@ def check_architecture(build: Build | str | Path, **options: Scalar) -> None:
 
 
 class Subject:
-    """An architecture with the options it is tested at."""
+    """An architecture with the options to test."""
 
     def __init__(self, build: Build, options: dict[str, Scalar]) -> None:
         self.build, self.options = build, options
 
     def model(self, seed: int = 0, weights: Weights | None = None) -> Segmenter:
-        """A newly built one; the caller's random numbers go on as if it had not been."""
+        """A newly built model; the caller's random state is not changed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self.build(classes=CLASSES, weights=weights or Weights("random"), **self.options)
@@ -68,7 +68,7 @@ class Subject:
         return segmenter
 
     def trained(self, steps: int = 3) -> Segmenter:
-        """After some steps, so that its statistics, too, are no longer as they were built."""
+        """A model after some training steps, so that its statistics differ from their initial values."""
         model, (images, labels) = self.model().train(), _batch(self.model())
         optimizer = torch.optim.AdamW(model.parameters(), _LR)
         for _ in range(steps):
@@ -77,7 +77,7 @@ class Subject:
 
 
 def takes_classes_and_weights(subject: Subject) -> None:
-    """`build` is called with both by name."""
+    """`build` accepts both by name, and all options."""
     names = inspect.signature(subject.build).parameters
     for name in ("classes", "weights"):
         _require(name in names, f"build must take '{name}'; it takes {', '.join(names) or 'nothing'}")
@@ -86,10 +86,10 @@ def takes_classes_and_weights(subject: Subject) -> None:
 
 
 def seed_decides_the_weights(subject: Subject) -> None:
-    """Two networks of one seed are equal; those of two are not."""
+    """Two networks built with one seed are equal; networks built with two seeds differ."""
     states = [subject.model(seed).state_dict() for seed in (0, 0, 1)]
     same = all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    _require(same, "two networks built with the same seed differ: take random numbers from torch's generator alone")
+    _require(same, "two networks built with the same seed differ: take random numbers only from torch's generator")
     other = any(not torch.equal(value, states[2][name]) for name, value in states[0].items())
     _require(other, "networks built with two seeds are equal: leave the seeding to segbench")
 
@@ -114,7 +114,7 @@ def trains_and_scores_images_of_any_size(subject: Subject) -> None:
 
 
 def runs_under_autocast(subject: Subject) -> None:
-    """`forward` computes in bfloat16 where the device does; losses and scores are float32 all the same."""
+    """`forward` works under bfloat16 autocast; losses and scores are float32."""
     model = subject.model().train()
     images, labels = _batch(model)
     compute = choose("cpu", "bf16")
@@ -135,7 +135,7 @@ def trains_on_the_smallest_batch(subject: Subject) -> None:
 
 
 def scores_each_image_by_itself(subject: Subject) -> None:
-    """In evaluation mode an image's scores do not depend on the rest of its batch."""
+    """In evaluation mode an image's scores do not depend on the other images of its batch."""
     model = subject.trained().eval()
     images, _ = _batch(model)
     together, alone = (_scores(model, batch) for batch in (images, images[:1]))
@@ -143,7 +143,7 @@ def scores_each_image_by_itself(subject: Subject) -> None:
 
 
 def learns_one_batch_by_heart(subject: Subject) -> None:
-    """Its losses lead to right scores: on two images whose colours tell the classes, within some hundred steps."""
+    """Its losses lead to correct scores, on two images whose colours identify the classes, within 300 steps."""
     model = subject.model().train()
     labels = torch.zeros(2, 32, 64, dtype=torch.long)
     labels[:, 16:] = 1
@@ -158,13 +158,13 @@ def learns_one_batch_by_heart(subject: Subject) -> None:
         right = (scores.argmax(1) == labels).float().mean().item()
         if losses[-1] < 0.6 * losses[0] and right > 0.8:
             return
-    found = f"{losses[0]:.3f} at first, {losses[-1]:.3f} after {len(losses)} steps of AdamW on one batch"
-    _require(losses[-1] < 0.6 * losses[0], f"its loss must fall below 0.6 of what it was: it was {found}")
-    raise AssertionError(f"its scores must name the classes that its losses teach: {right:.0%} of the pixels are right")
+    course = f"{losses[0]:.3f} at first, {losses[-1]:.3f} after {len(losses)} steps of AdamW on one batch"
+    _require(losses[-1] < 0.6 * losses[0], f"its loss must fall below 0.6 of its first value: it was {course}")
+    raise AssertionError(f"its scores must match what its losses teach: {right:.0%} of the pixels are right")
 
 
 def keeps_all_it_learns_in_its_state_dict(subject: Subject) -> None:
-    """A checkpoint is the whole model: a new network with the trained one's tensors scores the same."""
+    """A checkpoint is the whole model: a new network with a trained network's tensors scores the same."""
     model, other = subject.trained(), subject.model(1)
     images, _ = _batch(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -174,41 +174,41 @@ def keeps_all_it_learns_in_its_state_dict(subject: Subject) -> None:
             checkpoint.load(other, path)
         except Exception as error:
             raise AssertionError(f"its state dict must go through a safetensors file: {error}") from error
-    rule = "a network loaded from another's checkpoint must score the same; what is learnt must be in the state dict"
+    rule = "a network loaded from another's checkpoint must score the same; all it learns must be in the state dict"
     _require_close(_scores(model.eval(), images), _scores(other.eval(), images), rule)
     _require_close(_scores(model, images), _scores(copy.deepcopy(model), images), "so must a copy.deepcopy of it")
 
 
 def shares_its_batch_norms(subject: Subject) -> None:
-    """Several processes that train together share the statistics of nn.BatchNorm2d alone, not of its subclasses."""
+    """Only nn.BatchNorm2d normalises over the batch: processes that train together share the statistics of no other
+    class, and of no subclass."""
     for name, module in subject.model().named_modules():
         norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        rule = f"{name} is a {type(module).__name__}; over the batch only nn.BatchNorm2d itself may normalise"
+        rule = f"{name} is a {type(module).__name__}; only nn.BatchNorm2d itself may normalise over the batch"
         _require(not norm or type(module) is nn.BatchNorm2d, f"{rule}: use that, with its activation as a module")
 
 
 def scores_alike_in_inference(subject: Subject) -> None:
-    """`for_inference` may fold and drop, but changes no score; nor much with weights rounded to bfloat16."""
+    """`for_inference` may fold and drop modules, but does not change the scores; rounding the weights to bfloat16
+    changes them little."""
     model = subject.trained(30)
     _disturb_norms(model)
     images, _ = _batch(model)
     pixels = torch.randint(0, 256, (2, 64, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     before = _scores(model.eval(), images)
     after = _scores(copy.deepcopy(model).for_inference(), images)
-    _require_close(before, after, "for_inference must not change the scores; look at norms that were folded or dropped")
+    _require_close(before, after, "for_inference must not change the scores; check norms that were folded or dropped")
     compute = choose("cpu", "bf16")
     with torch.inference_mode():
-        seen = normalise(pixels, model.normalisation)
-        expected = inference.scores(model, seen, compute)
-        found = inference.scores(inference.ready(copy.deepcopy(model), compute), seen, compute)
-    off = (expected - found).abs().mean().item() / expected.abs().mean().clamp(min=1e-6).item()
-    _require(
-        off < 0.05, f"its weights must bear being rounded to bfloat16 for inference; the scores differ by {off:.0%}"
-    )
+        normalised = normalise(pixels, model.normalisation)
+        expected = inference.scores(model, normalised, compute)
+        rounded = inference.scores(inference.ready(copy.deepcopy(model), compute), normalised, compute)
+    off = (expected - rounded).abs().mean().item() / expected.abs().mean().clamp(min=1e-6).item()
+    _require(off < 0.05, f"rounding its weights to bfloat16 must hardly change its scores; they differ by {off:.0%}")
 
 
 def loads_weights_or_refuses_them(subject: Subject) -> None:
-    """A state-dict file is what training starts from; what cannot be used raises UserError and is never ignored."""
+    """Training starts from a given state-dict file; unusable weights raise UserError and are never ignored."""
     source = subject.model(1).state_dict()
     with tempfile.TemporaryDirectory() as folder:
         own, other = Path(folder) / "own.pth", Path(folder) / "other.pth"
@@ -217,12 +217,10 @@ def loads_weights_or_refuses_them(subject: Subject) -> None:
         with _of("a state-dict file of its own"):
             loaded = subject.model(0, Weights("file", own)).state_dict()
         same = all(torch.equal(value, loaded[name]) for name, value in source.items())
-        _require(
-            same, "build must load the state-dict file that weights.path names; its tensors are not in the network"
-        )
+        _require(same, "build must load the state-dict file weights.path; its tensors are not in the network")
         _require_refused(subject, Weights("file", other), "a state dict that does not fit")
     if published.of(subject.build, subject.options) is None:
-        _require_refused(subject, Weights("pretrained"), "weights 'pretrained', as its CHECKPOINTS hold none")
+        _require_refused(subject, Weights("pretrained"), "weights 'pretrained', because its CHECKPOINTS hold none")
 
 
 CHECKS = (
@@ -249,7 +247,7 @@ def _build_of(path: Path) -> Build:
 
 
 def _batch(model: Segmenter, size: tuple[int, int] = SIZES[0]) -> tuple[Tensor, Tensor]:
-    """The same two images each time, (2, 3, H, W) normalised, and labels, (2, H, W) int64."""
+    """Two images, always the same, (2, 3, H, W) normalised, and their labels, (2, H, W) int64."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8, generator=generator)
     return normalise(pixels, model.normalisation), torch.randint(0, CLASSES, (2, *size), generator=generator)
@@ -270,7 +268,7 @@ def _scores(model: Segmenter, images: Tensor) -> Tensor:
 
 
 def _disturb_norms(model: nn.Module) -> None:
-    """So that one that is left out shows: statistics and scales of a new network are nearly those of no norm at all."""
+    """Changes the norms' statistics, so that a dropped norm shows: a new network's norms do almost nothing."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         mean, variance = (getattr(module, name, None) for name in ("running_mean", "running_var"))
@@ -288,14 +286,14 @@ def _seeded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _of(what: str) -> Iterator[None]:
-    """Turns what the network raises into an AssertionError that says at what."""
+    """Turns any exception of the network into an AssertionError that names the input `what`."""
     try:
         with _seeded():
             yield
     except AssertionError as error:
         raise AssertionError(f"with {what}: {error}") from error
     except Exception as error:
-        raise AssertionError(f"it does not take {what}: {type(error).__name__}: {error}") from error
+        raise AssertionError(f"it fails with {what}: {type(error).__name__}: {error}") from error
 
 
 def _require_losses(terms: Any) -> None:
@@ -328,7 +326,7 @@ def _require_refused(subject: Subject, weights: Weights, what: str) -> None:
 def _require_close(expected: Tensor, found: Tensor, rule: str) -> None:
     _require(expected.shape == found.shape, f"{rule}: {tuple(expected.shape)} became {tuple(found.shape)}")
     scale, off = expected.abs().max().item(), (expected - found).abs().max().item()
-    _require(off <= 1e-3 * max(scale, 1.0), f"{rule}: they differ by up to {off:.3g}, where the largest is {scale:.3g}")
+    _require(off <= 1e-3 * max(scale, 1.0), f"{rule}: they differ by up to {off:.3g}, of at most {scale:.3g}")
 
 
 def _require(truth: bool, rule: str) -> None:

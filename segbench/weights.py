@@ -1,11 +1,11 @@
-"""Published weights: what each architecture would start from, under which licence, and whether it is on this machine.
+"""The published weights of each architecture: their licences, and whether they are on this machine.
 
     python -m segbench.weights                      list them
     python -m segbench.weights segformer            those of one architecture
     python -m segbench.weights segformer --fetch    download what is missing
 
-`weights = "pretrained"` in an architecture's TOML fetches them as well; here it can be done beforehand, where there is
-a network. A file that is here is used without one.
+`weights = "pretrained"` in an architecture's TOML downloads them, too; this command downloads them in advance, for a
+machine without a network.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
     names = architectures.names()
     if arguments.architecture not in (None, *names):
-        raise UserError(f"no architecture '{arguments.architecture}'; there are: {', '.join(names)}")
+        raise UserError(f"no architecture '{arguments.architecture}'; architectures: {', '.join(names)}")
     chosen = [arguments.architecture] if arguments.architecture else names
     rows = [(name, size, own) for name in chosen for size, own in architectures.checkpoints(name).items()]
     if arguments.fetch:

@@ -1,7 +1,7 @@
 """A worker that only pretends to train: `python -m tests.launchers FOLDER WORKER [stubborn]`.
 
-It says which trial it holds by a file `SLOT-PID` in the folder and ends the trial once there is a file `go`; it stops
-when it is asked to, unless it is stubborn. `python -m tests.launchers FOLDER parent` starts two of them.
+It writes a file `TRIAL-PID` into the folder for the trial it runs, and ends the trial once a file `go` exists; it stops
+on a signal, unless it is stubborn. `python -m tests.launchers FOLDER parent` starts two of them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from segbench.ledger import database, studies
 from segbench.runtime import interrupts
 from tests import worker
 
-SLOTS = 3
+TRIALS = 3
 
 
 def study(folder: Path) -> optuna.Study:
-    return worker.study(database.connect(folder / "studies.db"), SLOTS)
+    return worker.study(database.connect(folder / "studies.db"), TRIALS)
 
 
 def launcher(folder: Path, *options: str) -> local_launcher.Local:

@@ -33,11 +33,11 @@ def test_search_promote_report_load(
     """All five calls, without a word; the ledgers hold what they return."""
     first = api.search("deeplab", protocol=protocol, data=drawn, trials=1)
     assert [trial.state for trial in first.trials] == ["complete"]
-    found = api.search(["deeplab"], protocol=str(protocol), data=str(drawn))  # goes on
-    assert [record.name for record in found] == ["small-deeplab"]
-    assert found[0].trials[0] == first.trials[0]
-    assert [trial.state for trial in found[0].trials] == ["complete", "complete"]
-    assert found[0] == studies.record(database.connect(paths.studies_database()), "small-deeplab")
+    resumed = api.search(["deeplab"], protocol=str(protocol), data=str(drawn))  # resumes
+    assert [record.name for record in resumed] == ["small-deeplab"]
+    assert resumed[0].trials[0] == first.trials[0]
+    assert [trial.state for trial in resumed[0].trials] == ["complete", "complete"]
+    assert resumed[0] == studies.record(database.connect(paths.studies_database()), "small-deeplab")
 
     (model,) = api.promote(protocol, "deeplab", data=drawn, device="cpu")
     assert [(each.folder, each.card) for each in models.promoted("small")] == [(model.folder, model.card)]
@@ -64,7 +64,7 @@ def test_search_promote_report_load(
     np.testing.assert_array_equal(np.asarray(Image.open(mask)), np.asarray(pictures.mask(masks[0])))
 
 
-def test_what_is_said_is_what_the_command_says(
+def test_verbose_prints_what_the_command_prints(
     storage: Path, drawn: Path, protocol: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ["deeplab", "--protocol", str(protocol), "--data", str(drawn), "--trials", "1"]

@@ -183,7 +183,7 @@ def test_every_checkpoint_states_its_licence(name: str, size: str) -> None:
     assert 0 < checkpoint.megabytes < 2000
 
 
-def test_the_licence_is_said_before_loading(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_licence_is_printed_before_loading(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="does not fit"):
         load("lraspp", "large", {"weight": torch.ones(1)})
     assert "COCO_WITH_VOC_LABELS_V1, licence BSD-3-Clause" in capsys.readouterr().out

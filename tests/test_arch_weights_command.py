@@ -59,5 +59,5 @@ def test_without_a_network_or_an_architecture_it_is_one_line(monkeypatch: pytest
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(UserError, match=r"cannot be downloaded \(no network\)"):
         weights.main(["lraspp", "--fetch"])
-    with pytest.raises(UserError, match="no architecture 'unet'; there are: deeplab"):
+    with pytest.raises(UserError, match="no architecture 'unet'; architectures: deeplab"):
         weights.main(["unet"])

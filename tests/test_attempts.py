@@ -92,7 +92,7 @@ def test_a_plan_is_queued_in_a_few_statements(tmp_path: Path) -> None:
     assert [t.number for t in optuna.load_study(study_name="tiny", storage=storage).get_trials()] == list(range(50))
 
 
-def test_a_dead_attempt_costs_nothing_once_its_trial_goes_on(tmp_path: Path) -> None:
+def test_a_dead_attempt_costs_nothing_once_its_trial_is_requeued(tmp_path: Path) -> None:
     storage = database.connect(tmp_path / "studies.db")
     study = worker.study(storage, 1)
     for _ in range(2):
@@ -105,7 +105,7 @@ def test_a_dead_attempt_costs_nothing_once_its_trial_goes_on(tmp_path: Path) -> 
     assert [t.user_attrs.get("continued_by") for t in study.get_trials()] == [1, 2, None]
 
 
-def test_a_trial_that_others_ended_goes_on_once(tmp_path: Path) -> None:
+def test_a_trial_that_another_process_ended_is_requeued_once(tmp_path: Path) -> None:
     study = worker.study(database.connect(tmp_path / "studies.db"), 1)
     attempt = queue.claim(study, str(liveness.me()))
     study.tell(attempt, state=optuna.trial.TrialState.FAIL)

@@ -1,4 +1,4 @@
-"""The commands as a user runs them: search, stop, go on, promote, predict; and what they say when all is not well."""
+"""The commands as a user runs them: search, stop, resume, promote, predict; and what they say when all is not well."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_interrupted_search_ends_with_the_same_configurations(
     assert len(study().trials) == 5
 
 
-def test_killed_owner_is_noticed(storage: Path, drawn: Path, protocol: Path) -> None:
+def test_a_killed_owners_trial_is_requeued(storage: Path, drawn: Path, protocol: Path) -> None:
     assert call(search, "deeplab", "--protocol", protocol, "--data", drawn, "--trials", 1) == 0
     ledger = database.connect(paths.studies_database())
     one = optuna.load_study(study_name="small-deeplab", storage=ledger)
@@ -306,7 +306,7 @@ def test_storage_that_cannot_be_used(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "file"))
     assert call(search, *where) == 2
-    assert "is a file, but a folder is needed there" in error_of(capsys)
+    assert "is not a directory; move it" in error_of(capsys)
 
 
 def test_study_tells_where_it_comes_from(storage: Path, drawn: Path, protocol: Path) -> None:

@@ -175,24 +175,24 @@ class Full(Net):
 @pytest.mark.parametrize(
     ("kind", "error"),
     [
-        (WithSubclass, "norm is a NormAndActivation; over the batch only nn.BatchNorm2d itself may normalise"),
-        (DropsItsNorm, "for_inference must not change the scores; look at norms that were folded or dropped"),
+        (WithSubclass, "norm is a NormAndActivation; only nn.BatchNorm2d itself may normalise over the batch"),
+        (DropsItsNorm, "for_inference must not change the scores; check norms that were folded or dropped"),
         (HalfScores, r"scores must be \(2, 8, h, w\) float32 .* not \(2, 8, 32, 64\) torch.float16"),
         (WrongClasses, r"scores must be \(2, 8, h, w\) float32 .* not \(2, 9, 32, 64\)"),
         (ListOfLosses, "losses must return a dict of tensors"),
         (PixelLosses, "losses: 'main' must be one finite number"),
-        (UnlikeLosses, "its scores must name the classes that its losses teach"),
+        (UnlikeLosses, "its scores must match what its losses teach"),
         (Frozen, "the loss must reach the parameters; 1 of 6 got a gradient"),
-        (FixedSize, "it does not take images of 72×100 pixels: RuntimeError"),
+        (FixedSize, "it fails with images of 72×100 pixels: RuntimeError"),
         (LooksAtItsBatch, "the scores of an image must not depend on its batch"),
-        (HidesState, "what is learnt must be in the state dict"),
+        (HidesState, "all it learns must be in the state dict"),
         (SharesTensors, "its state dict must go through a safetensors file"),
-        (NeedsTwo, "it does not take a batch of 1, its smallest_batch; raise that to 2"),
+        (NeedsTwo, "it fails with a batch of 1, its smallest_batch; raise that to 2"),
         (NotNormalised, "log_probabilities must be normalised over the classes"),
-        (Full, "it does not take bfloat16 autocast"),
+        (Full, "it fails with bfloat16 autocast"),
     ],
 )
-def test_a_wrong_network_is_told_what_is_wrong(kind: type[Net], error: str) -> None:
+def test_each_breach_of_the_contract_has_its_message(kind: type[Net], error: str) -> None:
     with pytest.raises(AssertionError, match=error):
         testing.check_architecture(made(kind))
 
@@ -229,13 +229,13 @@ def fails_on_others(classes: int, weights: Weights) -> Segmenter:
     [
         (lambda classes: Net(classes), "build must take 'weights'; it takes classes"),
         (lambda classes, weights: nn.Conv2d(3, 3, 1), "build must return a Segmenter, not a Conv2d"),
-        (ignores_weights, "build must load the state-dict file that weights.path names"),
-        (ignores_published, "build must raise UserError for weights 'pretrained', as its CHECKPOINTS hold none"),
+        (ignores_weights, "build must load the state-dict file weights.path"),
+        (ignores_published, "build must raise UserError for weights 'pretrained', because its CHECKPOINTS hold none"),
         (own_randomness, "two networks built with the same seed differ"),
         (own_seed, "networks built with two seeds are equal"),
         (fails_on_others, "build must raise UserError for a state dict that does not fit, not RuntimeError"),
     ],
 )
-def test_a_wrong_build_is_told_what_is_wrong(build: Callable[..., Any], error: str) -> None:
+def test_each_mistake_in_build_has_its_message(build: Callable[..., Any], error: str) -> None:
     with pytest.raises(AssertionError, match=error):
         testing.check_architecture(build)

@@ -1,4 +1,4 @@
-"""From files to batches: what is packed is what is there, and what is wrong is named."""
+"""From files to batches: all scenes are packed, and every problem is named."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ def test_everything_wrong_is_named(dataset: Path, tmp_path: Path) -> None:
     assert "labels are RGB pixels" in words[labels_of(images[5]).name]
     assert "labels cannot be read" in words[labels_of(images[6]).name]
     assert not list((tmp_path / "cache").glob("*/train/manifest.json"))
-    for image in images:  # mended by removal: what was packed is not packed again
+    for image in images:  # unusable files are removed: packed scenes are not packed again
         image.unlink(missing_ok=True)
         labels_of(image).unlink(missing_ok=True)
     assert len(packing.prepare(dataset, SIZE, tmp_path / "cache").train) == 17
 
 
-def test_interrupted_packing_goes_on(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_packing_resumes(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = packing.prepare(drawn, SIZE, tmp_path / "whole")
     calls = 0
 
@@ -191,10 +191,10 @@ def test_selection_on_val(opened: Dataset) -> None:
     assert list(chosen.val) == list(range(8))
 
 
-def test_fewer_images_than_asked(opened: Dataset) -> None:
-    with pytest.raises(UserError, match="asks 28 images, but the dataset's train split holds 24"):
+def test_fewer_images_than_the_protocol_needs(opened: Dataset) -> None:
+    with pytest.raises(UserError, match="is 28, but the dataset's train split holds 24 images"):
         subsets.draw_search(opened, Search(1, 1, 24, 4))
-    with pytest.raises(UserError, match=r"\[final\] val_images asks 500"):
+    with pytest.raises(UserError, match=r"\[final\] val_images is 500"):
         subsets.draw_final(opened, Final(1, None, 500))
     everything = subsets.draw_final(opened, Final(1))
     assert (len(everything.train), len(everything.val)) == (24, 8)

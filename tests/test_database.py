@@ -39,11 +39,11 @@ SECRET = "s3cr3t"
         (f"postgresql//u:{SECRET}@h/d", "cannot be read"),
         (f"/u:{SECRET}@h/d", "cannot be read"),
         (f"u:{SECRET}@h/d", "cannot be read"),
-        ("/dev/null", "/dev/null is no regular file; give a file with --study-db"),
+        ("/dev/null", "/dev/null is not a regular file; give a file with --study-db"),
         ("/", "/ is a directory; give a file with --study-db"),
         ("sqlite://", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
-        ("nowhere/studies.db", "there is no folder"),
+        ("nowhere/studies.db", "does not exist or is not a directory"),
     ],
 )
 def test_bad_databases(where: str, message: str) -> None:
@@ -71,7 +71,7 @@ def test_a_lock_empties_no_file(tmp_path: Path, name: str, neighbour: str) -> No
 def test_a_file_of_the_locks_name_is_left_as_it_is(tmp_path: Path) -> None:
     lock = tmp_path / "studies.db.segbench-lock"
     lock.write_text("mine")
-    with pytest.raises(UserError, match=r"studies\.db\.segbench-lock is no lock of segbench"):
+    with pytest.raises(UserError, match=r"studies\.db\.segbench-lock is not segbench's lock file"):
         database.connect(tmp_path / "studies.db")
     assert lock.read_text() == "mine"
     lock.unlink()
@@ -81,7 +81,7 @@ def test_a_file_of_the_locks_name_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["/dev/null", "/", "/dev/null/studies.db"])
-def test_what_is_no_file_is_no_study(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_special_files_are_refused(where: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert terminal.run(lambda: study.main(["--study-db", where])) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "give a file with --study-db" in line
@@ -169,7 +169,7 @@ def test_a_server_that_stays_away_ends_the_search_in_one_line(postgres: Server) 
     postgres.stop()
     try:
         with pytest.raises(
-            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*rerun"
+            database.StorageUnavailable, match=r"\*\*\*@127.0.0.1.* could not be used for 0 s \(.*Rerun"
         ) as caught:
             studies.run(tiny, worker.objective)
         assert PASSWORD not in str(caught.value)
@@ -190,7 +190,7 @@ def test_network_file_systems_are_warned_of(
     for _ in range(2):
         database.connect(tmp_path / "far" / "studies.db")
     said = capsys.readouterr().err
-    assert "far lies on a network file system (nfs4)" in said
+    assert "far is on a network file system (nfs4)" in said
     assert "--study-db" in said
     assert len(said.splitlines()) == 1
     database.connect(tmp_path / "studies.db")

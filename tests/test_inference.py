@@ -45,7 +45,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(weights: Path) -> None:
     content = bytearray(weights.read_bytes())
     content[-5] ^= 1  # safetensors itself would load it
     weights.write_bytes(content)
-    with pytest.raises(UserError, match="is not the file that its card describes") as caught:
+    with pytest.raises(UserError, match="is not the file in its card") as caught:
         inference.load(card, weights, CPU)
     assert str(weights) in str(caught.value)
 
@@ -54,7 +54,7 @@ def test_weights_of_another_promotion_are_noticed(weights: Path) -> None:
     card = card_of(weights)
     model, _ = architectures.create("deeplab", 8, "random", {"size": "tiny"}, 1)
     checkpoint.save(model, weights)
-    with pytest.raises(UserError, match="is not the file that its card describes"):
+    with pytest.raises(UserError, match="is not the file in its card"):
         inference.load(card, weights, CPU)
 
 

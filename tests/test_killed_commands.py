@@ -197,7 +197,7 @@ def test_a_signal_lets_the_epoch_end(
         assert signal.getsignal(sent) is before
         said = capfd.readouterr().err
         assert "stopping after this epoch; press Ctrl-C again to stop at once" in said
-        assert "stopped; rerun the same command to continue where it stopped" in said
+        assert "stopped; rerun the same command to resume" in said
         assert call(module, where) == 0
         assert trained == [1, 2, 3, 4]
         assert steps_of_runs(kind) == [[1, 2, 3, 4]]

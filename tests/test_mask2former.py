@@ -154,7 +154,7 @@ def test_loss_of_outputs_that_are_not_numbers_is_not_a_number_and_no_crash() -> 
     assert bool(sum(matching.loss(classes, masks * torch.nan, blocks(MIXED))).isnan())
 
 
-def test_unknown_labels_are_no_target() -> None:
+def test_unknown_labels_are_not_targets() -> None:
     classes, masks = predictions(2, 2, 10, (4, 4))
     found = matching.loss(classes, masks, torch.full((2, 16, 16), 255))
     sum(found).backward()

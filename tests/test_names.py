@@ -83,20 +83,20 @@ def test_an_architecture_has_its_files_name(protocol: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["protocol.toml", "deeplab.toml"])
-def test_a_name_is_no_key(protocol: Path, file: str) -> None:
+def test_a_name_is_refused_as_a_key(protocol: Path, file: str) -> None:
     path = protocol / file
     path.write_text('name = "../../x"\n' + path.read_text())
     with pytest.raises(UserError, match=r"unknown key 'name'; the name is the .*'(small|deeplab)': remove that line"):
         load(protocol) if file == "protocol.toml" else load_architecture(protocol, "deeplab")
 
 
-def test_the_longest_path_is_no_traceback() -> None:
+def test_too_long_a_path_is_one_line() -> None:
     with pytest.raises(UserError, match="no protocol"):
         paths.protocol_folder("x" * 5000)
 
 
-def test_the_longest_folders_are_no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="cannot make"):
+def test_too_long_folders_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="cannot create"):
         paths.writable(Path("x" * 5000), "--out")
     monkeypatch.setenv("CITYSCAPES_DATASET", "x" * 5000)
     with pytest.raises(UserError, match="is not a directory"):

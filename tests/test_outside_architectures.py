@@ -72,7 +72,7 @@ def test_an_architecture_by_file(
     assert call(search.main, *where, "--trials", 1) == 0
     said = capsys.readouterr().out
     digest = code.read(folder / "my_unet.py").sha256
-    assert f"{folder / 'my_unet.py'} is run: code of your own (sha256 {digest[:12]})" in said
+    assert f"running your code {folder / 'my_unet.py'} (sha256 {digest[:12]})" in said
     record = studies.record(database.connect(paths.studies_database()), "mine-my_unet")
     assert record.trials[0].state == "complete"
     assert "class UNet" not in json.dumps(to_json(record))  # code in a shared database must never be run
@@ -90,7 +90,7 @@ def test_an_architecture_by_file(
 
     photograph = next((drawn / "leftImg8bit" / "val").glob("*/*"))
     assert call(predict.main, photograph, "--out", tmp_path / "out") == 0
-    assert f"{kept / 'my_unet.py'} is run" in capsys.readouterr().out
+    assert f"running {kept / 'my_unet.py'}" in capsys.readouterr().out
     image, mask = (np.asarray(Image.open(path)) for path in (photograph, *(tmp_path / "out").glob("*-mask.png")))
     np.testing.assert_array_equal(served(storage, image), mask)
 
@@ -145,7 +145,7 @@ def test_every_byte_of_the_code_counts(folder: Path) -> None:
     assert fingerprint() != first
 
 
-def test_code_is_no_key_of_the_toml(folder: Path) -> None:
+def test_code_is_refused_as_a_key(folder: Path) -> None:
     with open(folder / "my_unet.toml", "r+") as file:
         text = file.read()
         file.seek(0)
@@ -154,7 +154,7 @@ def test_code_is_no_key_of_the_toml(folder: Path) -> None:
         protocol.load_architecture(folder, "my_unet")
 
 
-def test_a_file_goes_before_our_own_of_the_same_name(folder: Path) -> None:
+def test_a_file_takes_precedence_over_a_shipped_architecture(folder: Path) -> None:
     (folder / "deeplab.py").write_text(UNET)
     model, _ = architectures.create("deeplab", 8, "random", {"width": 4}, 0, code.read(folder / "deeplab.py"))
     assert type(model).__name__ == "UNet"
@@ -294,12 +294,12 @@ def test_a_protocol_to_start_from(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["new", "mine", "--from", "demo"], "studies/mine is there already, and is not overwritten"),
+        (["new", "mine", "--from", "demo"], "studies/mine already exists and is not overwritten"),
         (["new", "demo", "--from", "mine"], "segbench comes with a protocol 'demo'"),
         (["new", "other", "--from", "unknown"], "no protocol 'unknown'"),
         (["new", "other", "--from", "broken"], "title"),
         (["new", "a b", "--from", "demo"], "protocol name 'a b' may hold only letters"),
-        (["new", "..", "--from", "demo"], "is there already"),
+        (["new", "..", "--from", "demo"], "already exists"),
         (["new", "", "--from", "demo"], "new needs a name"),
         (["new", "studies/mine/protocol.toml/x", "--from", "demo"], "cannot write studies/mine/protocol.toml/x"),
         (["new", "other"], "new needs a name and a protocol"),

@@ -216,7 +216,7 @@ def test_a_storage_that_moves_keeps_what_is_packed(few: Path, tmp_path: Path, de
     assert len(list((moved / "cache").iterdir())) == 2  # the dataset, and it packed once
 
 
-def test_datasets_outside_the_storage_are_told_apart_by_their_place(few: Path, tmp_path: Path) -> None:
+def test_datasets_outside_the_storage_are_distinguished_by_path(few: Path, tmp_path: Path) -> None:
     for place in ("a", "b"):
         packing.prepare(Path(shutil.copytree(few, tmp_path / place / "few")), SIZE, tmp_path / "storage" / "cache")
     assert len(list((tmp_path / "storage" / "cache").iterdir())) == 2
@@ -248,7 +248,7 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
-        with pytest.raises(UserError, match=r"No space left on device; packing .* what is packed already is kept"):
+        with pytest.raises(UserError, match=r"No space left on device; packing .* packed scenes are kept"):
             dataset.ready(drawing, None)
     assert len(dataset.ready(drawing, None).train) == 4
 

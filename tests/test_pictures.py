@@ -59,16 +59,16 @@ def test_unreadable_images(tmp_path: Path) -> None:
         "empty.png": "empty.png cannot be read as an image: it is empty",
         "text.png": "text.png cannot be read as an image: cannot identify",
         "cut.png": "cut.png cannot be read as an image: image file is truncated|broken PNG",
-        "large.png": "it has 10000x10000 pixels, at most 64 megapixels can be used",
+        "large.png": "it has 10000x10000 pixels, more than 64 megapixels",
         "huge.png": "decompression bomb",
     }
     for name, message in expected.items():
         with pytest.raises(UserError, match=message):
             pictures.read(tmp_path / name)
-    with pytest.raises(UserError, match="it is no regular file"):
+    with pytest.raises(UserError, match="it is not a regular file"):
         pictures.read(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")  # would be waited for for ever
-    with pytest.raises(UserError, match="it is no regular file"):
+    with pytest.raises(UserError, match="it is not a regular file"):
         pictures.read(tmp_path / "pipe.png")
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(UserError, match="floating-point pixels, whose range is unknown"):

@@ -109,7 +109,7 @@ def test_the_shares_of_a_batch(group: pytest.MonkeyPatch) -> None:
 
 
 def test_search_is_one_process(group: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="search is one process, but 3 were started by torchrun or accelerate; use --w"):
+    with pytest.raises(UserError, match="search runs in one process, but torchrun or accelerate started 3; use --w"):
         search.main(["deeplab", "--protocol", "demo"])
 
 

@@ -47,7 +47,7 @@ REFUSED = {
     "val_images = 4": ("val_images = 0", "val_images must be at least 1, not 0"),
     "[final]\nepochs = 2": ("", "'final' is missing"),
     "[search]": ("[search]\nselect_on = 'test'", "select_on must be one of train, val, not 'test'"),
-    "title": ("title == ", "is no valid TOML"),
+    "title": ("title == ", "is not valid TOML"),
     'title = "Test streets"': ("title = 3", "title must be text, found 3"),
     'title = "Test streets"\n[data]': ('title = "a\\nb"\n[data]', "title must be one line of text, found 'a\\nb'"),
     "trials = 2\n": ("trials = 0x10000000000000000\n", "search.trials must be within ±2^53"),
@@ -66,7 +66,7 @@ REFUSED = {
     "[data]\n": ("[augment]\ncolour = nan\n[data]\n", "augment.colour must be finite, found nan"),
     "\n[data]\nsize": ('\n"a\\nb" = 1\n[data]\nsize', "a key must be one line of text"),
     "size = [32, 64]\n": ("size = " + "[" * 2000 + "]" * 2000 + "\n", "is nested too deeply"),
-    "size = [32, 64]\n[": ("size = " + "1" * 5000 + "\n[", "is no valid TOML"),
+    "size = [32, 64]\n[": ("size = " + "1" * 5000 + "\n[", "is not valid TOML"),
 }
 
 
@@ -149,22 +149,22 @@ def test_files_that_are_none(protocol_folder: Path) -> None:
     path = protocol_folder / "deeplab.toml"
     path.unlink()
     path.mkdir()
-    with pytest.raises(UserError, match=r"deeplab\.toml is no file"):
+    with pytest.raises(UserError, match=r"deeplab\.toml is not a file"):
         protocol.load_architecture(protocol_folder, "deeplab")
     path.rmdir()
     os.mkfifo(path)  # would be waited for for ever
-    with pytest.raises(UserError, match=r"deeplab\.toml is no file"):
+    with pytest.raises(UserError, match=r"deeplab\.toml is not a file"):
         protocol.load_architecture(protocol_folder, "deeplab")
     path.unlink()
     path.write_bytes(b"title = '\xff'")
-    with pytest.raises(UserError, match=r"deeplab\.toml is no valid TOML"):
+    with pytest.raises(UserError, match=r"deeplab\.toml is not valid TOML"):
         protocol.load_architecture(protocol_folder, "deeplab")
     path.write_text("#" * 2_000_000)
     with pytest.raises(UserError, match=r"deeplab\.toml is larger than 1000 kB"):
         protocol.load_architecture(protocol_folder, "deeplab")
 
 
-def test_code_that_is_no_file(protocol_folder: Path) -> None:
+def test_code_that_is_not_a_file(protocol_folder: Path) -> None:
     path = protocol_folder / "deeplab.py"
     for make in (os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)):
         make(path)

@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert not list(tmp_path.glob("*.partial"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "training.safetensors is damaged" in line
-    assert "continues from the checkpoint before it" in line
+    assert "resumes from the previous checkpoint" in line
     if damage == "tensor":
         flip(0.5)(tmp_path / "training-previous.safetensors")
         assert outcomes(run(tmp_path, images, "deeplab", "adamw")[2]) == outcomes(whole("deeplab", "adamw")[2])
@@ -227,7 +227,7 @@ def test_another_training_is_not_continued(
     other.restore(state)
     assert (other.records, state.epoch, digest(state.model.state_dict())) == ([], 0, before)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "is of another training" in line
+    assert "belongs to another training" in line
     assert resume.identity({"lr": 0.1}, 0) == resume.identity({"lr": 0.1}, 0) != resume.identity({"lr": 0.2}, 0)
 
 

@@ -439,5 +439,5 @@ async def _begin(server: Live) -> Any:
 
 def test_a_damaged_model_is_named(own: Path) -> None:
     (own / "models" / "demo-deeplab" / "seed0" / "best.safetensors").write_bytes(b"x")
-    with pytest.raises(Exception, match="is not the file that its card describes"):
+    with pytest.raises(Exception, match="is not the file in its card"):
         Live(Settings(devices=("cpu",)))

@@ -97,7 +97,7 @@ def test_the_second_signal_stops_at_once(own: Path) -> None:
         (["--port", "70000"], "--port is 70000"),
         (["--queue", "0"], "--queue is 0"),
         (["--deadline", "nan"], "--deadline is nan"),
-        (["--model", "fly"], "no promoted model 'fly'; there are: demo-deeplab"),
+        (["--model", "fly"], "no promoted model 'fly'; promoted models: demo-deeplab"),
         (["--host", "0.0.0.0"], "add --token"),
         (["--host", "no.such.host.invalid", "--no-token"], "cannot be listened on"),
         (["--token"], "at least 16 plain characters in SEGBENCH_TOKEN, found 0"),

@@ -268,7 +268,7 @@ def test_nothing_to_look_at(
     assert "expected 0 to 65535" in capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/")
     assert call(runs_page) == 0
-    assert capsys.readouterr().out.strip().endswith("keeps the runs at https://mlflow.example/")
+    assert capsys.readouterr().out.strip().endswith("the runs are at MLFLOW_TRACKING_URI: https://mlflow.example/")
 
 
 def test_the_weights_lie_on_disk_once(shown: Path) -> None:
@@ -417,14 +417,14 @@ def test_one_unreadable_card_disables_no_other_model(
     (broken / "card.json").write_text("{}")
     arguments = [photograph, "--out", tmp_path / "out", "--device", "cpu"]
     assert call(predict, *arguments) == 0
-    assert f"warning: {broken} is left out" in capsys.readouterr().err
+    assert f"warning: {broken} is skipped" in capsys.readouterr().err
     assert len(list((tmp_path / "out").iterdir())) == 3
     for name in (NAME, storage / "models" / NAME / "seed0"):
         assert call(predict, *arguments, "--model", name) == 0
         assert capsys.readouterr().err == ""
     for name in ("other-deeplab", broken):
         assert call(predict, *arguments, "--model", name) == 2
-        assert f"{broken / 'card.json'} is no readable model card" in capsys.readouterr().err
+        assert f"{broken / 'card.json'} is not a readable model card" in capsys.readouterr().err
 
 
 def test_predict_refuses_what_it_cannot_do_in_one_line(
@@ -433,7 +433,7 @@ def test_predict_refuses_what_it_cannot_do_in_one_line(
     shutil.copy(photograph, tmp_path / photograph.name)
     out = tmp_path / "out"
     for arguments, said in {
-        (photograph, tmp_path / photograph.name, "--out", out): "give each its own --out",
+        (photograph, tmp_path / photograph.name, "--out", out): "give each another --out",
         ("x" * 300 + ".png", "--out", out): "x" * 300,
         ("y/" * 3000 + "z.png", "--out", out): "z.png",
         (photograph, "--out", tmp_path / ("x" * 300)): "x" * 300,

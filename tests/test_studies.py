@@ -111,7 +111,7 @@ def test_three_deaths_without_a_new_epoch_spend_the_trial(storage: StudyStorage)
 
 
 @pytest.mark.parametrize("error", [studies.Stopped(), KeyboardInterrupt(), ValueError("a bug")])
-def test_what_stops_a_search_is_no_death(storage: StudyStorage, error: BaseException) -> None:
+def test_stopping_a_search_does_not_count_as_a_death(storage: StudyStorage, error: BaseException) -> None:
     study = worker.study(storage, 2)
 
     def objective(trial: optuna.Trial) -> float:
@@ -130,7 +130,7 @@ def test_what_stops_a_search_is_no_death(storage: StudyStorage, error: BaseExcep
     assert [t.state for t in studies.record(storage, "tiny").trials] == ["complete", "complete"]
 
 
-def test_other_hosts_are_believed_as_long_as_their_heart_beats(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_hosts_are_alive_while_they_send_heartbeats(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = database.connect(where)
     study = worker.study(storage, 1)
     trial = dies(study, owner=ELSEWHERE)
@@ -151,7 +151,7 @@ def test_other_hosts_are_believed_as_long_as_their_heart_beats(where: str, monke
     assert queue.requeue_dead(study) == [f"trial 0: {ELSEWHERE} is gone; queued again"]
 
 
-def test_a_heart_outlives_database_errors(storage: StudyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_continue_after_database_errors(storage: StudyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, third = [], threading.Event()
 
     def sick(attempt_id: int) -> None:
@@ -169,7 +169,7 @@ def test_a_heart_outlives_database_errors(storage: StudyStorage, monkeypatch: py
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
-def test_a_claim_that_names_no_owner_is_mended_after_the_grace_period(
+def test_an_attempt_without_owner_is_requeued_after_the_grace_period(
     storage: StudyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = worker.study(storage, 1)
@@ -200,7 +200,7 @@ def test_a_process_that_was_thought_dead_is_kept_out(storage: StudyStorage) -> N
     assert not any(t.intermediate_values or t.system_attrs for t in study.get_trials())
 
 
-def test_owners_are_told_apart() -> None:
+def test_owners_are_distinguished() -> None:
     own = liveness.me()
     assert WorkerId.parse(str(own)) == own
     assert not own.gone
@@ -217,7 +217,7 @@ def test_owners_are_told_apart() -> None:
     assert other.gone
 
 
-def test_an_objective_that_is_no_number_spends_its_trial(storage: StudyStorage) -> None:
+def test_an_objective_of_nan_fails_its_trial(storage: StudyStorage) -> None:
     study = worker.study(storage, 1)
     studies.run(study, lambda trial: float("nan"))
     (trial,) = studies.record(storage, "tiny").trials

@@ -159,10 +159,10 @@ def test_wrong_words(
 ) -> None:
     cases = {
         ("show", "big"): "no study 'big': the storage holds tiny. Search first",
-        ("delete",): "delete needs the name of a study; there are: tiny",
+        ("delete",): "delete needs the name of a study; studies: tiny",
         ("export",): "export needs --to FILE with a suffix of .csv, .parquet, .json",
         ("export", "--to", "trials.xls"): "not trials.xls",
-        ("export", "--to", tmp_path / "nowhere" / "t.csv"): "there is no folder",
+        ("export", "--to", tmp_path / "nowhere" / "t.csv"): "is not a directory; create it",
         ("repair", "--to", "t.csv"): "belong to export",
         ("--study-db", tmp_path / "nothing.db"): "Search first",
     }

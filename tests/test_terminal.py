@@ -112,7 +112,7 @@ raise SystemExit(terminal.run(fail) - 2)
 """
 
 
-def test_texts_of_others_are_shown_as_they_are() -> None:
+def test_names_and_titles_are_never_markup() -> None:
     prepared = "from segbench.runtime import streams; streams.prepare()" + HOSTILE
     done = subprocess.run([sys.executable, "-c", prepared], capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stderr
@@ -139,7 +139,7 @@ def test_any_terminal_can_show_any_text(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
-def test_closed_streams_are_no_files_of_ours(closed: tuple[int, ...], tmp_path: Path) -> None:
+def test_closed_streams_are_not_reused_by_files(closed: tuple[int, ...], tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom segbench.runtime import terminal\n"
         "def main():\n"
@@ -182,7 +182,7 @@ def test_only_what_continues_says_so(capsys: pytest.CaptureFixture[str]) -> None
 
     for parser, said in (
         (terminal.parser(""), "segbench: stopped"),
-        (options.parser(""), "segbench: stopped; rerun the same command to continue where it stopped"),
+        (options.parser(""), "segbench: stopped; rerun the same command to resume"),
     ):
         options.parse(parser, [])
         assert terminal.run(stop) == 130

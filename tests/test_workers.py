@@ -151,7 +151,7 @@ def test_a_killed_worker_is_started_again(tmp_path: Path, capfd: pytest.CaptureF
     workers.run(launchers.launcher(tmp_path), [study])
     assert states(study) == sorted([*DONE, (0, "FAIL")])
     assert re.fullmatch(
-        r"segbench: warning: worker [01] was killed by SIGKILL; it is started again\n", capfd.readouterr().err
+        r"segbench: warning: worker [01] was killed by SIGKILL; restarting it\n", capfd.readouterr().err
     )
 
 
@@ -217,7 +217,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_workers_that_cannot_begin_end_the_search(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     study = launchers.study(tmp_path)
     for script, message, shown in (
-        ("import os; os.kill(os.getpid(), 9)", "3 times without any progress; it is not started again", 2),
+        ("import os; os.kill(os.getpid(), 9)", "3 times without progress; it is not restarted", 2),
         ("raise ValueError('a bug')", "ValueError: a bug", 1),  # of both workers, and shown once
         ("raise SystemExit('segbench: error: no disk')", "segbench: error: no disk", 1),
     ):
@@ -250,14 +250,14 @@ def test_each_worker_sees_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--workers", "-1"], 0, "--workers is -1: expected 1 to 2"),
         (["--workers", "3"], 0, "--workers is 3: expected 1 to 2, as many as there are trials"),
         (["--gpus", "0"], 0, "--gpus 0: this machine has no GPU that CUDA can use"),
-        (["--gpus", "0,2"], 2, "--gpus 0,2: this machine has 0, 1; give some of them"),
-        (["--gpus", "two"], 2, "--gpus two: this machine has 0, 1"),
-        (["--gpus", "0,0"], 2, "--gpus 0,0 names one twice"),
+        (["--gpus", "0,2"], 2, "--gpus 0,2: this machine has GPUs 0, 1; choose among them"),
+        (["--gpus", "two"], 2, "--gpus two: this machine has GPUs 0, 1"),
+        (["--gpus", "0,0"], 2, "--gpus 0,0 names a GPU twice"),
         (["--gpus", "0", "--device", "cpu"], 2, "--gpus 0 and --device cpu contradict each other"),
-        (["--gpus", "0,1", "--trials", "1"], 2, "--gpus 0,1 asks 2 workers: expected 1 to 1"),
+        (["--gpus", "0,1", "--trials", "1"], 2, "--gpus 0,1 means 2 workers: expected 1 to 1"),
         (["--workers", "2", "--device", "cuda"], 0, "no device 'cuda' here"),
         (["--launcher", "ray"], 0, "--launcher ray: how many workers? Add --workers N"),
-        (["--launcher", "ray", "--gpus", "0"], 2, "Ray gives out the GPUs itself"),
+        (["--launcher", "ray", "--gpus", "0"], 2, "Ray assigns the GPUs itself"),
         (["--launcher", "ray", "--workers", "2"], 0, "needs Ray: pip install 'segbench[cluster]'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A worker of its own: `python -m tests.worker DATABASE PROCESSES SLOTS [sleeps]` searches the study `tiny`.
+"""A worker process: `python -m tests.worker DATABASE PROCESSES TRIALS [sleeps]` searches the study `tiny`.
 
 Everything from the first use of the database on happens in all processes at once.
 """
@@ -53,7 +53,7 @@ def main(where: str, processes: str, number: str, what: str = "") -> int:
         nonlocal first
         if first:
             first = False
-            together.wait(120)  # each process has claimed a trial before any goes on
+            together.wait(120)  # each process has claimed a trial before any continues
         return objective(trial, what)
 
     together.wait(120)

@@ -14,15 +14,15 @@ from segbench.core.records import Code
 
 
 def beside(toml: Path) -> Code | None:
-    """The code of the same name beside a TOML file, if there is one. Raises UserError where it cannot be read."""
+    """The code of the same name beside a TOML file, if there is one. Raises UserError if it cannot be read."""
     path = toml.with_suffix(".py")
     return read(path) if os.path.lexists(path) else None
 
 
 def read(path: Path) -> Code:
-    """A file as it is now. Raises UserError where it cannot be read."""
+    """The current content of a file. Raises UserError if it cannot be read."""
     try:
-        if path.is_fifo():  # it would be waited for
+        if path.is_fifo():  # reading it would block
             raise UserError(f"{path} cannot be read as Python code: it is a pipe; fix or remove it")
         content = path.read_bytes()
         return Code("file", path.name, hashlib.sha256(content).hexdigest(), content.decode("utf-8"))
@@ -32,15 +32,15 @@ def read(path: Path) -> Code:
 
 
 def kept(folder: Path, code: Code) -> Code:
-    """The copy that `folder` holds of a file. Raises UserError where it is missing or is not that file."""
+    """The copy of a file in `folder`. Raises UserError if it is missing or differs."""
     path = folder / Path(code.name).name
-    found = read(path)
-    if found.sha256 != code.sha256:
+    copy = read(path)
+    if copy.sha256 != code.sha256:
         raise UserError(
-            f"{path} is not the code that this model was trained with (sha256 {found.sha256[:12]}, the card says "
-            f"{code.sha256[:12]}); it was not run. Promote again, or bring the file back"
+            f"{path} is not the code that this model was trained with (sha256 {copy.sha256[:12]}, the card says "
+            f"{code.sha256[:12]}); it was not run. Promote again, or restore the file"
         )
-    return found
+    return copy
 
 
 def keep(folder: Path, code: Code) -> None:

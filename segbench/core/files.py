@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing: a file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-UNFINISHED = ".partial"  # what the name of a file or folder that is still being written ends with
+UNFINISHED = ".partial"  # suffix of a file or folder that is still being written
 
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yields the path of a temporary file beside `path` for the caller to write, then puts it in `path`'s place.
+    """Yields the path of a temporary file beside `path` for the caller to write, then renames it to `path`.
 
-    Its bytes are on the disk before it is renamed, so that `path` is the old file or the whole new one, also after a
-    power cut. On any exception, the caller's or an OSError here, the temporary file is removed and `path` is as it was.
-    Writers of the same path exclude one another themselves.
+    Its bytes are synced to disk before the rename, so that `path` is the old file or the complete new one, also after
+    a power cut. On any exception, the caller's or an OSError here, the temporary file is removed and `path` is
+    unchanged. Concurrent writers of the same path must lock it themselves.
     """
     partial = path.with_name(path.name + UNFINISHED)
     try:

@@ -55,7 +55,7 @@ LABELS = (
     Label("license plate", -1, 7, True),
 )
 
-# What each category is drawn in: RGB, the Cityscapes colour of its most typical label.
+# The colour of each category: RGB 0..255, the Cityscapes colour of its most typical label.
 COLOURS = (
     (0, 0, 0),
     (128, 64, 128),

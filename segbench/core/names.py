@@ -1,5 +1,5 @@
-"""The one rule for names that become folders, files, tags and parts of commands: protocols, architectures, studies,
-parts of a scene's name."""
+"""The rule for names that become folders, files, tags and parts of commands: protocols, architectures, studies, parts
+of a scene's name."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 
 from segbench.core.errors import UserError
 
-LONGEST = 120  # bytes in UTF-8: file systems take 255 for a name, and some of ours get endings
+LONGEST = 120  # bytes in UTF-8: file systems allow 255 for a name, and some names get suffixes
 
 _PART = re.compile(r"[\w.-]+")
 
 
 def part(name: str, what: str) -> str:
-    """`name`, where it is a single part of a path that needs no quoting anywhere.
+    """`name`, if it is a single path component that needs no quoting anywhere.
 
-    It is made of letters, digits, `_`, `.` and `-`, begins with neither `.` nor `-`, and has at most LONGEST bytes.
+    It consists of letters, digits, `_`, `.` and `-`, does not begin with `.` or `-`, and has at most LONGEST bytes.
     `what` says what is named, such as "protocol". Raises UserError for any other name.
     """
     problem = refusal(name)
@@ -25,7 +25,7 @@ def part(name: str, what: str) -> str:
 
 
 def refusal(name: str) -> str | None:
-    """The rule that `name` breaks, None where it is a good name."""
+    """The rule that `name` breaks; None for a valid name."""
     if not _PART.fullmatch(name):
         return "may hold only letters, digits, '_', '.' and '-'"
     if name[0] in ".-":

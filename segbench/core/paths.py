@@ -1,6 +1,6 @@
-"""The folders and databases. Errors about a missing one say how to make it.
+"""The folders and databases. An error about a missing folder says how to create it.
 
-SEGBENCH_STORAGE and SEGBENCH_REPORTS move `storage/` and `reports/`, which otherwise lie in the current folder.
+SEGBENCH_STORAGE and SEGBENCH_REPORTS move `storage/` and `reports/`, which are in the current folder by default.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def _storage() -> Path:
 
 
 def reports() -> Path:
-    """The folder of the report pages. Made on first use; raises UserError where that is impossible."""
+    """The folder of the report pages. Created on first use; raises UserError if that fails."""
     return writable(Path(os.environ.get("SEGBENCH_REPORTS") or "reports"), "SEGBENCH_REPORTS")
 
 
 def studies_database(given: str | None = None) -> str:
-    """Optuna's database: the path or URL that --study-db or SEGBENCH_STUDY_DB gives, else a SQLite file."""
+    """Optuna's database: the path or URL in --study-db or SEGBENCH_STUDY_DB, else a SQLite file in the storage."""
     return given or os.environ.get(STUDY_DB_VARIABLE) or str(storage() / "studies.db")
 
 
@@ -45,7 +45,7 @@ def artifacts() -> Path:
 
 
 def cache() -> Path:
-    """Packed datasets and drawn streets: all of it can be made again."""
+    """Packed datasets and drawn streets. Safe to delete: the commands recreate it."""
     return storage() / "cache"
 
 
@@ -75,14 +75,15 @@ def trial_folder(study: str, trial: int) -> Path:
 
 
 def writable(path: Path, source: str) -> Path:
-    """The folder `path`, made if need be. Raises UserError, naming the `source` of the path, where it cannot be."""
+    """The folder `path`, created if missing. Raises UserError, which names the `source` of the path, if it cannot be
+    created or written to."""
     if os.path.lexists(path) and not os.path.isdir(path):
-        raise UserError(f"{path} is a file, but a folder is needed there; move it, or point {source} to another folder")
+        raise UserError(f"{path} is not a directory; move it, or point {source} to another folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot make {path} ({error.strerror}); point {source} to a folder you can write to"
+            f"cannot create {path} ({error.strerror}); point {source} to a folder you can write to"
         ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"cannot write into {path}; point {source} to a folder you can write to")
@@ -90,7 +91,7 @@ def writable(path: Path, source: str) -> Path:
 
 
 def protocol_folder(name_or_path: str) -> Path:
-    """The folder of a protocol: a path to one, or a name under `studies/`. Raises UserError where there is none."""
+    """The folder of a protocol: a path to one, or a name under `studies/`. Raises UserError if there is none."""
     path = Path(name_or_path)
     if os.path.isfile(path / "protocol.toml"):  # unlike Path's, false for a path that is too long
         return path
@@ -108,7 +109,7 @@ def protocol_folder(name_or_path: str) -> Path:
 
 
 def default_protocol(data: str | None) -> str:
-    """The protocol that is meant where none is named: the note's where a dataset is named, else the embedded demo."""
+    """The default protocol: the note's, cityscapes, if a dataset is given, else the embedded demo."""
     return "cityscapes" if data or os.environ.get(DATASET_VARIABLE) else "demo"
 
 
@@ -118,7 +119,7 @@ def protocol_names() -> list[str]:
 
 
 def dataset(given: str | None) -> Path | None:
-    """The dataset root that --data or CITYSCAPES_DATASET names, if any. Raises UserError where it is no directory."""
+    """The dataset root in --data or CITYSCAPES_DATASET, if any. Raises UserError if it is not a directory."""
     text = given or os.environ.get(DATASET_VARIABLE)
     if not text:
         return None
@@ -130,7 +131,7 @@ def dataset(given: str | None) -> Path | None:
 
 
 def _studies_roots() -> list[Path]:
-    """Where protocols are looked for: beside the user, then those that came with the program."""
+    """Where protocols are searched: in the current folder, then among those that ship with the program."""
     package = Path(__file__).parent.parent
     shipped = [root for root in (package.parent / "studies", package / "studies") if root.is_dir()]
     return [Path("studies"), *shipped]

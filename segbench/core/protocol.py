@@ -1,8 +1,8 @@
 """Protocols: what is compared and on which budget, as a folder of TOML files, read strictly; and its fingerprint.
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
-studies/<name>/<architecture>.toml    what is the architecture's own: weights, batch size, space, known-good values
-studies/<name>/<architecture>.py      only where it is the user's own architecture: the code that builds it
+studies/<name>/<architecture>.toml    what belongs to one architecture: weights, batch size, space, known-good values
+studies/<name>/<architecture>.py      only for an architecture of the user's: the code that builds it
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ SELECT_ON = ("train", "val")
 SMALLEST_SIDE = 32  # pixels: the coarsest feature map of the networks is a 32nd of the image
 LARGEST_SIDE = 4096
 LARGEST_COUNT = 1_000_000  # of trials, epochs, images
-LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes, from which Optuna draws
+LARGEST_SEED = 2**32 - 1  # the limit of NumPy's RandomState, from which Optuna draws
 SCALES = (0.1, 10.0)  # how far an augmented image may be zoomed
 _ADDED = {"added": True}
 
 
 def added(default: Any) -> Any:
-    """A field that came after the first release. At its default it stays out of the fingerprint, so that the studies
-    made before there was such a field keep theirs."""
+    """A field added after the first release. At its default it stays out of the fingerprint, so that older studies keep
+    their fingerprint."""
     return field(default=default, metadata=_ADDED)
 
 
@@ -78,7 +78,7 @@ class Search:
     epochs: int
     train_images: int
     val_images: int
-    select_on: str = "train"  # where the selection images come from; "train" never looks at the final images
+    select_on: str = "train"  # where the selection images come from; "train" never uses the final images
     seed: int = 0
     sampler: str = "random"
     pruner: str = "none"
@@ -94,7 +94,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Final:
-    """The table [final]. Left-out image counts mean all there are."""
+    """The table [final]. An image count that is left out means all images."""
 
     epochs: int
     train_images: int | None = None
@@ -140,7 +140,7 @@ class Protocol:
 
     @property
     def drawn(self) -> bool:
-        """True where the images are drawn, so that no result is one about real photographs."""
+        """True if the images are drawn: results then say nothing about real photographs."""
         return self.data.streets is not None
 
 
@@ -188,7 +188,7 @@ class Architecture:
     space: Space
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
-    code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, where there is one
+    code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
 
     def __post_init__(self) -> None:
         _require_count("batch_size", self.batch_size)
@@ -224,14 +224,14 @@ class Architecture:
 
 
 def load(folder: Path) -> Protocol:
-    """Reads `<folder>/protocol.toml`. Raises UserError naming file, table and key of whatever is wrong."""
+    """Reads `<folder>/protocol.toml`. Raises UserError that names file, table and key of a mistake."""
     path = folder / "protocol.toml"
     name = names.part(folder.resolve().name, "protocol")
     return typing.cast(Protocol, tables.record(Protocol, _named(name, "folder", path), str(path)))
 
 
 def load_architecture(folder: Path, name: str) -> Architecture:
-    """Reads `<folder>/<name>.toml`. Raises UserError as `load` does, and where the folder has no such file."""
+    """Reads `<folder>/<name>.toml`. Raises UserError like `load`, and if the folder has no such file."""
     path = folder / f"{names.part(name, 'architecture')}.toml"
     if not os.path.lexists(path):
         known = ", ".join(architecture_names(folder)) or "none"
@@ -251,23 +251,23 @@ def architecture_names(folder: Path) -> list[str]:
 
 
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
-    """12 hexadecimal digits that change with whatever a search's outcome depends on.
+    """12 hexadecimal digits that change with everything a search's outcome depends on.
 
-    Titles and the baseline do not enter, nor [final], nor the number of trials: a longer search contains the shorter.
-    Nor does a field that was `added` later, where it has its default.
+    Titles, the baseline, [final] and the number of trials do not enter: a longer search contains the shorter one. A
+    field that was `added` later does not enter at its default.
     """
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
-    own = {k: v for k, v in _entering(architecture).items() if k not in ("title", "baseline", "code")}
+    differing = {k: v for k, v in _entering(architecture).items() if k not in ("title", "baseline", "code")}
     if architecture.code:
-        own["code"] = architecture.code.sha256
-    content = [_entering(protocol.data), _entering(protocol.augment), search, own, *([later] if later else [])]
+        differing["code"] = architecture.code.sha256
+    content = [_entering(protocol.data), _entering(protocol.augment), search, differing, *([later] if later else [])]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _entering(record: Any) -> Any:
-    """As `to_json`, without the fields that were added later and have their default."""
+    """Like `to_json`, without fields that were added later and have their default."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         fields = [(f, getattr(record, f.name)) for f in dataclasses.fields(record)]
         return {f.name: _entering(value) for f, value in fields if not ("added" in f.metadata and value == f.default)}
@@ -277,7 +277,7 @@ def _entering(record: Any) -> Any:
 
 
 def _named(name: str, holder: str, path: Path) -> dict[str, Any]:
-    """The content of a TOML file under the name that its `holder`, the file or its folder, gives it."""
+    """The content of a TOML file with the `name` of its `holder`: "file" or "folder"."""
     content = tables.read(path)
     if "name" in content:
         raise UserError(f"{path}: unknown key 'name'; the name is the {holder}'s, here '{name}': remove that line")

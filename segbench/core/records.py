@@ -1,4 +1,4 @@
-"""The frozen records that travel between files, processes and ledgers, and their JSON both ways."""
+"""The frozen records that travel between files, processes and databases, and their conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Scalar = bool | int | float | str
-PRECISIONS = ("auto", "bf16", "fp32")  # that may be asked for; "auto" becomes one of the others
+PRECISIONS = ("auto", "bf16", "fp32")  # values of --precision; "auto" becomes one of the others
 Record = typing.TypeVar("Record")
 
 
@@ -31,13 +31,13 @@ class Code:
     kind: str  # "file": <architecture>.py beside its TOML | "package": installed, with an entry point
     name: str  # "my_net.py", or "my-package==1.2"
     sha256: str  # of the file's bytes; "" for a package
-    # What the digest is of. It stays in memory: code that a database or a card holds must never be run.
+    # The digested source. It is never stored: code from a database or a card must never be run.
     text: str = field(default="", repr=False, compare=False, metadata={"stored": False})
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One configuration: what the trainer needs, and the rest, which belongs to the architecture."""
+    """One configuration: what the trainer needs, and the architecture's options."""
 
     lr: float
     weight_decay: float
@@ -52,16 +52,16 @@ class Hyperparameters:
         return cls(float(lr), float(weight_decay), str(optimizer), rest)
 
     def params(self) -> dict[str, Scalar]:
-        """The flat mapping again."""
+        """The flat mapping that `from_params` takes."""
         return {"lr": self.lr, "weight_decay": self.weight_decay, "optimizer": self.optimizer, **self.model}
 
 
 @dataclass(frozen=True)
 class Device:
-    """What computed something, and how."""
+    """The device of a computation, and how it was used."""
 
     kind: str  # "cpu" | "cuda" | "mps"
-    name: str  # of the chip, such as "NVIDIA H100 80GB HBM3"; "" where the system does not tell
+    name: str  # of the chip, such as "NVIDIA H100 80GB HBM3"; "" where unknown
     threads: int  # on a CPU, of each process; 0 elsewhere
     processes: int  # that worked together, each on such a device
     precision: str  # of forward passes: "bf16" | "fp32"
@@ -69,7 +69,7 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it has memory of its own, which `EpochRecord.peak_memory_gb` then counts."""
+        """Whether `EpochRecord.peak_memory_gb` counts the device's memory, not the process's."""
         return self.kind == "cuda"
 
     @property
@@ -85,10 +85,10 @@ class Device:
 
 @dataclass(frozen=True)
 class EpochSeconds:
-    """Wall-clock seconds of one epoch, by part. `total` is measured on its own, so it also holds what no part names.
+    """Wall-clock seconds of one epoch, by part. `total` is measured separately and includes time outside the parts.
 
-    `bookkeeping` is what was done between the end of the epoch before and the start of this one: its checkpoint and
-    its entries in Optuna and MLflow. So the first epoch after a start has none, and the last epoch's is in no record.
+    `bookkeeping` is the time between the previous epoch's end and this one's start: the checkpoint and the entries in
+    Optuna and MLflow. It is 0 in the first epoch after a start; that of the last epoch is not recorded.
     """
 
     data: float
@@ -103,7 +103,7 @@ class EpochSeconds:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch of training showed. Everything named val_… and every score is measured on the selection images."""
+    """Measurements of one epoch of training. Everything named val_… and every score is of the validation images."""
 
     epoch: int  # 1, 2, …
     train_loss: float  # the architecture's own loss: not comparable between architectures
@@ -118,13 +118,13 @@ class EpochRecord:
     peak_memory_gb: float  # of the device on CUDA, of the process on CPU
 
     def without_timings(self) -> EpochRecord:
-        """What training computed, without what was measured of the machine: equal where the training was the same."""
+        """The record with its timings and memory set to 0: equal for equal training."""
         none = EpochSeconds(**dict.fromkeys(EpochSeconds.__dataclass_fields__, 0.0))
         return dataclasses.replace(self, seconds=none, images_per_second=0.0, peak_memory_gb=0.0)
 
 
 def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
-    """The epoch with the highest miou, of equals the first; None where there is none."""
+    """The epoch with the highest miou, the first of equals; None without epochs."""
     return max(epochs, key=lambda epoch: epoch.miou, default=None)
 
 
@@ -146,7 +146,7 @@ class SpeedCard:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that is needed to rebuild a trained model and to trust it. Lies as card.json beside its weights."""
+    """Everything needed to rebuild and verify a trained model. Stored as card.json beside its weights."""
 
     architecture: str
     title: str
@@ -175,7 +175,7 @@ class ModelCard:
     val_images: int
     best: EpochRecord
     last: EpochRecord
-    majority_miou: float  # what predicting the most frequent training category everywhere scores
+    majority_miou: float  # 0..1, of predicting the most frequent training category everywhere
     speed: SpeedCard
     device: Device
     versions: Mapping[str, str]
@@ -197,12 +197,12 @@ def to_json(record: Any) -> Any:
 
 
 def from_json(kind: type[Record], data: Any) -> Record:
-    """The record that `to_json` made `data` from. Raises KeyError or TypeError where a field is missing or wrong."""
+    """The record that `to_json` made `data` from. Raises KeyError or TypeError if a field is missing or wrong."""
     return typing.cast(Record, _decode(kind, data))
 
 
 def _stored(record: Any) -> list[dataclasses.Field[Any]]:
-    """The fields that travel as JSON."""
+    """The fields that JSON holds."""
     return [f for f in dataclasses.fields(record) if f.metadata.get("stored", True)]
 
 
@@ -210,7 +210,7 @@ def _decode(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
-        # A field with a default may be newer than what was written.
+        # A field with a default may be newer than the stored JSON.
         written = [f for f in _stored(hint) if f.name in data or f.default is dataclasses.MISSING]
         return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in written})
     if origin is tuple and not isinstance(data, list):
@@ -223,7 +223,7 @@ def _decode(hint: Any, data: Any) -> Any:
         if data is None and types.NoneType in arguments:
             return None
         kinds: list[Any] = [a for a in arguments if dataclasses.is_dataclass(a)]
-        # Of several records the one that has all these fields.
+        # Of several records, the one that has all these fields.
         part = next((a for a in kinds if len(kinds) == 1 or set(data) <= {f.name for f in _stored(a)}), None)
         accepted = (*arguments, int) if float in arguments else arguments
         if part is None and not isinstance(data, accepted):

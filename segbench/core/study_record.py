@@ -1,4 +1,4 @@
-"""A study and its trials as the ledger keeps them: what was asked for, what was tried and what came of it."""
+"""A study and its trials as the ledger stores them: the protocol, the configurations tried, and their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segbench.core.records import Device, EpochRecord, Scalar, WeightsOrigin, be
 
 
 class TrialState(StrEnum):
-    """Where a trial stands. Optuna's states tell of one attempt at it."""
+    """The state of a trial. Optuna's states are those of a single attempt."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -33,18 +33,18 @@ class TrialRecord:
 
     study: str
     index: int  # which planned configuration, 0, 1, …; -1 for the baseline
-    attempt: int  # the number of the Optuna trial that tried it last: a killed attempt is followed by another
+    attempt: int  # the number of the last Optuna trial that tried it: a killed attempt is followed by another
     state: TrialState
     value: float | None  # best epoch's miou
     params: Mapping[str, Scalar]
     epochs: tuple[EpochRecord, ...]
     reason: str  # why it did not complete, else ""
-    seconds: float  # wall-clock, with the epochs that were kept from before a kill; 0 where it has not ended
-    startup_seconds: float  # of these: before the first epoch, since the last start (model, checkpoint, MLflow run)
-    device: Device | None  # None where it has not begun
-    run_id: str  # its MLflow run, "" where none was made
-    owner: str  # the process that runs or ran it, host:pid:start, "" where none did
-    ended: str  # when its last attempt ended, UTC, ISO 8601; "" where it has not
+    seconds: float  # wall-clock, including epochs restored after a kill; 0 until it has ended
+    startup_seconds: float  # part of `seconds`: from the last start to the first epoch (model, checkpoint, MLflow run)
+    device: Device | None  # None before it has begun
+    run_id: str  # its MLflow run, "" without one
+    owner: str  # the process that runs or ran it, host:pid:start, "" without one
+    ended: str  # when its last attempt ended, UTC, ISO 8601; "" before that
 
     @property
     def baseline(self) -> bool:
@@ -53,16 +53,16 @@ class TrialRecord:
 
     @property
     def best_epoch(self) -> EpochRecord | None:
-        """The epoch that gives the trial its value; None before the first has ended."""
+        """The epoch whose miou is the trial's value; None before the first has ended."""
         return best_epoch(self.epochs)
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """One study: the intent it was made with, and its trials."""
+    """One study: the protocol and architecture it was created with, and its trials."""
 
     name: str
-    id: str  # tells it from a study of that name in another database; "" where an earlier version made it
+    id: str  # distinguishes it from a study of the same name in another database; "" if an earlier version created it
     protocol: Protocol
     architecture: Architecture
     fingerprint: str
@@ -71,7 +71,7 @@ class StudyRecord:
     subset: str  # how the selection images were drawn, in words
     run_id: str  # its MLflow run, "" where none was made
     trials: tuple[TrialRecord, ...]
-    final_scores: Mapping[int, float] = field(default_factory=dict)  # trial → mIoU on the final images, where kept
+    final_scores: Mapping[int, float] = field(default_factory=dict)  # trial → mIoU on the final images, if scored
 
     @property
     def planned(self) -> tuple[TrialRecord, ...]:

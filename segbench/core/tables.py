@@ -1,7 +1,7 @@
-"""TOML files, read strictly into records: every key known, every value of the declared type and of a size that all the
-libraries take. A mistake is one line that names file, table and key.
+"""TOML files, read strictly into records: every key is known, every value has the declared type and a size that all
+libraries accept. A mistake is one line that names file, table and key.
 
-A field with metadata {"toml": False} is no key. What a record itself requires stands in its `__post_init__`.
+A field with metadata {"toml": False} is not a key. A record checks its own values in its `__post_init__`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from typing import Any
 from segbench.core.errors import UserError
 from segbench.core.records import Scalar
 
-LARGEST_NUMBER = 2**53  # up to which every whole number is one of the doubles that JSON and SQL may make of it
+LARGEST_NUMBER = 2**53  # up to here, doubles represent every whole number; JSON and SQL may convert to doubles
 LARGEST_FILE = 1_000_000  # bytes
 LONGEST_TEXT = 1000  # characters
-_NOT_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of pairs, ends of lines and paragraphs
+_NOT_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control characters, surrogates, line and paragraph ends
 _SCALARS = (bool, int, float, str)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises UserError where it cannot be read or holds a number or text out of bounds."""
+    """The content of a TOML file. Raises UserError if it cannot be read or holds a number or text out of bounds."""
     if not os.path.isfile(path):
-        raise UserError(f"{path} is no file; expected a TOML file")
+        raise UserError(f"{path} is not a file; expected a TOML file")
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise UserError(f"{path} is larger than {LARGEST_FILE // 1000} kB; expected a short TOML file")
@@ -45,12 +45,12 @@ def read(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise UserError(f"{path} is nested too deeply; expected tables of values") from None
     except ValueError as error:
-        raise UserError(f"{path} is no valid TOML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not valid TOML: {' '.join(str(error).split())}") from error
     return content
 
 
 def record(kind: type, content: Any, path: str, table: str = "") -> Any:
-    """The dataclass `kind` from a `table` of the file at `path`. Raises UserError where it does not fit."""
+    """The dataclass `kind` from a `table` of the file at `path`. Raises UserError if it does not fit."""
     where = f"{path}: [{table}]" if table else path
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected a table, found {shown(content)}")
@@ -59,13 +59,13 @@ def record(kind: type, content: Any, path: str, table: str = "") -> Any:
     for key in content:
         if key not in fields:
             close = difflib.get_close_matches(key, fields, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"it knows {', '.join(k for k in fields if k != 'name')}"
+            hint = f"did you mean '{close[0]}'?" if close else f"expected {', '.join(k for k in fields if k != 'name')}"
             raise UserError(f"{where}: unknown key {shown(key)}; {hint}")
     values = {}
-    for name, own in fields.items():
+    for name, field in fields.items():
         if name in content:
             values[name] = _value(hints[name], content[name], path, f"{table}.{name}".lstrip("."))
-        elif own.default is dataclasses.MISSING and own.default_factory is dataclasses.MISSING:
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError(f"{where}: '{name}' is missing")
     with located(where):
         return kind(**values)
@@ -73,7 +73,7 @@ def record(kind: type, content: Any, path: str, table: str = "") -> Any:
 
 @contextlib.contextmanager
 def located(where: str) -> Iterator[None]:
-    """Turns the ValueError of a record that refuses its values into a UserError that says where they stand."""
+    """Turns a record's ValueError into a UserError that begins with `where`: file, table and key."""
     try:
         yield
     except ValueError as error:
@@ -81,28 +81,28 @@ def located(where: str) -> Iterator[None]:
 
 
 def require(truth: bool, rule: str) -> None:
-    """Raises ValueError with the rule that is broken."""
+    """Raises ValueError with `rule` unless `truth` holds."""
     if not truth:
         raise ValueError(rule)
 
 
 def require_one_of(name: str, value: Any, known: Sequence[Scalar]) -> None:
-    """Raises ValueError where `value` is none of the known ones."""
+    """Raises ValueError if `value` is not among `known`."""
     require(value in known, f"{name} must be one of {', '.join(map(str, known))}, not {shown(value)}")
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is one of TOML's two kinds of numbers; true and false are none."""
+    """Whether it is an integer or a float; true and false are not numbers."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_scalar(value: Any) -> bool:
-    """Whether it is a number, a text, true or false: no list, no table, no date."""
+    """Whether it is a number, a text, true or false, not a list, a table or a date."""
     return isinstance(value, _SCALARS)
 
 
 def shown(value: Any) -> str:
-    """A value on one line, shortened where it is long."""
+    """A value on one line, shortened if long."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = 60
     return shortener.repr(value)
@@ -146,7 +146,8 @@ def _described(hint: Any) -> str:
 
 
 def _require_bounds(value: Any, key: str) -> None:
-    """Raises ValueError for what TOML allows and no setting means: inf, nan, huge numbers, control characters."""
+    """Raises ValueError for values that TOML allows but no setting accepts: inf, nan, huge numbers, control
+    characters."""
     if isinstance(value, dict):
         for name, item in value.items():
             _require_text(name, "a key")

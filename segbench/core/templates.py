@@ -1,4 +1,4 @@
-"""A protocol to start from: another's folder, copied."""
+"""Copies a protocol's folder as the start of a new protocol."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from segbench.core import code, names, paths, protocol
 from segbench.core.errors import UserError
 
-# "# python -m segbench.search deeplab --protocol demo", after "make demo   or   " in one of ours.
+# "# python -m segbench.search deeplab --protocol demo", after "make demo   or   " in the demo's.
 _COMMAND = re.compile(
     r"^(# *)(?:make \w+ +or +)?(.*python -m segbench\.\w+.*?)(?: --protocol \S+)?[ \t]*$", re.MULTILINE
 )
 
 
 def copy(source: str, name: str) -> Path:
-    """Copies the protocol `source` (a name under studies/, or a folder) to ./studies/`name`, or to `name` where that is
-    a path; the commands in its first lines then name the copy. Returns the new folder.
+    """Copies the protocol `source` (a name under studies/, or a folder) to ./studies/`name`, or to `name` if that is a
+    path, and adapts the commands in the first lines of its files. Returns the new folder.
 
-    The code of architectures goes with it and is not run. Raises UserError where there is no such protocol or one of
-    the files is not valid, where the name is taken, and where the copy cannot be written.
+    Architectures' code is copied and not run. Raises UserError if the protocol does not exist or a file is invalid,
+    where the name is taken, and where the copy cannot be written.
     """
     original = paths.protocol_folder(source)
     protocol.load(original)
@@ -49,18 +49,18 @@ def copy(source: str, name: str) -> Path:
 
 
 def _destination(name: str) -> Path:
-    """Raises UserError where it is taken."""
+    """The new folder. Raises UserError if it exists or its name is taken or invalid."""
     path = Path(name)
     is_name = len(path.parts) == 1 and not path.is_absolute() and name not in (".", "..")
     folder = Path("studies") / name if is_name else path
     names.part(folder.resolve().name, "protocol")
     if os.path.lexists(folder):
-        raise UserError(f"{folder} is there already, and is not overwritten; give another name")
+        raise UserError(f"{folder} already exists and is not overwritten; give another name")
     if is_name and name in paths.protocol_names():
         raise UserError(f"segbench comes with a protocol '{name}', which a copy would hide; give another name")
     return folder
 
 
 def _adapted(text: str, name: str) -> str:
-    """The TOML, its commands with --protocol `name`."""
-    return _COMMAND.sub(lambda found: f"{found[1]}{found[2]} --protocol {shlex.quote(name)}", text)
+    """The TOML with --protocol `name` in its commands."""
+    return _COMMAND.sub(lambda match: f"{match[1]}{match[2]} --protocol {shlex.quote(name)}", text)

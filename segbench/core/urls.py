@@ -1,4 +1,4 @@
-"""The URLs of databases: read from what users give, and shown without their passwords."""
+"""Database URLs: parsed from user input, and shown without passwords."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from segbench.core.errors import UserError
 
 _EXPECTED = "a SQLite file, or postgresql+psycopg://USER@HOST/DATABASE"
 
-# "postgresql:/u:secret@h/db": taken as the name of a file, the password would be printed and written to the disk.
+# "postgresql:/u:secret@h/db": as a file name, its password would be printed and written to disk.
 _MEANT_AS_URL = re.compile(r"^[A-Za-z][\w+.-]*:|:[^/]*@")
 
 
 def read(where: str | Path) -> URL:
-    """The URL that a path or a URL means.
+    """The URL of a path or URL.
 
-    Raises UserError, which does not repeat what cannot be read: a password may be anywhere in it.
+    Raises UserError for an invalid one, without repeating it: a password may be anywhere in it.
     """
     given = str(where)
     is_file = Path(given).is_absolute() and Path(given).parent.is_dir()
@@ -31,8 +31,8 @@ def read(where: str | Path) -> URL:
         kind, driver = url.get_backend_name(), url.drivername
     except (ArgumentError, ValueError):
         raise UserError(
-            f"the URL of the studies' database cannot be read; expected {_EXPECTED}, with a password's :, /, @ and % "
-            "written as %3A, %2F, %40 and %25 (a file whose name has a colon is written ./NAME)"
+            f"the URL of the studies' database cannot be read; expected {_EXPECTED}; in a password, write :, /, @ and "
+            "% as %3A, %2F, %40 and %25 (for a file with a colon in its name, write ./NAME)"
         ) from None
     if kind == "sqlite":
         if driver != "sqlite" or not url.database or url.database == ":memory:" or url.query:
@@ -55,7 +55,7 @@ def shown(where: URL | str | Path) -> str:
 
 
 def reason(error: BaseException, url: URL) -> str:
-    """The driver's own words, on one line, without the password."""
+    """The driver's message, on one line, without the password."""
     while error.__cause__ and not getattr(error, "orig", None):
         error = error.__cause__
     words = " ".join(str(getattr(error, "orig", None) or error).split())
@@ -65,5 +65,5 @@ def reason(error: BaseException, url: URL) -> str:
 
 
 def _secrets(url: URL) -> list[str]:
-    inside = (one for key in url.query if "password" in key.lower() for one in url.normalized_query[key])
-    return [secret for secret in (url.password, *inside) if secret]
+    in_query = (value for key in url.query if "password" in key.lower() for value in url.normalized_query[key])
+    return [secret for secret in (url.password, *in_query) if secret]

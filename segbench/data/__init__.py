@@ -1,4 +1,4 @@
-"""Pixels: scenes on disk, drawn streets, packed arrays, subsets, batches.
+"""Pixels: scenes on disk, drawn streets, packed arrays, subsets, batches, augmentation.
 
 It may import `runtime` and `core`.
 """

@@ -1,4 +1,4 @@
-"""Batches straight from packed arrays: gathered, looked up and normalised as whole tensors on the device."""
+"""Batches from packed arrays: gathered, mapped to categories and normalised as whole tensors on the device."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from segbench.runtime import global_batch
 
 
 class Normalisation(NamedTuple):
-    """The mean and deviation, of pixels scaled to 0..1 and per RGB channel, that a network expects its images in."""
+    """The mean and standard deviation per RGB channel, of pixels scaled to 0..1, by which a network's input is
+    normalised."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
-IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # what most published weights were trained with
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of most published weights
 
 
 class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W) float32, normalised
     labels: Tensor  # (B, H, W) int64, categories 0..7
     raw: Tensor  # (B, H, W) uint8, raw Cityscapes ids
-    global_batch_size: int  # images of the whole batch: more than B where other processes have the rest
-    loss_weight: float  # of the whole batch's loss that these images stand for
+    global_batch_size: int  # images of the whole batch: more than B if other processes have the rest
+    loss_weight: float  # 0..1, the weight of these images in the whole batch's loss
 
     @property
     def is_sharded(self) -> bool:
@@ -41,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Some images of a split, as batches on a device; `shuffled` ones also augmented, where that is asked."""
+    """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Batches:
         self.batch_size = batch_size
         self.device = device
         self._augment = augmented
-        # Copied once: contiguous rows in memory, or on the device where they fit beside the network.
+        # Copied once: contiguous rows in memory, or on the device if they fit beside the network.
         place = device if _fits(split, len(indices), device) else torch.device("cpu")
         self._images = torch.from_numpy(np.asarray(split.images[indices])).to(place)
         self._raw = torch.from_numpy(np.asarray(split.labels[indices])).to(place)
@@ -62,36 +63,36 @@ class Batches:
 
     @property
     def images(self) -> int:
-        """How many images one pass yields."""
+        """The number of images of one pass."""
         return len(self._images)
 
     def some(self, number: int) -> tuple[Tensor, Tensor]:
-        """The same few images each time, evenly spread: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 categories, on the
-        CPU."""
+        """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 categories,
+        on the CPU."""
         chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long().to(self._images.device)
         categories = self._categories.to(self._raw.device)[self._raw[chosen].int()]
         return self._images[chosen].cpu(), categories.to("cpu", torch.uint8)
 
     def __iter__(self) -> Iterator[Batch]:
-        """All, in the order of the split."""
+        """All batches, in the order of the split."""
         return self.every(1)
 
     def every(self, step: int, first: int = 0, normalisation: Normalisation = IMAGENET) -> Iterator[Batch]:
-        """In the order of the split, whole batches: number `first`, and of those after it every `step`th."""
+        """Every `step`-th batch from number `first` on, in the order of the split."""
         for chosen in _chunks(torch.arange(self.images), self.batch_size)[first::step]:
             yield self._batch(chosen, len(chosen), 1.0, normalisation)
 
     def shuffled(self, seed: int, epoch: int, normalisation: Normalisation = IMAGENET) -> Iterator[Batch]:
-        """In an order decided by (seed, epoch) alone, so that a resumed epoch sees what it would have seen. Of several
-        processes each gets its part of every batch."""
+        """All batches in an order determined by (seed, epoch) alone, so that a resumed epoch is the same. Of several
+        processes, each gets its part of every batch."""
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
         views = None
         if self._augment:
             drawn = augmentation.draw(self._augment, self.images, seed, epoch)
             views = augmentation.Views(*(part.to(self._images.device) for part in drawn))
         for batch in _chunks(torch.from_numpy(order), self.batch_size):
-            own, loss_weight = global_batch.part(batch)
-            yield self._batch(own, len(batch), loss_weight, normalisation, views)
+            part, loss_weight = global_batch.part(batch)
+            yield self._batch(part, len(batch), loss_weight, normalisation, views)
 
     def _batch(
         self,
@@ -106,28 +107,28 @@ class Batches:
         if views is None:
             images = normalise(images, normalisation)
         else:
-            own = augmentation.Views(*(self._on_device(part[chosen]) for part in views))
-            lit = normalise(augmentation.relit(images.float(), own), normalisation)
-            images, raw = augmentation.reframed(lit, raw, own)
+            chosen_views = augmentation.Views(*(self._on_device(part[chosen]) for part in views))
+            lit = normalise(augmentation.relit(images.float(), chosen_views), normalisation)
+            images, raw = augmentation.reframed(lit, raw, chosen_views)
         return Batch(images, self._categories[raw.int()], raw, global_batch_size, loss_weight)
 
     def _on_device(self, gathered: Tensor) -> Tensor:
-        """From pinned memory a copy does not wait: a training step never asks the device for anything, so the host is
-        ahead and gathers the next batch meanwhile. On a CPU gathering is 1.5 % of the smallest network's epoch."""
+        """Copies through pinned memory, without waiting: a training step never synchronises, so the host gathers the
+        next batch meanwhile. On a CPU gathering takes 1.5 % of the smallest network's epoch."""
         if self.device.type == "cuda" and gathered.device.type == "cpu":
             gathered = gathered.pin_memory()
         return gathered.to(self.device, non_blocking=True)
 
 
 def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
-    """(B, H, W, 3) uint8 RGB to (B, 3, H, W) float32 as a network expects them, in channels_last memory."""
+    """(B, H, W, 3) uint8 RGB to (B, 3, H, W) float32, normalised, in channels_last memory."""
     mean, std = (torch.tensor(values, device=images.device) for values in normalisation)
     scale, shift = std.mul(255).reciprocal(), mean.div(std)
     return images.float().mul_(scale).sub_(shift).permute(0, 3, 1, 2)
 
 
 def _chunks(order: Tensor, size: int) -> list[Tensor]:
-    """Batches of `size`; a last one of a single image joins the one before, since BatchNorm cannot train on one."""
+    """Batches of `size`; a single last image joins the batch before it, since BatchNorm cannot train on one image."""
     chunks = list(torch.split(order, size))
     if size > 1 and len(chunks) > 1 and len(chunks[-1]) == 1:
         chunks[-2:] = [torch.cat(chunks[-2:])]

@@ -1,4 +1,4 @@
-"""The dataset a protocol names: drawn or given, verified, packed once, opened."""
+"""The dataset of a protocol: drawn or given, verified, packed once, opened."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PROBLEMS_SHOWN = 50
 
 
 def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
-    """Opens the packed dataset, first drawing, verifying and packing whatever is not there yet.
+    """Draws, verifies and packs the dataset as far as necessary, and opens it.
 
-    `data` is what --data gave. Raises UserError where there is no dataset or some of its files are unusable; those are
+    `data`: the value of --data. Raises UserError if there is no dataset or some of its files are unusable; those are
     listed on the terminal and in the error's note.
     """
     try:
@@ -33,15 +33,15 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
             terminal.result(line)
         number = len(damaged.problems)
         error = UserError(
-            f"{number} file{'s' * (number > 1)} in {root} cannot be used (they are listed); fix or remove them and "
-            "rerun: what is packed already is kept"
+            f"{number} file{'s' * (number > 1)} in {root} cannot be used (see the list); fix or remove them and rerun: "
+            "packed scenes are kept"
         )
-        error.add_note("\n".join(lines))  # where nothing is printed, a traceback lists them
+        error.add_note("\n".join(lines))  # the Python API prints nothing: the traceback lists them
         raise error from damaged
     except OSError as error:
         raise UserError(
             f"{error.filename or paths.cache()}: {error.strerror or error}; packing reads the dataset and writes to "
-            f"{paths.cache()}. Fix that (is a disk full?) and rerun: what is packed already is kept"
+            f"{paths.cache()}. Fix that (is a disk full?) and rerun: packed scenes are kept"
         ) from error
 
 
@@ -62,14 +62,14 @@ def _root(protocol: Protocol, data: str | None) -> Path:
     return root
 
 
-def _drawn(wanted: Streets) -> Path:
-    height, width = wanted.size
+def _drawn(spec: Streets) -> Path:
+    height, width = spec.size
     cache = paths.writable(paths.cache(), "SEGBENCH_STORAGE")
-    folder = cache / f"streets-{wanted.train}+{wanted.val}-{height}x{width}-seed{wanted.seed}"
+    folder = cache / f"streets-{spec.train}+{spec.val}-{height}x{width}-seed{spec.seed}"
     with FileLock(folder.with_suffix(".lock")):  # searches and hosts that start together draw once
         if not folder.is_dir():
             partial = folder.with_suffix(".partial")
-            with terminal.progress("drawing streets", wanted.train + wanted.val) as advance:
-                streets.write(partial, wanted.train, wanted.val, height, width, wanted.seed, advance)
+            with terminal.progress("drawing streets", spec.train + spec.val) as advance:
+                streets.write(partial, spec.train, spec.val, height, width, spec.seed, advance)
             partial.rename(folder)
     return folder

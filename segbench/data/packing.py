@@ -1,8 +1,8 @@
-"""A dataset decoded once: uint8 memory maps at the protocol's size, so that no epoch decodes a PNG again.
+"""Packs a dataset once into uint8 memory maps at the protocol's size, so that no epoch decodes PNGs.
 
 <cache>/<key>/<split>/images.npy   (N, H, W, 3) uint8, RGB
                       labels.npy   (N, H, W) uint8, raw Cityscapes ids
-                      done.jsonl   one line per packed scene: what resuming and the fingerprint need
+                      done.jsonl   one line per packed scene, for resuming and for the fingerprint
                       manifest.json  written last; without it the folder is unfinished
 """
 
@@ -30,21 +30,21 @@ from segbench.data.arrays import Arrays, create, digest, remove
 from segbench.data.scenes import Problem, Scene
 from segbench.runtime.terminal import Advance
 
-_LAYOUT = 1  # raise it when the arrays' meaning changes: old caches are then left alone and new ones made
+_LAYOUT = 1  # raise it when the arrays' meaning changes: then new caches are made beside old ones
 _JOURNAL, _MANIFEST = "done.jsonl", "manifest.json"
 
 
 @dataclass(frozen=True)
 class Split:
-    """One packed split, opened read-only; pages come from disk as they are touched."""
+    """One packed split, opened read-only; its pages are read from disk on access."""
 
     images: NDArray[np.uint8]  # (N, H, W, 3) RGB
     labels: NDArray[np.uint8]  # (N, H, W) raw ids
     names: tuple[str, ...]
     cities: tuple[str, ...]
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
-    void_only: tuple[str, ...]  # scenes without a single labelled pixel
-    digest: str  # sha256 of the content
+    void_only: tuple[str, ...]  # scenes without a labelled pixel
+    digest: str  # SHA-256 of the content
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,7 +64,7 @@ class Dataset:
 
 
 class DamagedScenes(Exception):
-    """Some scenes cannot be used; `problems` names all of them."""
+    """Some scenes cannot be used; `problems` lists them all."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(f"{len(problems)} problems")
@@ -72,27 +72,27 @@ class DamagedScenes(Exception):
 
 
 class _Line(NamedTuple):
-    """What done.jsonl keeps of one scene."""
+    """One scene in done.jsonl."""
 
     name: str
     stamp: list[int]  # sizes and modification times of the two files: a changed file is packed again
-    digest: str  # sha256 of the packed pixels
+    digest: str  # SHA-256 of the packed pixels
     ids: dict[str, int]  # raw id -> pixels at the photograph's own size
 
 
 def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = lambda text="": None) -> Dataset:
-    """Verifies and packs the dataset at `root` where that is not done, and opens it. `size` is (height, width).
+    """Verifies and packs the dataset at `root` as far as necessary, and opens it. `size` is (height, width).
 
-    Packed scenes are checked against their digests at every start, and packed again where they are damaged. `advance`
-    is called once per scene. Interrupted packing continues where it stopped. Raises UserError for missing folders,
-    DamagedScenes naming every unusable file (then nothing is marked as finished), and OSError, such as for a full disk.
+    Packed scenes are checked against their digests at every start, and damaged ones are packed again. `advance` is
+    called once per scene. Interrupted packing resumes. Raises UserError for missing folders, DamagedScenes with every
+    unusable file (then nothing is marked as finished), and OSError, such as for a full disk.
     """
-    found = {split: scenes.find(root, split) for split in scenes.SPLITS}
-    problems = [problem for _, unusable in found.values() for problem in unusable]
+    listings = {split: scenes.find(root, split) for split in scenes.SPLITS}
+    problems = [problem for _, unusable in listings.values() for problem in unusable]
     folder = cache / _key(root, size, cache)
     folder.mkdir(parents=True, exist_ok=True)
     splits = {}
-    for split, (pairs, unusable) in found.items():
+    for split, (pairs, unusable) in listings.items():
         with FileLock(folder / f"{split}.lock"):
             if pairs:
                 problems += _pack(root, pairs, folder / split, size, advance, complete=not unusable)
@@ -104,12 +104,12 @@ def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = l
 
 
 def count(root: Path) -> int:
-    """How many scenes `prepare` will go through."""
+    """The number of scenes that `prepare` processes."""
     return sum(len(scenes.find(root, split)[0]) for split in scenes.SPLITS)
 
 
 def open_split(folder: Path) -> Split:
-    """Opens a finished split. Raises OSError or ValueError where it is unfinished or damaged."""
+    """Opens a finished split. Raises OSError or ValueError if it is unfinished or damaged."""
     lines, arrays = _finished(folder), Arrays(folder)
     if not lines or len(lines) != len(arrays):
         raise ValueError(f"{folder} is not packed completely")
@@ -132,21 +132,21 @@ def open_split(folder: Path) -> Split:
 
 
 def _key(root: Path, size: tuple[int, int], cache: Path) -> str:
-    """The folder of a packed dataset. Of one inside the storage, such as drawn streets, the path from there counts: the
-    storage may be moved."""
-    place, storage = root.resolve(), cache.resolve().parent
-    name = re.sub(r"[^\w.-]", "_", place.name)[:60] or "root"
-    if place.is_relative_to(storage):
-        place = place.relative_to(storage)
-    digest = hashlib.sha256(f"{_LAYOUT} {place}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    """The name of a packed dataset's folder. It depends on the dataset's path, which is taken relative to the storage
+    if it is inside, as drawn streets are, because the storage may be moved."""
+    path, storage = root.resolve(), cache.resolve().parent
+    name = re.sub(r"[^\w.-]", "_", path.name)[:60] or "root"
+    if path.is_relative_to(storage):
+        path = path.relative_to(storage)
+    digest = hashlib.sha256(f"{_LAYOUT} {path}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{name}-{size[0]}x{size[1]}-{digest}"
 
 
 def _pack(
     root: Path, pairs: list[Scene], folder: Path, size: tuple[int, int], advance: Advance, complete: bool
 ) -> list[Problem]:
-    """Packs what is not packed yet, marks the split finished where it is `complete` and nothing is wrong, and returns
-    what is wrong."""
+    """Packs the scenes that are not packed yet, and returns those with problems. Without problems, and if `complete`,
+    marks the split as finished."""
     _make_folder(folder)
     stamps = [_stamp(scene) for scene in pairs]
     arrays, lines = _kept(folder, pairs, stamps, size)
@@ -177,7 +177,7 @@ def _pack(
 
 
 def _make_folder(folder: Path) -> None:
-    """Also where something else is in its place, or a folder or a pipe in the place of a file."""
+    """Creates the folder, and removes what is in its way: a file at its path, or a folder or pipe at a file's."""
     if not folder.is_dir():
         remove(folder)
     folder.mkdir(exist_ok=True)
@@ -189,10 +189,10 @@ def _make_folder(folder: Path) -> None:
 def _kept(
     folder: Path, pairs: list[Scene], stamps: list[list[int]], size: tuple[int, int]
 ) -> tuple[Arrays, list[_Line | None]]:
-    """The split's arrays, one row per scene, and the lines of those scenes that are in them already.
+    """The split's arrays, one row per scene, and for each scene its line if it is packed already, else None.
 
-    The pixels decide, not the journal: after a power cut it may be newer than they are. Where scenes were added or
-    removed, new arrays are made, and the known rows are copied.
+    The pixels decide, not the journal, which may be newer than they are after a power cut. If scenes were added or
+    removed, the known rows are copied into new arrays.
     """
     try:
         old = Arrays(folder)
@@ -202,12 +202,12 @@ def _kept(
     row_of = {digest: row for row, digest in enumerate(digests)}
     known = _journal(folder)
     lines: list[_Line | None] = []
-    rows: list[int | None] = []  # where the scenes lie in the old arrays
+    rows: list[int | None] = []  # the scenes' rows in the old arrays
     for index, (scene, stamp) in enumerate(zip(pairs, stamps, strict=True)):
         line = known.get(scene.name)
         row = row_of.get(line.digest) if line and line.stamp == stamp else None
         if line and row is not None and index < len(digests) and digests[index] == line.digest:
-            row = index  # of scenes with the same pixels each keeps its own row
+            row = index  # scenes with equal pixels each keep their row
         rows.append(row)
         lines.append(line if row is not None else None)
     if len(digests) == len(pairs) and all(row in (index, None) for index, row in enumerate(rows)):
@@ -220,7 +220,7 @@ def _kept(
 
 
 def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iterator[tuple[int, Any]]:
-    """(index, packed pixels or what is wrong) as threads finish. PIL decodes and resizes outside Python's lock.
+    """Yields (index, packed pixels or the problem) as threads finish. PIL releases Python's lock to decode and resize.
 
     At most four scenes per thread are in flight, so memory does not grow with the dataset.
     """
@@ -243,7 +243,7 @@ def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iter
 
 
 def _decode(scene: Scene, size: tuple[int, int]) -> tuple[Any, Any, dict[str, int]] | str:
-    """The scene's packed image, packed labels and pixels per raw id, or one sentence saying what is wrong with it."""
+    """The scene's packed image, packed labels and pixels per raw id, or one sentence that describes its problem."""
     height, width = size
     try:
         ids = pictures.upright(scene.labels)
@@ -280,8 +280,8 @@ def _stamp(scene: Scene) -> list[int]:
 
 
 def _finished(folder: Path) -> list[_Line] | None:
-    """What the manifest lists; None where it is missing or damaged."""
-    if not (folder / _MANIFEST).is_file():  # a pipe would be waited for
+    """The lines in the manifest; None if it is missing or damaged."""
+    if not (folder / _MANIFEST).is_file():  # reading a pipe would block
         return None
     try:
         content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
@@ -292,7 +292,7 @@ def _finished(folder: Path) -> list[_Line] | None:
 
 
 def _journal(folder: Path) -> dict[str, _Line]:
-    """What is known of scenes by name; later lines count, and those that a kill or a disk has damaged do not."""
+    """The journal's lines by scene; later lines replace earlier ones, and damaged lines are ignored."""
     known = {}
     try:
         text = (folder / _JOURNAL).read_text(encoding="utf-8", errors="replace")
@@ -309,7 +309,7 @@ def _journal(folder: Path) -> dict[str, _Line]:
 
 
 def _line(content: Any) -> _Line | None:
-    """A line as it was written; None where it is damaged."""
+    """A line from its JSON; None if it is damaged."""
     try:
         line = _Line(**content)
         counts = {int(raw): pixels for raw, pixels in line.ids.items()}

@@ -1,4 +1,4 @@
-"""Pictures in and out: any photograph to RGB pixels; category maps to masks, overlays and label ids."""
+"""Reads any photograph as RGB pixels; turns category maps into masks, overlays and label ids."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _TURNS = {  # by EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_OVERLAY = 0.55  # how much of the mask shows
+_OVERLAY = 0.55  # opacity of the mask
 _PANE = 256  # pixels, the height of a scene on a sheet
 _GAP = 6
-_ROWS = 256  # of a picture that are converted at once: a large photograph would be in memory several times
+_ROWS = 256  # rows of a picture converted at once: converting all would hold several copies of a large photograph
 
-# Of large images, damaged EXIF data and the like; what matters of it becomes Unreadable. Not `catch_warnings`: it is
-# not for threads, and images are read in many.
+# Pillow warns of large images, damaged EXIF data and the like; real problems raise Unreadable. Not `catch_warnings`,
+# which is not thread-safe: many threads read images.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Unreadable(Exception):
-    """Why a file cannot be used as a picture: a few words on one line, without its path."""
+    """A file cannot be used as a picture; the message is a few words on one line, without its path."""
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB pixels of any image file, as `upright` and `rgb` give them. Raises UserError for anything else."""
+    """(H, W, 3) uint8 RGB pixels of an image file, by `upright` and `rgb`. Raises UserError for any other file."""
     try:
         return pixels(rgb(upright(path)))
     except Unreadable as reason:
@@ -49,17 +49,17 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 
 def upright(path: Path) -> Image.Image:
-    """An image file as `decoded` gives it. Raises Unreadable, also for what is no file."""
-    if not os.path.isfile(path):  # a pipe would be waited for
-        raise Unreadable("it is no regular file" if os.path.exists(path) else "there is no such file")
+    """An image file, by `decoded`. Raises Unreadable, also if it is not a regular file."""
+    if not os.path.isfile(path):  # reading a pipe would block
+        raise Unreadable("it is not a regular file" if os.path.exists(path) else "there is no such file")
     return decoded(path)
 
 
 def decoded(source: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """A file or what was read of one, decoded, in its own mode, turned as its EXIF orientation says. All images are
-    read here. `formats`: those that are tried; default: all that Pillow knows.
+    """A file or its content, decoded, in its own mode, turned by its EXIF orientation. All images are read here.
+    `formats`: those to try; default: all of Pillow's.
 
-    Raises Unreadable for what is no image, damaged, or larger than LARGEST_MEGAPIXELS.
+    Raises Unreadable if it is not an image, damaged, or larger than LARGEST_MEGAPIXELS.
     """
     try:
         if isinstance(source, Path) and os.path.getsize(source) == 0:
@@ -67,22 +67,22 @@ def decoded(source: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> 
         with Image.open(source, formats=formats) as file:
             width, height = file.size
             if width * height > LARGEST_MEGAPIXELS * 1e6:
-                raise Unreadable(f"it has {height}x{width} pixels, at most {LARGEST_MEGAPIXELS} megapixels can be used")
+                raise Unreadable(f"it has {height}x{width} pixels, more than {LARGEST_MEGAPIXELS} megapixels")
             file.load()
             return _turned(file)
     except (Unreadable, MemoryError):
         raise
-    except Exception as error:  # of damaged files Pillow raises whatever its decoders happen to meet
+    except Exception as error:  # for damaged files Pillow's decoders may raise anything
         reason = " ".join(str(error).replace(str(source), "it").split()) or type(error).__name__
         raise Unreadable(reason) from error
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """The image with 8 bits for red, green and blue: grey is repeated, transparency dropped, 16 bits scaled to 8.
+    """The image with 8 bits each for red, green and blue: grey is repeated, transparency dropped, 16 bits scaled to 8.
 
     Raises Unreadable for pixels without a known range: 32-bit integers and floating-point numbers.
     """
-    if image.mode.startswith("I"):  # 16 bits a pixel; `convert` would cut off at 255
+    if image.mode.startswith("I"):  # 16 bits a pixel; `convert` would clip at 255
         deep = np.asarray(image).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65535:
             raise Unreadable("it holds 32-bit integers, whose range is unknown")
@@ -97,15 +97,15 @@ def rgb(image: Image.Image) -> Image.Image:
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:
     """An RGB image as (H, W, 3) values, copied a few rows at a time: `np.asarray` needs the memory of three images."""
-    made = np.empty((image.height, image.width, 3), np.uint8)
+    copy = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, _ROWS):
         bottom = min(top + _ROWS, image.height)
-        made[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
-    return made
+        copy[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return copy
 
 
 def mask(categories: NDArray[np.uint8]) -> Image.Image:
-    """(H, W) categories as a palette image: its colours are the legend's, its pixel values the categories."""
+    """(H, W) categories 0..7 as a palette image with the legend's colours; its pixel values are the categories."""
     picture = Image.frombytes("P", categories.shape[::-1], np.ascontiguousarray(categories).tobytes())
     picture.putpalette([channel for colour in COLOURS for channel in colour])
     return picture
@@ -113,12 +113,12 @@ def mask(categories: NDArray[np.uint8]) -> Image.Image:
 
 def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> Image.Image:
     """The mask laid over the image. image: (H, W, 3) RGB, categories: (H, W)."""
-    made = Image.new("RGB", categories.shape[::-1])
+    blended = Image.new("RGB", categories.shape[::-1])
     for top in range(0, len(image), _ROWS):
         rows = slice(top, top + _ROWS)
         colours = mask(categories[rows]).convert("RGB")
-        made.paste(Image.blend(Image.fromarray(image[rows]), colours, _OVERLAY), (0, top))
-    return made
+        blended.paste(Image.blend(Image.fromarray(image[rows]), colours, _OVERLAY), (0, top))
+    return blended
 
 
 def label_ids(categories: NDArray[np.uint8]) -> Image.Image:
@@ -134,24 +134,24 @@ def sheet(images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDA
     number, height, width = truths.shape
     pane = (max(1, round(_PANE * width / height)), _PANE)
     font = ImageFont.load_default(16)
-    made = Image.new("RGB", (3 * (pane[0] + _GAP) - _GAP, 26 + number * (pane[1] + _GAP) - _GAP), "white")
+    page = Image.new("RGB", (3 * (pane[0] + _GAP) - _GAP, 26 + number * (pane[1] + _GAP) - _GAP), "white")
     for column, heading in enumerate(("image", "truth", "prediction")):
-        ImageDraw.Draw(made).text((column * (pane[0] + _GAP), 13), heading, (60, 60, 60), font, anchor="lm")
+        ImageDraw.Draw(page).text((column * (pane[0] + _GAP), 13), heading, (60, 60, 60), font, anchor="lm")
     for row in range(number):
         panes = (
             Image.fromarray(images[row]).resize(pane, Image.Resampling.BILINEAR),
             mask(truths[row]).convert("RGB").resize(pane, Image.Resampling.NEAREST),
             mask(predictions[row]).convert("RGB").resize(pane, Image.Resampling.NEAREST),
         )
-        for column, one in enumerate(panes):
-            made.paste(one, (column * (pane[0] + _GAP), 26 + row * (pane[1] + _GAP)))
-    return made
+        for column, picture in enumerate(panes):
+            page.paste(picture, (column * (pane[0] + _GAP), 26 + row * (pane[1] + _GAP)))
+    return page
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """The loaded image, which outlives its file."""
+    """The loaded image, upright, which stays valid after its file is closed."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF data: the pixels are good all the same
+    except Exception:  # damaged EXIF data; the pixels may still be good
         orientation = 1
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image

@@ -1,4 +1,4 @@
-"""Scenes on disk: pairs of an image and its label ids, in Cityscapes folders as downloaded.
+"""Scenes on disk: pairs of an image and its label ids, in Cityscapes' folders as downloaded.
 
 <root>/leftImg8bit/<split>/<city>/<name>_leftImg8bit.png|.jpg
 <root>/gtFine/<split>/<city>/<name>_gtFine_labelIds.png
@@ -26,16 +26,16 @@ class Scene(NamedTuple):
 
 
 class Problem(NamedTuple):
-    file: str  # relative to the dataset's root, with ? for what cannot be printed
+    file: str  # relative to the dataset's root, with ? for unprintable characters
     what: str
     scene: str
 
 
 def find(root: Path, split: str) -> tuple[list[Scene], list[Problem]]:
-    """The scenes of one split in order of name, and what is wrong with the others: a file lacks its other half, is
-    there twice, is no regular file, or has a name that cannot be used.
+    """The scenes of one split in order of name, and the problems of the others: a file lacks its partner, exists twice,
+    is not a regular file, or has an unusable name.
 
-    Raises UserError where the folders are missing or hold no scene at all, and OSError where one cannot be read.
+    Raises UserError if the folders are missing or hold no scene, and OSError if one cannot be read.
     """
     images, image_problems = _by_name(root, f"leftImg8bit/{split}", _IMAGES)
     labels, label_problems = _by_name(root, f"gtFine/{split}", (_LABELS,))
@@ -45,20 +45,20 @@ def find(root: Path, split: str) -> tuple[list[Scene], list[Problem]]:
             f"no scenes in {root / 'leftImg8bit' / split}: expected <city>/<name>_leftImg8bit.png there and "
             f"gtFine/{split}/<city>/<name>{_LABELS}. Draw a set to try: python -m segbench.streets --out streets"
         )
-    told = {problem.scene for problem in problems}
-    for name in (images.keys() ^ labels.keys()) - told:
+    reported = {problem.scene for problem in problems}
+    for name in (images.keys() ^ labels.keys()) - reported:
         if name in images:
             what = f"image without labels: expected gtFine/{split}/{name}{_LABELS}"
             problems.append(_problem(root, images[name], what, name))
         else:
             what = f"labels without image: expected leftImg8bit/{split}/{name}{_IMAGES[0]}"
             problems.append(_problem(root, labels[name], what, name))
-    both = sorted((images.keys() & labels.keys()) - told)
+    both = sorted((images.keys() & labels.keys()) - reported)
     return [Scene(name, name.split("/")[0], images[name], labels[name]) for name in both], sorted(problems)
 
 
 def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[str, Path], list[Problem]]:
-    """The files of a folder by scene, and those that cannot be used."""
+    """The files of a folder by scene, and the problems of unusable files."""
     if not (root / folder).is_dir():
         raise UserError(
             f"no folder {root / folder}: a Cityscapes root holds leftImg8bit/ and gtFine/, each with train/ and val/"
@@ -73,8 +73,8 @@ def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[st
         name = f"{city}/{stem}"
         if rule := names.refusal(city) or names.refusal(stem):
             problems.append(_problem(root, path, f"its name {rule}", name))
-        elif not os.path.isfile(path):  # a pipe would be waited for
-            kind = "a link to nothing" if path.is_symlink() and not os.path.exists(path) else "no regular file"
+        elif not os.path.isfile(path):  # reading a pipe would block
+            kind = "a broken link" if path.is_symlink() and not os.path.exists(path) else "not a regular file"
             problems.append(_problem(root, path, f"it is {kind}", name))
         elif name in by_name:
             problems.append(_problem(root, path, f"{by_name[name].name} is the same scene; remove one of them", name))

@@ -1,7 +1,7 @@
-"""Synthetic street scenes in Cityscapes' folders: something to train on where the real data set is not at hand.
+"""Synthetic street scenes in Cityscapes' folders, for training without the real dataset.
 
-A scene is composed in metres (drawing/ holds its parts) and painted far to near, image and labels with the same
-strokes, at twice the size; then both are halved: the image by averaging, the labels by picking a pixel.
+A scene is composed in metres from the parts in synthetic/ and painted far to near at twice the size, image and labels
+with the same strokes. Then both are halved: the image by averaging, the labels by picking a pixel.
 """
 
 import math
@@ -66,10 +66,11 @@ def write(
     progress: Callable[[], None] | None = None,
     temporary: bool = False,
 ) -> None:
-    """Writes `train` + `val` scenes under `folder` as Cityscapes lays them out, the two splits from different cities.
+    """Writes `train` + `val` scenes of height x width pixels in Cityscapes' folders under `folder`, the two splits from
+    different cities.
 
-    Calls `progress` after each scene. Uses every core from 64 scenes on. A `temporary` folder is removed where this
-    process is killed while others draw for it.
+    Calls `progress` after each scene. Uses all cores from 64 scenes on. A `temporary` folder is removed if this process
+    is killed while its worker processes draw.
     """
     jobs = [*_jobs(folder, "train", train, seed, height, width), *_jobs(folder, "val", val, seed, height, width)]
     for parent in {path.parent for job in jobs for path in (job.image, job.labels)}:
@@ -81,7 +82,7 @@ def write(
             if progress is not None:
                 progress()
         return
-    # Drawing holds the interpreter's lock, so processes, not threads; spawned: safe beside a parent's own threads.
+    # Drawing holds Python's lock, so processes, not threads; spawned, which is safe beside the parent's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         workers, context, initializer=_become_worker, initargs=(folder if temporary else None,)
@@ -124,7 +125,7 @@ def _write_scene(job: _Job) -> None:
 
 
 def _become_worker(folder: Path | None) -> None:
-    """Leaves Ctrl-C to the parent, and ends with it, also where it is killed; nothing else would tell the pool."""
+    """Leaves Ctrl-C to the parent, and ends with it even if it is killed, of which the pool would not learn."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Which images a search trains on and selects on, and which the final training uses: drawn once, the same for all."""
+"""Draws the images of a search and of the final training, once and for all architectures."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Subset(NamedTuple):
 
 
 def draw_search(dataset: Dataset, search: Search) -> Subset:
-    """The search's images, decided by `search.seed`. With select_on = "train" the selection images come from whole
-    cities that the training images avoid; where the cities do not allow that, from other images of the same cities.
+    """The search's images, determined by `search.seed`. With select_on = "train" the selection images come from whole
+    cities that the training images avoid, or from other images of the same cities if there are too few cities.
 
-    Raises UserError where there are fewer images than asked.
+    Raises UserError if the dataset has fewer images than the protocol needs.
     """
     generator = np.random.default_rng([search.seed, 1])
     train, val = dataset.train, dataset.val
@@ -63,17 +63,17 @@ def draw_search(dataset: Dataset, search: Search) -> Subset:
 
 
 def draw_final(dataset: Dataset, final: Final) -> Subset:
-    """The final training's images: all, or as many as `final` asks, drawn with a fixed seed.
+    """The final training's images: all, or the numbers in `final`, drawn with a fixed seed.
 
-    Raises UserError where there are fewer images than asked.
+    Raises UserError if the dataset has fewer images than the protocol needs.
     """
     generator = np.random.default_rng([0, 2])
     chosen = []
-    for split, asked, key in (
+    for split, limit, key in (
         (dataset.train, final.train_images, "[final] train_images"),
         (dataset.val, final.val_images, "[final] val_images"),
     ):
-        number = len(split) if asked is None else asked
+        number = len(split) if limit is None else limit
         _enough(len(split), number, "train" if split is dataset.train else "val", key)
         chosen.append(_some(np.arange(len(split)), number, generator))
     description = f"{len(chosen[0])} train images, {len(chosen[1])} validation images"
@@ -86,7 +86,8 @@ def split_of(dataset: Dataset, subset: Subset) -> Split:
 
 
 def _held_out_cities(cities: Sequence[str], train: int, val: int, generator: np.random.Generator) -> list[str]:
-    """Cities in random order until they hold `val` images, passing over any that would leave fewer than `train`."""
+    """Cities in random order until they hold `val` images, skipping any that would leave fewer than `train`; empty if
+    they do not suffice."""
     names, sizes = np.unique(np.array(cities), return_counts=True)
     held: list[str] = []
     inside = 0
@@ -107,8 +108,8 @@ def _some(pool: Indices, number: int, generator: np.random.Generator) -> Indices
     return np.sort(generator.choice(pool, number, replace=False))
 
 
-def _enough(there: int, asked: int, split: str, key: str) -> None:
-    if there < asked:
+def _enough(available: int, needed: int, split: str, key: str) -> None:
+    if available < needed:
         raise UserError(
-            f"{key} asks {asked} images, but the dataset's {split} split holds {there}; lower it in protocol.toml"
+            f"{key} is {needed}, but the dataset's {split} split holds {available} images; lower it in protocol.toml"
         )

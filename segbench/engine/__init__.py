@@ -1,4 +1,4 @@
-"""Training a network and using it: training, evaluation, inference, checkpoints, resuming, speed.
+"""Trains and uses networks: training, evaluation, inference, checkpoints, resuming, speed, export.
 
-It may import `architectures`, `data`, `stats`, `runtime` and `core`; it knows no database.
+It may import `architectures`, `data`, `stats`, `runtime` and `core`, never a database.
 """

@@ -1,11 +1,11 @@
-"""Weights and training checkpoints on disk: safetensors, written whole or not at all, never a pickle.
+"""Weights and training checkpoints on disk: safetensors, written atomically, never a pickle.
 
-A training checkpoint holds all that changes while training: the tensors of model and optimizer, and beside them JSON.
-It holds no random state, because there is none to keep: data order, dropout and sampling of an epoch depend on
-(seed, epoch) alone, see `training.fit`; and no scheduler, because there is none.
+A training checkpoint holds everything that changes during training: the tensors of model and optimizer, and JSON. It
+needs no random state, because data order, dropout and sampling of an epoch depend on (seed, epoch) alone, see
+`training.fit`; and no scheduler, because there is none.
 
 <folder>/training.safetensors            the newest; its last tensor, `checksum`, is the SHA-256 of all bytes before
-<folder>/training-previous.safetensors   the one before, for when the newest is damaged
+<folder>/training-previous.safetensors   the previous one, used if the newest is damaged
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _DTYPES = {
 
 
 class Snapshot(NamedTuple):
-    """What `write` was given."""
+    """The arguments of `write`."""
 
     tensors: dict[str, Tensor]  # contiguous, on the CPU
     content: dict[str, Any]
 
 
 class Damaged(Exception):
-    """A checkpoint that was cut off or changed."""
+    """A checkpoint is truncated or changed."""
 
 
 def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the state dict, whole or not at all. Raises OSError, which names the file."""
+    """Writes the state dict atomically. Raises OSError that names the file."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -61,14 +61,14 @@ def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None
     with files.replaced(path) as partial:
         try:
             save_file(tensors, partial, dict(metadata or {}))
-        except SafetensorError as error:  # its own error, also for a full disk; the number is in its text
+        except SafetensorError as error:  # also raised for a full disk, with the error number in its text
             number = re.search(r"os error (\d+)", str(error))
             code = int(number[1]) if number else errno.EIO
             raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def load(model: nn.Module, path: Path) -> None:
-    """Loads what `save` wrote. Raises UserError where the file is damaged or belongs to another model."""
+    """Loads a file of `save`. Raises UserError if it is damaged or belongs to another model."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -80,7 +80,7 @@ def load(model: nn.Module, path: Path) -> None:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """What `save` was given beside the model; empty where the file cannot be read."""
+    """The metadata of a file of `save`; empty if the file cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -91,8 +91,8 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
-    """Makes this the newest checkpoint of `folder` and the one before the previous. Whenever it is interrupted, a
-    whole one is there. Raises OSError where it cannot be written; then the others are as they were.
+    """Writes the newest checkpoint of `folder`, and makes the one before the previous. A complete checkpoint exists at
+    every moment. Raises OSError if it cannot be written; then the existing ones are unchanged.
     """
     newest, partial = folder / _NEWEST, folder / _PARTIAL
     try:
@@ -107,8 +107,8 @@ def write(folder: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any
 
 
 def read(folder: Path) -> Snapshot | None:
-    """The newest whole checkpoint, None where there is none. Says in a line which ones are damaged."""
-    for leftover in folder.glob("*.partial"):  # of a write that was killed
+    """The newest undamaged checkpoint, None without one. Warns of damaged ones in a line."""
+    for leftover in folder.glob("*.partial"):  # of a killed write
         leftover.unlink(missing_ok=True)
     damaged = []
     for path in (folder / _NEWEST, folder / _PREVIOUS):
@@ -120,7 +120,7 @@ def read(folder: Path) -> Snapshot | None:
             damaged.append(f"{path} is damaged ({error})")
             continue
         if damaged:
-            terminal.warn(f"{damaged[0]}; training continues from the checkpoint before it")
+            terminal.warn(f"{damaged[0]}; training resumes from the previous checkpoint")
         return snapshot
     if damaged:
         terminal.warn(f"{' and '.join(damaged)}; training starts over")
@@ -134,12 +134,12 @@ def remove(folder: Path) -> None:
 
 
 def size(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes."""
+    """The size of the tensors in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
-    """A safetensors file, one tensor at a time: the library's own writer would hold a second copy of them all."""
+    """Writes a safetensors file one tensor at a time: the library's writer would hold a second copy of all tensors."""
     # Wide elements first, so that each tensor begins at a multiple of its element's size.
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
     header: dict[str, Any] = {"__metadata__": {"content": json.dumps(content)}}
@@ -196,7 +196,7 @@ def _verify(path: Path) -> None:
 
 
 def _make_durable(folder: Path) -> None:
-    """The renames, too, survive a power cut."""
+    """Syncs the folder, so that the renames survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

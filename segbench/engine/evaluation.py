@@ -1,4 +1,4 @@
-"""Evaluation: one pass over images, one forward each, everything counted on the device."""
+"""Evaluation: one pass over the images, one forward pass each, all counts on the device."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ class Evaluation(NamedTuple):
 def evaluate(
     model: Segmenter, batches: Batches, compute: Compute, see: Callable[[Tensor], None] | None = None
 ) -> Evaluation:
-    """Scores the model, in evaluation mode, on every image once. `see` is given each batch's (B, H, W) int64
-    predicted categories, in order."""
+    """Scores the model, in evaluation mode, on every image once. Calls `see` with each batch's predicted categories,
+    (B, H, W) int64, in order."""
     return _joined([_pass(model, batches.every(1, normalisation=model.normalisation), compute, see)], batches.images)
 
 
 def evaluate_together(model: Segmenter, batches: Batches, compute: Compute) -> Evaluation:
-    """The same, with the batches dealt out among the processes of the group; all of them get all of it."""
-    own = batches.every(process_group.size(), process_group.rank(), model.normalisation)
-    return _joined(process_group.gather(_pass(model, own, compute)), batches.images)
+    """Like `evaluate`, with the batches distributed over the processes of the group. Every process gets the whole
+    result."""
+    share = batches.every(process_group.size(), process_group.rank(), model.normalisation)
+    return _joined(process_group.gather(_pass(model, share, compute)), batches.images)
 
 
 class _Part(NamedTuple):
@@ -73,7 +74,7 @@ def _pass(
 
 
 def _joined(parts: list[_Part], images: int) -> Evaluation:
-    """The parts' batches, dealt out in turn, back in order."""
+    """Merges the parts; their batches, which were distributed in turn, are put back in order."""
     turns = itertools.chain.from_iterable(itertools.zip_longest(*(part.confusions for part in parts)))
     confusions = np.concatenate([confusion for confusion in turns if confusion is not None])
     return Evaluation(sum(p.loss for p in parts) / images, sum(p.nll for p in parts) / images, confusions)

@@ -1,6 +1,6 @@
-"""A promoted model for programs that know nothing of segbench: ONNX, or a folder that transformers loads.
+"""Exports a promoted model for programs without segbench: as ONNX, or as a folder that transformers loads.
 
-Both are compared here with our own inference, image by image, before anybody gets them.
+Both are compared with segbench's inference, image by image, before they are written.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from segbench.core.records import ModelCard
 from segbench.data.batches import normalise
 from segbench.engine import inference
 
-OPSET = 20  # the first in which GridSample, which deformable attention needs, has today's meaning
-LEAST_AGREEMENT = 0.999  # of pixels
-# transformers resizes the logits of queries to 384×384 before it multiplies and sums them; we resize the sums.
+OPSET = 20  # the first with today's definition of GridSample, which deformable attention needs
+LEAST_AGREEMENT = 0.999  # share of pixels
+# transformers resizes the logits of queries to 384×384 before it multiplies and sums them; segbench resizes the sums.
 LEAST_AGREEMENT_OF_QUERIES = 0.9
 _PROCESSORS = {"SegformerForSemanticSegmentation": "SegformerImageProcessor"}  # of networks that classify each pixel
-_BATCHES = (1, 3)  # what is compared: the batch's size must really be free
+_BATCHES = (1, 3)  # batch sizes to compare: the exported batch size must be free
 _LARGEST_BATCH = 1024
 
 
 class Agreement(NamedTuple):
-    """How an exported model compares with ours."""
+    """How an exported model compares with the original."""
 
     pixels: float  # 0..1, share with the same class
-    score_difference: float  # the largest, of any class of any pixel; nan where the other gives no scores
+    score_difference: float  # the largest of any class and pixel; nan if the exported model returns no scores
 
 
 class _Deployed(nn.Module):
-    """Preprocessing, network and scores in one, as ONNX gets it."""
+    """Preprocessing, network and scores in one module, for ONNX."""
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
@@ -53,17 +53,18 @@ class _Deployed(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images: (N, H, W, 3) uint8 RGB. Returns (N, H, W) uint8 classes and (N, C, H, W) float32 scores."""
-        own = self.model.scores(self.model(normalise(images, self.model.normalisation)))
-        scores = inference.resize(own, images.shape[1:3])
+        coarse = self.model.scores(self.model(normalise(images, self.model.normalisation)))
+        scores = inference.resize(coarse, images.shape[1:3])
         return scores.argmax(1).to(torch.uint8), scores
 
 
 def to_onnx(model: Segmenter, card: ModelCard, path: Path, images: NDArray[np.uint8]) -> Agreement:
-    """Writes `model`, as `inference.rebuild` gives it, as one ONNX file, and runs it by onnxruntime.
+    """Writes `model`, as `inference.rebuild` returns it, as one ONNX file, after comparing it in onnxruntime.
 
-    Its input is `images`, (N, height, width, 3) uint8 RGB at the card's size with N free; its outputs are `classes`,
-    (N, height, width) uint8, and `scores`, (N, C, height, width) float32. `images`, at least 3, are what is compared.
-    Raises UserError where the two disagree on more than LEAST_AGREEMENT allows; then nothing is written.
+    The file's input is `images`, (N, height, width, 3) uint8 RGB at the card's size with N free; its outputs are
+    `classes`, (N, height, width) uint8, and `scores`, (N, C, height, width) float32. The argument `images`, at least 3
+    of that size, is used for the comparison. Raises UserError, and writes nothing, if fewer than LEAST_AGREEMENT of the
+    pixels agree.
     """
     _require("onnx", "onnxscript", "onnxruntime")
     import onnxruntime
@@ -86,15 +87,15 @@ def to_onnx(model: Segmenter, card: ModelCard, path: Path, images: NDArray[np.ui
 
 
 def to_transformers(model: Segmenter, card: ModelCard, folder: Path, images: NDArray[np.uint8]) -> Agreement:
-    """Writes `model` as a `save_pretrained` folder, with its image processor, and runs it as transformers does.
+    """Writes `model` as a `save_pretrained` folder with its image processor, after comparing it in transformers.
 
-    Raises UserError for an architecture that is not transformers', and where the two disagree; then nothing is written.
+    Raises UserError, and writes nothing, for an architecture that transformers does not have, and if the two disagree.
     """
     import transformers
 
     kind = architectures.transformers_class(card.architecture)
     if kind is None:
-        raise UserError(f"{card.architecture} is no network of transformers; export it as ONNX: --to FILE.onnx")
+        raise UserError(f"transformers does not have {card.architecture}; export it as ONNX: --to FILE.onnx")
     config = next(part.config for part in model.modules() if isinstance(part, transformers.PreTrainedModel))
     config.id2label = dict(enumerate(card.categories))
     config.label2id = {category: index for index, category in enumerate(card.categories)}
@@ -112,7 +113,7 @@ def to_transformers(model: Segmenter, card: ModelCard, folder: Path, images: NDA
         outputs = network(**processor(images=list(batch), return_tensors="pt"))
         sizes = [image.shape[:2] for image in batch]
         maps = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
-        return np.stack([found.numpy() for found in maps]), None
+        return np.stack([classes.numpy() for classes in maps]), None
 
     agreement = _compared(_Deployed(model.for_inference()), run, images)
     by_pixel = kind in _PROCESSORS
@@ -162,7 +163,7 @@ def _compared(deployed: nn.Module, other: Any, images: NDArray[np.uint8]) -> Agr
     equal, pixels, difference = 0, 0, float("nan")
     with torch.inference_mode():
         for batch in _batches(images):
-            classes, scores = (found.numpy() for found in deployed(torch.from_numpy(batch)))
+            classes, scores = (output.numpy() for output in deployed(torch.from_numpy(batch)))
             their_classes, their_scores = other(batch)
             equal, pixels = equal + int((classes == their_classes).sum()), pixels + classes.size
             if their_scores is not None:
@@ -177,8 +178,8 @@ def _batches(images: NDArray[np.uint8]) -> Sequence[NDArray[np.uint8]]:
 def _require_agreement(agreement: Agreement, what: str, least: float = LEAST_AGREEMENT) -> None:
     if agreement.pixels < least:
         raise UserError(
-            f"the exported model agrees with PyTorch on {agreement.pixels:.2%} of the pixels only, by {what}; expected "
-            f"{least:.1%}. Nothing was written; please report it with the versions of torch and {what}"
+            f"the exported model, run by {what}, agrees with PyTorch on only {agreement.pixels:.2%} of the pixels; "
+            f"expected {least:.1%}. Nothing was written; please report it with the versions of torch and {what}"
         )
 
 
@@ -191,7 +192,7 @@ def _require(*packages: str) -> None:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """torch's exporter prints its steps and warns of its own parts; transformers draws a bar."""
+    """Hides the progress and warnings of torch's exporter, and the progress bar of transformers."""
     from transformers.utils import logging as transformers_logging
 
     logger = logging.getLogger("torch.onnx")

@@ -1,7 +1,7 @@
-"""From images to class maps: one forward, scores resized, argmax.
+"""From images to class maps: one forward pass, resized scores, argmax.
 
-Scores at a photograph's own size would be many times the photograph: 2 GB for 64 megapixels. `class_map` resizes a
-strip of rows at a time and keeps only its classes.
+Scores at a photograph's size would take many times its memory: 2 GB for 64 megapixels. `class_map` resizes a strip of
+rows at a time and keeps only its classes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ _STRIP = 1 << 20  # scores of one strip: 4 MB, which a CPU's cache holds
 
 
 def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
-    """The network of `rebuild`, ready for inference."""
+    """The network of `rebuild`, prepared by `ready`. Raises UserError like `rebuild`."""
     return ready(rebuild(card, weights), compute)
 
 
 def rebuild(card: ModelCard, weights: Path) -> Segmenter:
-    """The network a card describes, with the `weights` of a safetensors file, on the CPU. An architecture of the user's
-    own is built by the copy of its code beside the weights, which is run. Raises UserError where weights or code are
-    not those of the card."""
+    """The network of a card, with the `weights` of a safetensors file, on the CPU. For a user's architecture, the copy
+    of its code beside the weights is run. Raises UserError if weights or code are not those of the card."""
     options = {**card.model, **card.hyperparameters.model}
     code = _code(card.code, weights.parent)
     model, _ = architectures.create(card.architecture, len(card.categories), "random", options, 0, code)
@@ -49,26 +48,26 @@ def rebuild(card: ModelCard, weights: Path) -> Segmenter:
 
 def _verify(weights: Path, sha256: str) -> None:
     try:
-        found = files.sha256(weights)
+        actual = files.sha256(weights)
     except OSError as error:
-        raise UserError(f"{weights} cannot be read ({error.strerror}); bring it back, or promote again") from error
-    if found != sha256:
+        raise UserError(f"{weights} cannot be read ({error.strerror}); restore it, or promote again") from error
+    if actual != sha256:
         raise UserError(
-            f"{weights} is not the file that its card describes (sha256 {found[:12]}, the card says {sha256[:12]}): it "
-            "is damaged or was replaced. Bring it back, or promote again"
+            f"{weights} is not the file in its card (sha256 {actual[:12]}, the card says {sha256[:12]}): it "
+            "is damaged or was replaced. Restore it, or promote again"
         )
 
 
 def _code(code: Code | None, folder: Path) -> Code | None:
     if code is None or code.kind != "file":
         return code
-    terminal.say(f"{folder / code.name} is run: it is the code that built this model")
+    terminal.say(f"running {folder / code.name}, the code that built this model")
     return sources.kept(folder, code)
 
 
 def ready(model: Segmenter, compute: Compute) -> Segmenter:
-    """The trained model on its device as inference wants it: without what only training needs, and with the weights
-    that autocast would round to bfloat16 at every forward pass rounded once."""
+    """The trained model on its device, prepared for inference: without the parts that only training needs, and with
+    weights rounded once to bfloat16 that autocast would round at every forward pass."""
     model = model.for_inference().to(compute.device)
     if compute.bf16:
         for module in model.modules():
@@ -80,22 +79,22 @@ def ready(model: Segmenter, compute: Compute) -> Segmenter:
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
     """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 categories 0..7 on the compute device."""
     with torch.inference_mode():
-        own = forward(model, images, compute)
-        return torch.stack([class_map(one, images.shape[1:3]) for one in own])
+        coarse = forward(model, images, compute)
+        return torch.stack([class_map(image_scores, images.shape[1:3]) for image_scores in coarse])
 
 
 def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], compute: Compute) -> NDArray[np.uint8]:
-    """One photograph, (H, W, 3) uint8 RGB of any size, seen by the network at `size` (height, width).
+    """Segments one photograph, (H, W, 3) uint8 RGB of any size, which the network sees at `size` (height, width).
 
-    Returns (H, W) uint8 categories: the scores, not the classes, are brought back to the photograph's own size.
+    Returns (H, W) uint8 categories. The scores, not the classes, are resized to the photograph's size.
     """
     with torch.inference_mode():
-        own = forward(model, torch.from_numpy(seen(image, size))[None], compute)
-        return class_map(own[0], image.shape[:2]).cpu().numpy()
+        coarse = forward(model, torch.from_numpy(seen(image, size))[None], compute)
+        return class_map(coarse[0], image.shape[:2]).cpu().numpy()
 
 
 def seen(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A photograph, (H, W, 3) uint8 RGB, at the `size` (height, width) at which a network sees it."""
+    """A photograph, (H, W, 3) uint8 RGB, resized to the network's `size` (height, width)."""
     height, width = size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))  # as packing.py resizes
 
@@ -113,7 +112,7 @@ def scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
 
 
 def resize(scores: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """(B, C, h, w) scores to (B, C, *size), bilinearly."""
+    """Resizes (B, C, h, w) scores to (B, C, *size), bilinearly."""
     return F.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)
 
 

@@ -1,4 +1,4 @@
-"""A promoted model ready to segment photographs: what `predict`, MLflow's pyfunc and the Python API share.
+"""A promoted model, ready to segment photographs; used by `predict`, MLflow's pyfunc and the Python API.
 
 predictor = Predictor(card, folder / "best.safetensors")
 masks = predictor.predict(photographs)      # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8, 0..7
@@ -18,10 +18,10 @@ from segbench.runtime import compute
 
 
 class Predictor:
-    """Loads the weights once. `card` tells what they are."""
+    """Loads the weights once. `card` describes them."""
 
     def __init__(self, card: ModelCard, weights: Path, device: str = "auto") -> None:
-        """`device`: as --device names it. Raises UserError where it is missing, or the weights do not fit the card."""
+        """`device`: a value of --device. Raises UserError if it is missing, or if the weights do not fit the card."""
         self.card = card
         self._compute = compute.choose(device)
         self._model = inference.load(card, weights, self._compute)
@@ -31,17 +31,17 @@ class Predictor:
 
         Raises UserError for any other array.
         """
-        found = np.asarray(photographs)
-        if found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] != 3 or 0 in found.shape[1:]:
+        images = np.asarray(photographs)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
             raise UserError(
                 "photographs must be a uint8 array of shape (N, height, width, 3), RGB; found "
-                f"{found.dtype} of shape {found.shape}"
+                f"{images.dtype} of shape {images.shape}"
             )
-        maps = np.empty(found.shape[:3], np.uint8)
-        for index, photograph in enumerate(found):
+        maps = np.empty(images.shape[:3], np.uint8)
+        for index, photograph in enumerate(images):
             maps[index] = self.segment(photograph)
         return maps
 
     def segment(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """One photograph, (H, W, 3) uint8 RGB -> (H, W) uint8 categories, at its own size."""
+        """One photograph, (H, W, 3) uint8 RGB -> (H, W) uint8 categories 0..7, at the photograph's size."""
         return inference.segment(self._model, photograph, self.card.size, self._compute)

@@ -1,11 +1,11 @@
-"""A training that may be killed at any moment: what its folder keeps, and how it continues from there.
+"""A training that may be killed at any moment: saves its state to a folder, and resumes from it.
 
 session = TrainingSession(folder, identity(fingerprint, params, seed))
 session.restore(state)
-for record in session.epochs(state, training.fit(state, ...)): ...    # those of before the kill come first
+for record in session.epochs(state, training.fit(state, ...)): ...    # restored epochs come first
 
 <folder>/training.safetensors   model, optimizer, best weights and their confusions, and the records; see checkpoint.py
-<folder>/run.json               the MLflow run, known before the first epoch has ended
+<folder>/run.json               the MLflow run, written before the first epoch has ended
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from segbench.engine import checkpoint
 from segbench.engine.training import State
 from segbench.runtime import process_group, terminal
 
-SHARE = 0.02  # of the training time, at most, goes into writing checkpoints
-_ASSUMED_BYTES_PER_SECOND = 500e6  # until a write has been measured: a plain disk's
+SHARE = 0.02  # the largest share of the training time for writing checkpoints
+_ASSUMED_BYTES_PER_SECOND = 500e6  # of an ordinary disk, until a write has been measured
 _RUN = "run.json"
 
 
 class Best(NamedTuple):
-    """The epoch with the highest miou; of equals the first."""
+    """The epoch with the highest miou, the first of equals."""
 
     record: EpochRecord
     weights: dict[str, Tensor]  # a state dict, on the model's device
@@ -42,20 +42,20 @@ class Best(NamedTuple):
 
 
 def identity(*parts: Any) -> str:
-    """16 hexadecimal digits that change with any of the parts (records, scalars) and with what an EpochRecord holds:
-    what a checkpoint must belong to to be used."""
+    """16 hexadecimal digits that change with any of the parts (records, scalars) and with the fields of EpochRecord. A
+    checkpoint is used only if its identity is the same."""
     fields = [*EpochRecord.__dataclass_fields__, *EpochSeconds.__dataclass_fields__]
     return hashlib.sha256(json.dumps([to_json(parts), fields], sort_keys=True).encode()).hexdigest()[:16]
 
 
 class TrainingSession:
-    """What is kept of one training. `best` and `records` are those of all epochs so far.
+    """The saved state of one training. `best` and `records` cover all epochs so far.
 
-    Of several processes that train together all read, and the main one writes.
+    If several processes train together, all of them read, and the main one writes.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
-        """`identity`: a checkpoint of another one is not used."""
+        """`identity`: see the function; checkpoints with another identity are not used."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.records: list[EpochRecord] = []
@@ -68,23 +68,23 @@ class TrainingSession:
 
     @property
     def best(self) -> Best:
-        """Only after an epoch."""
+        """The best epoch so far; there must be one."""
         assert self._best is not None
         return self._best
 
     def restore(self, state: State) -> None:
-        """Brings `state`, fresh from `training.begin`, to the newest checkpoint that is whole and of this training.
+        """Restores `state`, fresh from `training.begin`, from the newest undamaged checkpoint of this training.
 
-        Says in a line where there is one that cannot be used. Epochs after it are trained again, to the same bits on
-        a CPU.
+        Warns in a line of checkpoints that cannot be used. Later epochs are trained again, bit by bit the same on a
+        CPU.
         """
         snapshot = checkpoint.read(self.folder)
         if snapshot is None:
             return
         if snapshot.content["identity"] != self._identity:
             terminal.warn(
-                f"the checkpoint in {self.folder} is of another training (its protocol, data, parameters or device "
-                "differ); this one starts over"
+                f"the checkpoint in {self.folder} belongs to another training (its protocol, data, parameters or "
+                "device differ); this training starts over"
             )
             return
         self.records = [from_json(EpochRecord, record) for record in snapshot.content["epochs"]]
@@ -97,8 +97,8 @@ class TrainingSession:
         self._best = Best(best, placed, snapshot.tensors["confusions"].numpy())
 
     def epochs(self, state: State, fresh: Iterator[EpochRecord]) -> Iterator[EpochRecord]:
-        """The restored records, then the fresh ones. Each of these is kept before it is yielded, unless writing would
-        cost more than SHARE of the training time; what is not written is trained again after a kill.
+        """The restored records, then the `fresh` ones. A checkpoint is written before each fresh record is yielded,
+        unless that would take more than SHARE of the training time; unsaved epochs are trained again after a kill.
         """
         yield from tuple(self.records)
         for record in fresh:
@@ -109,7 +109,7 @@ class TrainingSession:
             yield record
 
     def write(self, state: State) -> None:
-        """Keeps what has not been kept yet. A full disk does not end the training: it warns once."""
+        """Writes a checkpoint unless it is up to date. A full disk does not end the training; it warns once."""
         if self._written == state.epoch or not process_group.is_main():
             return
         tensors = self._tensors(state)
@@ -120,8 +120,8 @@ class TrainingSession:
         except OSError as error:
             if not self._warned:
                 terminal.warn(
-                    f"no checkpoint could be written in {self.folder} ({error.strerror}); training continues without. "
-                    "Free some space: a stop now would lose the epochs since the last checkpoint"
+                    f"no checkpoint could be written in {self.folder} ({error.strerror}); training continues without "
+                    "it. Free some space: stopping now would lose the epochs since the last checkpoint"
                 )
             self._warned = True
             return
@@ -130,7 +130,7 @@ class TrainingSession:
 
     @property
     def run(self) -> str:
-        """The MLflow run of this training, "" where none was made yet."""
+        """The MLflow run of this training, "" before it is created."""
         try:
             known = json.loads((self.folder / _RUN).read_text())
             return str(known["run"]) if known["identity"] == self._identity else ""
@@ -143,7 +143,7 @@ class TrainingSession:
             partial.write_text(json.dumps({"identity": self._identity, "run": run}))
 
     def clear(self) -> None:
-        """Forgets the training, for it is finished; other files of the folder stay."""
+        """Removes the state of a finished training; other files of the folder stay."""
         clear(self.folder)
 
     def _add(self, state: State, record: EpochRecord) -> None:
@@ -156,16 +156,16 @@ class TrainingSession:
     def _tensors(self, state: State) -> dict[str, Tensor]:
         best = {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
         if self.best.record.epoch == state.epoch:
-            best = {}  # they are the model's
+            best = {}  # they are the model's current weights
         return {**state.tensors(), **best, "confusions": torch.from_numpy(self.best.confusions)}
 
 
 def clear(folder: Path) -> None:
-    """Removes what a TrainingSession has put into `folder`."""
+    """Removes the files of a TrainingSession from `folder`."""
     checkpoint.remove(folder)
     (folder / _RUN).unlink(missing_ok=True)
 
 
 def _copy(state: State) -> dict[str, Tensor]:
-    """Of the weights, on the device: there it costs a millisecond."""
+    """A copy of the weights on the device, which takes a millisecond."""
     return {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Speed of a trained network, measured apart from data loading."""
+"""Measures the speed of a trained network without data loading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_REPEATS = 5
 def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: Compute) -> SpeedCard:
     """Times every part of inference on random images of `size` (height, width); medians of repeated calls.
 
-    The model must be as `inference.ready` left it. Random pixels cost what real ones do: no part depends on content.
+    `model`: prepared by `inference.ready`. Random pixels take as long as real ones: no part depends on the content.
     """
     device = compute.device
     generator = torch.Generator().manual_seed(0)
@@ -29,11 +29,11 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
     compute.forget_peak()
     with torch.inference_mode():
         images = normalise(raw, model.normalisation)
-        own = scores(model, images, compute)
+        coarse = scores(model, images, compute)
         parts: dict[str, Callable[[], object]] = {
             "forward": lambda: scores(model, images, compute),
             "preprocess": lambda: normalise(raw, model.normalisation),
-            "postprocess": lambda: resize(own, size).argmax(1).to(torch.uint8),
+            "postprocess": lambda: resize(coarse, size).argmax(1).to(torch.uint8),
             "inference": lambda: predict(model, raw, compute),
         }
         rates = {f"{name}_images_per_second": batch_size / _median(call, device) for name, call in parts.items()}
@@ -50,7 +50,7 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
 
 
 def _median(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call: the median of as many as fit into a second, after a warm-up."""
+    """Seconds per call: the median of as many calls as fit into a second, after a warm-up."""
     call()
     seconds: list[float] = []
     while len(seconds) < _LEAST_REPEATS or sum(seconds) < _SECONDS_PER_PART:

@@ -1,4 +1,4 @@
-"""Training: a generator of epochs. Who iterates decides what to do with each, and when to stop.
+"""Training: a generator of epochs. The caller decides what to do with each epoch, and when to stop.
 
 state = begin(model, hyperparameters, compute)
 for record in fit(state, train, val, epochs=10, seed=0): ...
@@ -29,42 +29,42 @@ _MOMENTUM = 0.9  # of SGD, as in torchvision's reference recipe
 
 
 class Diverged(Exception):
-    """The loss became infinite or not a number: this configuration cannot be trained on."""
+    """The loss became infinite or NaN: this configuration cannot be trained further."""
 
 
 @dataclass
 class State:
-    """All that changes while training; `tensors` are what a checkpoint must hold."""
+    """Everything that changes during training; `tensors` returns what a checkpoint must hold."""
 
     model: Segmenter
     optimizer: Optimizer
     compute: Compute
-    forward: Callable[[Tensor], Any]  # the model's; with several processes the one that also joins their gradients
-    epoch: int = 0  # finished ones
-    evaluation: Evaluation | None = None  # of the last of them
+    forward: Callable[[Tensor], Any]  # the model; with several processes, a wrapper that also averages their gradients
+    epoch: int = 0  # number of finished epochs
+    evaluation: Evaluation | None = None  # of the last finished epoch
 
     def tensors(self) -> dict[str, Tensor]:
-        """The model's and the optimizer's own tensors, by name, on the device; to be read before training goes on."""
+        """The tensors of model and optimizer, by name, on the device, not copied: further training changes them."""
         model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        slots = self.optimizer.state_dict()["state"]
-        return model | {f"optimizer.{i}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
+        states = self.optimizer.state_dict()["state"]
+        return model | {f"optimizer.{i}.{key}": value for i, state in states.items() for key, value in state.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], epoch: int) -> None:
-        """Makes this the state that `tensors` were read from at the end of `epoch`. Others of the names are ignored."""
+        """Restores the state from `tensors`, which were read at the end of `epoch`. Unknown names are ignored."""
         model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         self.model.load_state_dict(model)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        slots: dict[int, dict[str, Tensor]] = {}
+        states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
-                slots.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], tensor)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+                states.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], tensor)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
         self.epoch = epoch
 
 
 def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) -> State:
-    """Moves the model to the device and gives it an optimizer. Raises UserError for an unknown one."""
+    """Moves the model to the device and creates its optimizer. Raises UserError for an unknown optimizer."""
     compute.forget_peak()
     model.to(compute.device)
     if compute.record.compiled:
@@ -79,9 +79,9 @@ def begin(model: Segmenter, hyperparameters: Hyperparameters, compute: Compute) 
 def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -> Iterator[EpochRecord]:
     """Trains until `epochs` epochs are finished and yields a record after each.
 
-    Data order, dropout and sampling in epoch e depend on (seed, e) alone, dropout also on the process, where several
-    train together (then each gets the same records, but for timings); global generators are left as they were.
-    Raises Diverged at the end of the first epoch with a non-finite loss, UserError for batches BatchNorm cannot use.
+    Data order, dropout and sampling in epoch e depend on (seed, e) alone. If several processes train together, dropout
+    also depends on the process, and all get the same records except for timings. Global generators are not changed.
+    Raises Diverged at the end of the first epoch with a non-finite loss, UserError for batches too small for BatchNorm.
     """
     require_batches(state.model, train)
     ended = time.perf_counter()
@@ -92,7 +92,7 @@ def fit(state: State, train: Batches, val: Batches, *, epochs: int, seed: int) -
 
 
 def require_batches(model: Segmenter, train: Batches) -> None:
-    """Raises UserError where the batches are too small for the model's BatchNorm."""
+    """Raises UserError if the batches are too small for the model's BatchNorm."""
     smallest = min(train.batch_size, train.images)
     if smallest < model.smallest_batch:
         raise UserError(
@@ -102,7 +102,7 @@ def require_batches(model: Segmenter, train: Batches) -> None:
 
 
 def _epoch(state: State, train: Batches, val: Batches, epochs: int, seed: int, ended: float) -> EpochRecord:
-    """`ended`: when the epoch before did, time.perf_counter()."""
+    """`ended`: time.perf_counter() at the end of the previous epoch."""
     bookkeeping = time.perf_counter() - ended
     device = state.compute.device
     watch = Stopwatch(device)
@@ -131,7 +131,7 @@ def _epoch(state: State, train: Batches, val: Batches, epochs: int, seed: int, e
 
 
 def _pass(state: State, train: Batches, epochs: int, seed: int, watch: Stopwatch) -> float:
-    """One pass over the training images. Returns the mean loss per image; the host asks for it only at the end."""
+    """One pass over the training images. Returns the mean loss per image; the host waits for it only at the end."""
     model, optimizer, processes = state.model.train(), state.optimizer, process_group.size()
     total, seen = torch.zeros((), device=state.compute.device), 0
     batches = train.shuffled(seed, state.epoch, model.normalisation)
@@ -149,8 +149,8 @@ def _pass(state: State, train: Batches, epochs: int, seed: int, watch: Stopwatch
                 loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
         with watch.part("backward"):
             optimizer.zero_grad(set_to_none=True)
-            own = loss * (batch.loss_weight * processes)  # the processes' gradients are averaged, not summed
-            own.backward()  # type: ignore[no-untyped-call]
+            weighted = loss * (batch.loss_weight * processes)  # the processes' gradients are averaged, not summed
+            weighted.backward()  # type: ignore[no-untyped-call]
         with watch.part("optimizer"):
             optimizer.step()
         total += loss.detach() * (batch.loss_weight * batch.global_batch_size)
@@ -169,7 +169,8 @@ def _optimizer(model: Segmenter, chosen: Hyperparameters) -> Optimizer:
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """A copy in the parameter's own order of memory, channels_last for one: fused optimizers walk both as flat."""
+    """A copy of `tensor` in the parameter's memory order, such as channels_last: fused optimizers iterate over both as
+    flat arrays."""
     if tensor.shape != parameter.shape:
         return tensor.clone()
     return torch.empty_like(parameter, device=tensor.device, dtype=tensor.dtype).copy_(tensor)

@@ -1,4 +1,4 @@
-"""Where pixels and the ledger meet: one training, the objective of a search, the examination of a model, workers.
+"""Connects training and the ledger: training runs, a search's objective, promotion, examination, workers.
 
 It may import everything below the commands but `report`.
 """

@@ -1,4 +1,4 @@
-"""What a full training is worth: its weights, masks, confusions, speed and card, written into its folder."""
+"""Examines a fully trained model: writes its weights, masks, confusions, speed and card into its folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlfl
 
 @dataclass(frozen=True)
 class Plan:
-    """What is promoted: the best trial of a study, under the protocol that study was made with."""
+    """What to promote: the best trial of a study, under the study's protocol."""
 
     protocol: Protocol
     architecture: Architecture
@@ -41,17 +41,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left, before it is examined."""
+    """A finished training, before it is examined."""
 
     plan: Plan
     run: TrainingRun
-    started: float  # time.perf_counter(), put back by what was trained before a kill
+    started: float  # time.perf_counter() at the start, minus the seconds trained before a kill
 
 
 def examine(trained: Trained, data: Dataset) -> ModelCard:
-    """Writes the last and the best weights, then runs the best once over the final images for confusions and masks,
-    and measures their speed. Returns the card, which the caller writes when all else is done. Raises UserError where
-    the disk is full.
+    """Writes the last and the best weights, runs the best once over the final images for confusions and masks, and
+    measures their speed. Returns the card, which the caller writes last. Raises UserError if the disk is full.
     """
     state, session, images = trained.run.state, trained.run.session, trained.run.task.images
     model, compute, folder = state.model, state.compute, session.folder
@@ -74,13 +73,13 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
 
 
 def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]:
-    """What writes each batch of predicted categories, (B, H, W), as PNGs under the images' names."""
+    """A function that writes a batch of predicted categories, (B, H, W), as PNGs under the next images' names."""
     shutil.rmtree(folder, ignore_errors=True)
-    left = iter(names)
+    remaining = iter(names)
 
     def write(predicted: Tensor) -> None:
         for categories in predicted.to("cpu").numpy().astype(np.uint8):
-            path = folder / f"{next(left)}.png"
+            path = folder / f"{next(remaining)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             pictures.mask(categories).save(path)
 

@@ -1,4 +1,4 @@
-"""Which launcher starts the workers of a search, how many there are, and with which command."""
+"""Chooses the launcher of a search's workers, their number and their command."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def launcher(
     gpus: str | None = None,
     kind: str = "local",
 ) -> Launcher | None:
-    """What starts `workers` processes, by default one per GPU of `gpus` ("0,1"), that share the trials of these
-    searches; None where neither is given: then `searching.run` trains in its own process.
+    """The launcher of `workers` processes, by default one per GPU of `gpus` ("0,1"), that share the trials of these
+    searches. None if neither is given: then `searching.run` trains in its own process.
 
-    Raises UserError for more workers than trials, for GPUs that are not there, and where Ray cannot be used.
+    Raises UserError for more workers than trials, for missing GPUs, and if Ray cannot be used.
     """
     if workers is None and gpus is None:
         if kind != "local":
@@ -37,7 +37,7 @@ def launcher(
     trials = len(architectures) * (protocol.search.trials + settings.baseline)
     count = len(gpus.split(",")) if workers is None and gpus is not None else workers or 0
     if not 1 <= count <= trials:
-        given = f"--workers is {workers}" if workers is not None else f"--gpus {gpus} asks {count} workers"
+        given = f"--workers is {workers}" if workers is not None else f"--gpus {gpus} means {count} workers"
         raise UserError(f"{given}: expected 1 to {trials}, as many as there are trials to share")
 
     from segbench.experiment import local_launcher

@@ -1,4 +1,4 @@
-"""Workers as processes of this host: which GPU and how many threads each has, and how it leaves with its parent."""
+"""Workers as processes of this host: their GPUs and threads, and how they end with their parent."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from segbench.core.errors import UserError
 from segbench.ledger import liveness
 from segbench.runtime import terminal
 
-NUMBER = "{worker}"  # in a command: the worker's number
+NUMBER = "{worker}"  # placeholder for the worker's number in a command
 
-_SECONDS_TO_BE_HEARD = 1.0
-_SECONDS_TO_LEAVE = 10.0  # at once, before they are killed
+_SECONDS_TO_RECEIVE_A_SIGNAL = 1.0
+_SECONDS_TO_READ_LAST_OUTPUT = 1.0
+_SECONDS_TO_LEAVE = 10.0  # after SIGINT, before SIGKILL
 
 
 class Local:
-    """Workers on this host, each a session of its own: Ctrl-C on the terminal reaches their parent alone."""
+    """A Launcher on this host. Each worker is a session of its own, so that Ctrl-C reaches only their parent."""
 
     def __init__(self, command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
-        """`command`: NUMBER in it becomes the worker's number; `environments`: of each worker, beside our own."""
+        """`command`: NUMBER in it becomes the worker's number; `environments`: added to each worker's."""
         self.size = len(environments)
         gpus = dict.fromkeys(each["CUDA_VISIBLE_DEVICES"] for each in environments if "CUDA_VISIBLE_DEVICES" in each)
         threads = {**os.environ, **environments[0]}["OMP_NUM_THREADS"]
@@ -43,7 +44,7 @@ class Local:
     def start(self, worker: int) -> None:
         process = subprocess.Popen(
             [str(worker) if part == NUMBER else part for part in self._command],
-            stdin=subprocess.PIPE,  # its end tells the worker that we are gone, see `become_worker`
+            stdin=subprocess.PIPE,  # closes when this process ends, see `become_worker`
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -59,7 +60,7 @@ class Local:
     def ended(self) -> list[tuple[int, int]]:
         ended = [(worker, code) for worker, p in self._processes.items() if (code := p.poll()) is not None]
         for worker, _ in ended:
-            self._relays.pop(worker).join(_SECONDS_TO_BE_HEARD)  # its last words come before ours
+            self._relays.pop(worker).join(_SECONDS_TO_READ_LAST_OUTPUT)  # before this process reports its end
             process = self._processes.pop(worker)
             assert process.stdin is not None
             process.stdin.close()
@@ -80,8 +81,8 @@ class Local:
         try:
             if not self._stopping:
                 self.stop()
-                self._wait(_SECONDS_TO_BE_HEARD)
-            # The second: at once, but in order. Not another SIGTERM, which would be one with a first not yet heard.
+                self._wait(_SECONDS_TO_RECEIVE_A_SIGNAL)
+            # The second signal stops at once. Another SIGTERM would merge with a first that is still pending.
             self._send(signal.SIGINT)
             self._wait(_SECONDS_TO_LEAVE)
         finally:
@@ -90,7 +91,7 @@ class Local:
 
     def _send(self, number: signal.Signals) -> None:
         for process in self._processes.values():
-            process.send_signal(number)  # nothing to one that has ended
+            process.send_signal(number)  # does nothing to an ended process
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -99,7 +100,7 @@ class Local:
                 process.wait(max(0.0, deadline - time.monotonic()))
 
     def _relay(self, worker: int, lines: IO[str]) -> None:
-        """Prints the worker's output with its number; the same text from several workers only once."""
+        """Prints the worker's output with its number; a text that several workers print only once."""
         for line in lines:
             text = line + (lines.read() if line.startswith("Traceback") else "")
             if text.strip() and text not in self._shown:
@@ -109,10 +110,10 @@ class Local:
 
 
 def environments(number: int | None, gpus: str | None, device: str) -> list[dict[str, str]]:
-    """What each worker's environment adds: its GPU, and how many threads it may use.
+    """The additions to each worker's environment: its GPU and its number of threads.
 
-    `number`: how many, by default as many as `gpus`, which is what --gpus gave; `device` is --device. Raises UserError
-    where the GPUs are not there.
+    `number` of workers: by default one per GPU of `gpus`, the value of --gpus; `device`: the value of --device. Raises
+    UserError for missing GPUs.
     """
     from segbench.runtime import compute
 
@@ -122,7 +123,7 @@ def environments(number: int | None, gpus: str | None, device: str) -> list[dict
     else:
         chosen = list(range(len(visible))) if device in ("auto", "cuda") else []
     if not chosen:
-        compute.choose(device)  # raises where it is not there
+        compute.choose(device)  # raises UserError if it is missing
     number = len(chosen) if number is None else number
     threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // number))}
     devices = [{"CUDA_VISIBLE_DEVICES": visible[gpu]} for gpu in chosen] or [{}]
@@ -130,43 +131,43 @@ def environments(number: int | None, gpus: str | None, device: str) -> list[dict
 
 
 def cores() -> int:
-    """Those this process may use: a batch system or a container gives some of the machine's."""
+    """The number of cores this process may use: a batch system or a container may restrict them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def become_worker() -> None:
-    """Makes this process a worker: it says nothing but warnings and errors, and where the process that started it
-    disappears it stops as after SIGTERM: it ends its epoch, keeps it, and leaves."""
+    """Makes this process a worker: it prints only warnings and errors. When its parent process ends, it stops as after
+    SIGTERM: it finishes and saves its epoch, and exits."""
     terminal.set_quiet()
     threading.Thread(target=_leave_with_the_parent, daemon=True, name="parent").start()
 
 
 def _visible() -> list[str]:
-    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them: a batch system may have given us some."""
+    """The GPUs of this process, named as in CUDA_VISIBLE_DEVICES, which a batch system may have set."""
     import torch
 
-    there = torch.cuda.device_count()  # makes no context on them
+    count = torch.cuda.device_count()  # without creating contexts
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [name.strip() for name in given.split(",")][:there] if given else [str(gpu) for gpu in range(there)]
+    return [name.strip() for name in given.split(",")][:count] if given else [str(gpu) for gpu in range(count)]
 
 
-def _chosen(gpus: str, there: int, device: str) -> list[int]:
+def _chosen(gpus: str, count: int, device: str) -> list[int]:
     if device not in ("auto", "cuda"):
         raise UserError(f"--gpus {gpus} and --device {device} contradict each other; drop one of them")
     parts = [part.strip() for part in gpus.split(",")]
-    known = [str(gpu) for gpu in range(there)]
+    known = [str(gpu) for gpu in range(count)]
     if not set(parts) <= set(known):
-        has = f"has {', '.join(known)}" if known else "has no GPU that CUDA can use"
-        raise UserError(f"--gpus {gpus}: this machine {has}; give some of them, such as --gpus 0, or use --workers")
+        has = f"has GPUs {', '.join(known)}" if known else "has no GPU that CUDA can use"
+        raise UserError(f"--gpus {gpus}: this machine {has}; choose among them, as in --gpus 0, or use --workers")
     if len(set(parts)) < len(parts):
-        raise UserError(f"--gpus {gpus} names one twice; for more workers than GPUs add --workers N")
+        raise UserError(f"--gpus {gpus} names a GPU twice; for more workers than GPUs add --workers N")
     return [int(part) for part in parts]
 
 
 def _leave_with_the_parent() -> None:
-    while os.read(0, 1):  # until the other end of the pipe is closed, be it by SIGKILL
+    while os.read(0, 1):  # until the parent's end of the pipe is closed, also by SIGKILL
         pass
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
-        os.dup2(nowhere, stream)  # nobody reads them any more
+        os.dup2(nowhere, stream)  # nobody reads them anymore
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The objective of a search: trains one configuration, and keeps what its trial shows."""
+"""The objective of a search: trains one configuration and stores the trial's results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Show = Callable[[int, EpochRecord], None]  # (trial, record)
 
 
 class Initial:
-    """The untrained model of each combination of options a search meets, built and read from disk once."""
+    """The untrained models of a search, one per combination of options, each built and read from disk once."""
 
     def __init__(self, architecture: Architecture, seed: int) -> None:
         self._architecture = architecture
@@ -43,7 +43,7 @@ class Initial:
         self._built: dict[str, tuple[Segmenter, WeightsOrigin]] = {}
 
     def model(self, hyperparameters: Hyperparameters) -> tuple[Segmenter, WeightsOrigin]:
-        """A copy of one's own, on the CPU, equal bit by bit to one newly built. Raises UserError as `build` does."""
+        """A copy on the CPU, bit by bit equal to a newly built model. Raises UserError like `build`."""
         key = repr(sorted(hyperparameters.model.items()))
         if key not in self._built:
             self._built[key] = training_run.build(self._architecture, hyperparameters, self._seed)
@@ -62,22 +62,22 @@ class Job:
     compute: Compute
     mlflow: MlflowClient
     parent: str  # the study's MLflow run
-    keep_weights: bool  # every trial's, not the best's alone
+    keep_weights: bool  # of every trial, not only of the best
 
 
 def check_buildable(architecture: Architecture, images: Images, initial: Initial) -> None:
-    """Builds the model once, so that weights, options and batch sizes that cannot work are known before a study is
-    made for them. Raises UserError."""
+    """Builds the model once, so that unusable weights, options and batch sizes are refused before a study is created
+    for them. Raises UserError."""
     any_of = {name: v.values[0] if isinstance(v, Choice) else v.low for name, v in architecture.space.items()}
     model, _ = initial.model(Hyperparameters.from_params(any_of))
     training.require_batches(model, images.train)
 
 
 def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
-    """Trains one configuration and returns its best epoch's miou. Every epoch is kept in the trial's folder, then goes
-    to an MLflow run of its own, to the trial and to `show`; those that an earlier attempt has kept are not trained
-    again. Raises TrialPruned where the pruner says so, TrialFailed where training cannot go on, Stopped where the user
-    asked for it.
+    """Trains one configuration and returns its best epoch's miou. Every epoch is saved in the trial's folder, then
+    logged to the trial's MLflow run and its Optuna attempt, and passed to `show`. Epochs that an earlier attempt saved
+    are not trained again. Raises TrialPruned if the pruner ends the trial, TrialFailed if training cannot continue,
+    Stopped if the user asked for it.
     """
     started = time.perf_counter()
     if interrupts.requested():
@@ -104,8 +104,8 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
 
 
 def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
-    """Removes the checkpoints of the trials that have ended: nothing continues from them. Ends the MLflow runs of
-    those that were given up: their processes were all killed before they could."""
+    """Removes the checkpoints of ended trials, which nothing resumes from. Ends the MLflow runs of trials that failed
+    because their processes were killed."""
     for index, attempt in queue.latest(study, ["run_id"]).items():
         if attempt.unfinished:
             continue
@@ -115,7 +115,7 @@ def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
 
 
 def _begin(trial: optuna.Trial, job: Job) -> TrainingRun:
-    """The trial's training: a new one, or the one that an earlier attempt began."""
+    """The trial's training: a new one, or the continuation of an earlier attempt's."""
     hyperparameters = Hyperparameters.from_params(samplers.suggest(trial, job.architecture.space))
     # Every trial starts from the same weights and sees the same batches: only the hyperparameters differ.
     model, origin = job.initial.model(hyperparameters)
@@ -132,11 +132,11 @@ def _begin(trial: optuna.Trial, job: Job) -> TrainingRun:
 
 def _train(trial: optuna.Trial, run: TrainingRun, show: Show) -> None:
     restored = run.state.epoch
-    known = studies.epochs_reported(trial)  # by an earlier attempt; never fewer from now on
+    known = studies.epochs_reported(trial)  # by an earlier attempt; the number never falls
     last = run.task.epochs
 
     def report(record: EpochRecord) -> None:
-        if record.epoch > min(known, restored):  # those that are trained again replace the earlier ones
+        if record.epoch > min(known, restored):  # epochs that are trained again replace the stored ones
             studies.report(trial, record)
 
     for record in run.epochs(report):
@@ -146,7 +146,8 @@ def _train(trial: optuna.Trial, run: TrainingRun, show: Show) -> None:
 
 
 def _keep_confusions(run: TrainingRun) -> None:
-    """The best epoch's, image by image: from them the report computes how sure the choice of the trial is."""
+    """Saves the best epoch's confusion of each image, from which the report computes how certain the choice of the best
+    trial is."""
     best = run.session.best
     path = run.session.folder / artefacts.CONFUSIONS
     with _warning_where_unwritable(path), files.replaced(path) as partial, open(partial, "wb") as file:
@@ -155,11 +156,11 @@ def _keep_confusions(run: TrainingRun) -> None:
 
 
 def _show(trial: optuna.Trial, run: TrainingRun) -> None:
-    """Leaves the best epoch's weights in the model."""
+    """Writes the trial's pictures and note. The model has the best epoch's weights afterwards."""
     model = run.state.model
     model.load_state_dict(run.session.best.weights)
     images, truths = run.task.images.val.some(showcase.SCENES)
-    with torch.compiler.set_stance("force_eager"):  # under --compile, a batch of another size would be compiled anew
+    with torch.compiler.set_stance("force_eager"):  # under --compile, a new batch size would trigger a compilation
         predicted = inference.predict(model.eval(), images, run.state.compute)
     with _warning_where_unwritable(paths.artifacts()):
         scenes = showcase.Scenes(images.numpy(), truths.numpy(), predicted.cpu().numpy())
@@ -167,8 +168,8 @@ def _show(trial: optuna.Trial, run: TrainingRun) -> None:
 
 
 def _keep_weights(trial: optuna.Trial, run: TrainingRun, of_every_trial: bool) -> None:
-    """Of a study's finished trials only the best keeps its weights, unless all were asked for; of equals the first
-    trial, as in `studies.best`."""
+    """Saves the trial's weights if they are the best of the study's finished trials, and removes the others'. With
+    `of_every_trial` all are kept. Of equals the first trial is the best, as in `studies.best`."""
     folder, best = run.session.folder, run.session.best
     path = folder / artefacts.WEIGHTS
     rank = (best.record.miou, -studies.index_of(trial))
@@ -195,7 +196,7 @@ def _keep_weights(trial: optuna.Trial, run: TrainingRun, of_every_trial: bool) -
 
 @contextlib.contextmanager
 def _warning_where_unwritable(path: Path) -> Iterator[None]:
-    """The trial is finished without what a full disk keeps from being written."""
+    """Turns an OSError, such as for a full disk, into a warning: the trial finishes without that file."""
     try:
         yield
     except OSError as error:

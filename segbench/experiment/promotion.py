@@ -1,4 +1,4 @@
-"""Promoting: trains the best trial of each architecture's study fully, and measures what the result is worth.
+"""Promotion: trains the best trial of each architecture's study fully, and evaluates the result.
 
 promotion.run(protocol, architectures, Settings("demo"))  → the promoted models
 
@@ -38,12 +38,11 @@ if TYPE_CHECKING:
 
 
 def run(protocol: Protocol, architectures: Sequence[Architecture], settings: Settings) -> list[Promoted]:
-    """Promotes the best trial of each architecture, one model per seed of the protocol; what is promoted already is
-    left as it is. Returns these models in order.
+    """Promotes the best trial of each architecture, one model per seed of the protocol, and skips finished promotions.
+    Returns all these models in order.
 
-    The processes of torchrun or accelerate that all call it train each model together. Raises UserError where there is
-    no finished trial, and where data, device or files cannot be used; KeyboardInterrupt after Ctrl-C, when what was
-    done is kept.
+    All processes of torchrun or accelerate call it, and train each model together. Raises UserError if a study has no
+    finished trial, or if data, device or files cannot be used; KeyboardInterrupt after Ctrl-C, with progress saved.
     """
     _require_images_for_all(architectures, settings)
     with process_group.joined(settings.device) as device_name:
@@ -105,17 +104,17 @@ def _plans(protocol: Protocol, architectures: Sequence[Architecture], settings: 
 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
-    """Raises UserError where the TOML has changed since the search. `command`: the one that searches."""
+    """Raises UserError if the TOML files have changed since the search. `command`: the search command."""
     from segbench.experiment.examine import Plan
     from segbench.ledger import studies
 
     if not study.id:
-        raise UserError(f"study '{study.name}' was made by an earlier version; update it with a search: {command}")
+        raise UserError(f"study '{study.name}' was created by an earlier version; update it with a search: {command}")
     best = studies.best(study)
     assert best
-    # The search may have been told otherwise on its command line; the study remembers.
-    asked = {name: getattr(study.protocol.search, name) for name in ("trials", "sampler", "pruner")}
-    protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **asked))
+    # The search's command line may have overridden these; the study stores their values.
+    overrides = {name: getattr(study.protocol.search, name) for name in ("trials", "sampler", "pruner")}
+    protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **overrides))
     architecture = dataclasses.replace(architecture, weights=study.architecture.weights)
     if fingerprint(protocol, architecture) != study.fingerprint:
         raise UserError(
@@ -132,13 +131,13 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
 
 
 def _promote(plan: Plan, data: Dataset, seed: int, compute: Compute, precision: str) -> None:
-    """`precision`: the one that was asked for, or "auto"."""
+    """`precision`: the value of --precision."""
     from filelock import FileLock
 
     if data.fingerprint != plan.study.data_fingerprint:
         raise UserError(
             f"study '{plan.study.name}' was searched on another dataset (fingerprint {plan.study.data_fingerprint}, "
-            f"now {data.fingerprint}); give the same with --data, or search again under a copied protocol"
+            f"now {data.fingerprint}); give that dataset with --data, or search again under a copied protocol"
         )
     folder = paths.model_folder(plan.study.name, seed)
     lock = FileLock(folder.with_suffix(".lock"), blocking=False)
@@ -160,7 +159,7 @@ def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
     except Timeout:
         raise UserError(
             f"'{plan.study.name}', seed {seed}, is being promoted by another process; wait for it, or stop it and "
-            "rerun: this one then continues where the other stopped"
+            "rerun: this one then resumes from the other's checkpoint"
         ) from None
 
 
@@ -172,7 +171,7 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     chosen = subsets.draw_final(data, plan.protocol.final)
     hyperparameters = Hyperparameters.from_params(plan.trial.params)
     if process_group.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen, precision)):
-        resume.clear(folder)  # left by a process that was killed in its very last steps
+        resume.clear(folder)  # left by a process that was killed in its last steps
         shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
         return
@@ -190,7 +189,7 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
 
 
 def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, folder: Path) -> None:
-    """Leaves the trained and examined model in `folder`, and in MLflow."""
+    """Trains and examines the model, and writes it to `folder` and MLflow."""
     from segbench.experiment import examine, training_run
     from segbench.experiment.training_run import TrainingRun
     from segbench.ledger import registry, runs
@@ -230,7 +229,7 @@ def _open_mlflow(plan: Plan, run: TrainingRun) -> None:
 
 
 def _train(plan: Plan, run: TrainingRun) -> None:
-    """All epochs. Raises UserError where training cannot go on, KeyboardInterrupt where it was stopped."""
+    """Trains all epochs. Raises UserError if training cannot continue, KeyboardInterrupt if it was stopped."""
     from segbench.ledger import studies
 
     with terminal.progress(plan.architecture.name, run.task.epochs) as advance, interrupts.graceful():
@@ -240,7 +239,7 @@ def _train(plan: Plan, run: TrainingRun) -> None:
                 advance(f"mIoU {record.miou:.3f}, best {best:.3f}, {record.images_per_second:.1f} images/s")
             run.keep()  # what follows may be interrupted too
         except studies.TrialFailed as failure:
-            raise UserError(f"the full training of '{plan.study.name}' did not end: {failure}") from failure
+            raise UserError(f"the full training of '{plan.study.name}' failed: {failure}") from failure
         except studies.Stopped:
             raise interrupts.interrupt() from None
         if interrupts.agreed():
@@ -248,8 +247,8 @@ def _train(plan: Plan, run: TrainingRun) -> None:
 
 
 def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset, precision: str) -> bool:
-    """Whether `folder` holds this very promotion, in this `precision` unless that is "auto". Another one is replaced
-    once the new one is complete."""
+    """Whether `folder` holds this promotion, in this `precision` unless that is "auto". A different promotion is
+    replaced once the new one is complete."""
     if not (folder / artefacts.CARD).is_file():
         return False
     try:
@@ -257,10 +256,10 @@ def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen:
     except UserError:
         return False  # damaged, or of another version: this promotion replaces it
     counts = (card.epochs, card.train_images, card.val_images)
-    wanted = (plan.protocol.final.epochs, len(chosen.train), len(chosen.val))
+    planned_counts = (plan.protocol.final.epochs, len(chosen.train), len(chosen.val))
     same_intent = (card.fingerprint, card.data_fingerprint) == (plan.study.fingerprint, plan.study.data_fingerprint)
     same_precision = precision in ("auto", card.device.precision)
-    return same_intent and same_precision and card.hyperparameters == hyperparameters and counts == wanted
+    return same_intent and same_precision and card.hyperparameters == hyperparameters and counts == planned_counts
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:

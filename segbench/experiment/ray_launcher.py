@@ -1,7 +1,7 @@
-"""Workers that Ray starts, here or on the cluster that RAY_ADDRESS names.
+"""Workers that Ray starts, on this machine or on the cluster at RAY_ADDRESS.
 
-Each is a task that asks for one GPU where there are any, and starts the command as a process of its own. The nodes see
-the same files under the same paths, the Python environment included.
+Each worker is a task that requests one GPU, if the cluster has any, and starts the command in a process of its own. All
+nodes must see the same files under the same paths, including the Python environment.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from segbench.experiment import local_launcher
 from segbench.runtime import terminal
 
 _RETRIES = 3
-_SECONDS_BETWEEN_SIGNS = 0.1
+_SECONDS_BETWEEN_POLLS = 0.1
 _SECONDS_TO_LEAVE = 10.0
-# A node that is not this one has none of these.
+# Prefixes of the variables to pass to other nodes.
 _OURS = ("SEGBENCH_", "MLFLOW_", "PG", "CITYSCAPES_DATASET", "PYTHONPATH", "HF_", "TORCH_HOME")
 
 
@@ -35,7 +35,7 @@ class Ray:
     """A Launcher."""
 
     def __init__(self, command: Sequence[str], number: int | None, gpus: str | None) -> None:
-        """`gpus` is what --gpus gave. Raises UserError where Ray is not installed or its cluster does not answer."""
+        """`gpus`: the value of --gpus. Raises UserError if Ray is not installed or its cluster does not answer."""
         if gpus is not None or number is None:
             raise UserError("Ray gives out the GPUs itself: instead of --gpus give --workers N with --launcher ray")
         self._ray = ray = connect(number)
@@ -74,7 +74,7 @@ class Ray:
 
     def stop(self) -> None:
         for task in self._tasks.values():
-            self._ray.cancel(task)  # KeyboardInterrupt in the task; it returns when its process has left
+            self._ray.cancel(task)  # KeyboardInterrupt in the task, which returns when its process has ended
 
     def kill(self) -> None:
         self.stop()
@@ -126,7 +126,7 @@ def _work(command: list[str], environment: dict[str, str], folder: str) -> int:
     """In Ray's process: runs one worker and returns its exit code."""
     process = subprocess.Popen(
         command,
-        stdin=subprocess.PIPE,  # its end tells the worker that this task is gone, see `become_worker`
+        stdin=subprocess.PIPE,  # closes when this task ends, see `become_worker`
         env={**os.environ, **environment},
         cwd=folder,
         start_new_session=True,
@@ -135,7 +135,7 @@ def _work(command: list[str], environment: dict[str, str], folder: str) -> int:
     while process.poll() is None:
         with contextlib.suppress(KeyboardInterrupt):
             while process.poll() is None:
-                time.sleep(_SECONDS_BETWEEN_SIGNS)
+                time.sleep(_SECONDS_BETWEEN_POLLS)
             break
         stopping = True
         process.send_signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""What the trials of a search score on the final images, where `search --keep-weights` kept their weights.
+"""Scores a search's trials on the final images, if `search --keep-weights` kept their weights.
 
-Ten configurations are told apart on few selection images. Scored once more on all final ones, after everything is
-chosen, they tell whether those few ranked them rightly. No choice is ever made from these scores.
+A search ranks its configurations on few selection images. Scoring them on all final images, after everything is chosen,
+shows whether that ranking was right. These scores never decide anything.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from segbench.ledger.reading import FINAL_SCORES, NO_FINAL_SCORES
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
-_FEWEST = 3  # of two trials a ranking says nothing, and the best's weights are always there
+_FEWEST = 3  # trials; a ranking of two says nothing
 
 
 def score(study_db: str, plan: Plan, data: Dataset, device: Compute) -> None:
-    """Writes each kept trial's mIoU on the final images into its study, one by one: those that are there already are
-    not scored again."""
-    kept = [(trial, path) for trial in plan.study.trials if (path := _weights(plan, trial))]
-    if len(kept) < _FEWEST:
+    """Writes the mIoU on the final images of each trial with weights into its study, one by one, and skips trials that
+    have been scored."""
+    scorable = [(trial, path) for trial in plan.study.trials if (path := _weights(plan, trial))]
+    if len(scorable) < _FEWEST:
         return
     study = optuna.load_study(study_name=plan.study.name, storage=database.connect(study_db))
     chosen = subsets.draw_final(data, plan.protocol.final)
     known = study.user_attrs.get(FINAL_SCORES, NO_FINAL_SCORES)
     scores = dict(known["scores"]) if known["images"] == chosen.description else {}
-    left = [(trial, path) for trial, path in kept if str(trial.index) not in scores]
+    left = [(trial, path) for trial, path in scorable if str(trial.index) not in scores]
     if not left:
         return
     images = Batches(subsets.split_of(data, chosen), chosen.val, plan.architecture.batch_size, device.device)
     with terminal.progress(f"{plan.architecture.name}, trials on the final images", len(left)) as advance:
         for trial, path in left:
-            found = _score(plan, trial, path, images, device)
-            scores[str(trial.index)] = found
+            miou = _score(plan, trial, path, images, device)
+            scores[str(trial.index)] = miou
             study.set_user_attr(FINAL_SCORES, {"images": chosen.description, "scores": scores})
-            advance(f"trial {trial.index}: mIoU {found:.3f}, {trial.value:.3f} on the selection images")
+            advance(f"trial {trial.index}: mIoU {miou:.3f}, {trial.value:.3f} on the selection images")
 
 
 def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: Compute) -> float:
@@ -58,7 +58,7 @@ def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: 
 
 
 def _weights(plan: Plan, trial: TrialRecord) -> Path | None:
-    """Of a finished trial of the plan, where they were kept."""
+    """The weights of a finished trial of the study, if they were kept; never the baseline's."""
     path = paths.trial_folder(plan.study.name, trial.index) / artefacts.WEIGHTS
     if trial.state != TrialState.COMPLETE or trial.baseline or not path.is_file():
         return None

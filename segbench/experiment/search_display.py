@@ -1,4 +1,4 @@
-"""A search in the terminal: what is said after each epoch, and the table at its end."""
+"""A search in the terminal: its progress after each epoch, and the table at its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segbench.runtime import terminal
 
 
 class Progress:
-    """What the progress display says after each epoch: of the whole search, and below of the trial."""
+    """The progress of a search, and below it that of the current trial, updated after each epoch."""
 
     def __init__(self, record: StudyRecord, epochs: int, advance: terminal.Advance) -> None:
         self.best = max((t.value for t in record.trials if t.value is not None), default=0.0)
@@ -37,7 +37,7 @@ class Progress:
 
 
 def table(study: StudyRecord) -> None:
-    """The trials of a study, the best marked."""
+    """Prints the trials of a study and marks the best."""
     best = studies.best(study)
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     columns = ["trial", "mIoU", "official", "last mIoU", "best epoch", *names, "seconds", "state"]

@@ -1,8 +1,8 @@
-"""Searching: runs the trials of each architecture's study, in this process or with several workers.
+"""Search: runs the trials of each architecture's study, in this process or with several workers.
 
 searching.run(protocol, architectures, SearchSettings("demo"))  → the studies' records
 
-It continues until exactly `trials` trials of each have ended; rerun, it does what is left.
+It runs until exactly `trials` trials of each study have ended. Rerun, it resumes.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def run(
     settings: SearchSettings,
     launcher: Launcher | None = None,
 ) -> list[StudyRecord]:
-    """Searches each architecture in turn, or with `launcher`'s workers, and returns the studies.
+    """Searches each architecture in turn, or all with `launcher`'s workers, and returns the studies.
 
-    Raises UserError for settings, data or weights that cannot be used, and where a study of the same name was made
-    otherwise; KeyboardInterrupt after Ctrl-C, when what was done is kept.
+    Raises UserError for unusable settings, data or weights, and if a study of the same name was created with others;
+    KeyboardInterrupt after Ctrl-C, with progress saved.
     """
     process_group.refuse("search", "use --workers N instead")
     protocol, architectures = settings.applied(protocol, architectures)
-    if launcher:  # they train; what they build is first tried here
+    if launcher:  # the workers train; this process only checks, on the CPU, that the models can be built
         settings = dataclasses.replace(settings, device="cpu", precision="auto", compiled=False)
     elif settings.device != "auto" or settings.compiled:
         from segbench.runtime import compute
 
-        # Such a device may be missing, which is better known before the data is packed.
+        # Check an explicit device before packing the data.
         compute.choose(settings.device, settings.precision, settings.compiled)
 
     from segbench.data import dataset
@@ -66,8 +66,8 @@ def run(
 
 
 def work(protocol: Protocol, architectures: Sequence[Architecture], settings: SearchSettings) -> bool:
-    """What one of several workers does, whose trials `run` has planned. It waits for others only when no trial of any
-    architecture is left to begin. Returns False where it was stopped before all had ended."""
+    """One of several workers: runs trials that `run` has planned. It waits for other workers only when no trial of any
+    architecture is queued. Returns False if it was stopped before all trials had ended."""
     from segbench.data import dataset
     from segbench.experiment import objective
     from segbench.ledger import studies
@@ -88,14 +88,14 @@ def work(protocol: Protocol, architectures: Sequence[Architecture], settings: Se
 
 
 def can_be_promoted(study: StudyRecord) -> bool:
-    """Whether a trial has finished, so that there is a best one."""
+    """Whether the study has a finished trial."""
     from segbench.ledger import studies
 
     return studies.best(study) is not None
 
 
 def nothing_to_promote(study: StudyRecord, settings: Settings) -> str:
-    """Why a study cannot be promoted, and what to do about it."""
+    """Why a study cannot be promoted, and how to fix that."""
     if not study.trials or any(not trial.state.ended for trial in study.trials):
         command = f"python -m segbench.search{settings.repeat(study.architecture.name)}"
         return f"study '{study.name}' has no finished trial to promote; search first: {command}"
@@ -109,8 +109,8 @@ def nothing_to_promote(study: StudyRecord, settings: Settings) -> str:
 
 @dataclass
 class _Search:
-    """One architecture's search. What needs torch is made when it is first used: where nothing is left to train, torch
-    is not even imported."""
+    """One architecture's search. Whatever needs torch is created on first use, so that a finished search does not
+    import torch."""
 
     study: optuna.Study = field(init=False)
     architecture: Architecture
@@ -121,7 +121,7 @@ class _Search:
 
     @property
     def description(self) -> str:
-        """For people."""
+        """A line for people."""
         return f"{self.subset.description}; initial weights: {self.architecture.weights}"
 
     @functools.cached_property
@@ -144,7 +144,7 @@ class _Search:
         return objective.Initial(self.architecture, self.protocol.search.seed)
 
     def study_run(self) -> tuple[MlflowClient, str]:
-        """MLflow, and the id of the study's run there, made on first use."""
+        """MLflow's client and the id of the study's run, created on first use."""
         from segbench.ledger import database, runs, studies, tracking
 
         mlflow = tracking.client()
@@ -163,7 +163,7 @@ class _Search:
         return objective.Job(self.architecture, search, self.images, self.initial, self.device, mlflow, run, keep)
 
     def clean_up(self, index: int) -> None:
-        """Removes the checkpoint of a trial that has ended: nothing goes on from it."""
+        """Removes the checkpoint of an ended trial, which nothing resumes from."""
         from segbench.engine import resume
 
         resume.clear(paths.trial_folder(self.study.study_name, index))
@@ -175,12 +175,12 @@ class _Search:
 
 
 def _open(protocol: Protocol, architecture: Architecture, data: Dataset, settings: SearchSettings) -> _Search:
-    """Opens the study. Raises UserError where there are too few images, or the network cannot be built."""
+    """Opens the study. Raises UserError for too few images, or if the network cannot be built."""
     from segbench.data import subsets
     from segbench.ledger import database, studies
 
     subset = subsets.draw_search(data, protocol.search)
-    subsets.draw_final(data, protocol.final)  # too few images for the promotion are better known now
+    subsets.draw_final(data, protocol.final)  # raises now, before the search, if the promotion would lack images
     search = _Search(architecture, protocol, data, subset, settings)
     storage = database.connect(paths.studies_database(settings.study_db))
     if studies.study_name(protocol, architecture) not in studies.names(storage):
@@ -209,7 +209,8 @@ def _plan(protocol: Protocol, architecture: Architecture, data: Dataset, setting
 
 
 def _announced(search: _Search, where: Callable[[], str]) -> tuple[StudyRecord, int]:
-    """The study, and how many of its trials have not ended: those that run elsewhere may come back."""
+    """Prints what is left; returns the study and the number of trials that have not ended, including those of other
+    processes, which may be requeued."""
     record = search.record()
     left = sum(not t.state.ended for t in record.trials)
     terminal.say(f"\n{search.architecture.title}: study {record.name}, {left} of {len(record.trials)} trials to run")
@@ -254,7 +255,7 @@ def _together(launcher: Launcher, searches: list[_Search]) -> list[StudyRecord]:
         from segbench.experiment import objective, workers
         from segbench.ledger import showcase
 
-        # MLflow's database and the studies' runs are there before any worker asks for them.
+        # Create MLflow's database and the studies' runs before any worker needs them.
         clients = [search.study_run()[0] for search in searches]
         workers.run(launcher, [search.study for search in searches])
         for search, mlflow in zip(searches, clients, strict=True):

@@ -1,9 +1,9 @@
-"""A promoted model as MLflow serves it: what its pyfunc runs, as a file of code and never as a pickle.
+"""The pyfunc of a promoted model in MLflow: stored as a code file, never as a pickle.
 
     model = mlflow.pyfunc.load_model("models:/cityscapes-deeplab@champion")
     categories = model.predict(images)      # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8, 0..7
 
-`load_model(..., model_config={"device": "cuda"})` chooses where; the default is the best device there is.
+`load_model(..., model_config={"device": "cuda"})` chooses the device; the default is the best available one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 
 class Served(PythonModel):
-    """Loads card.json and best.safetensors; each image is segmented as `python -m segbench.predict` does it."""
+    """Loads card.json and best.safetensors, and segments images like `python -m segbench.predict`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Called once by MLflow. Raises UserError where a file is damaged."""
+        """Called once by MLflow. Raises UserError if a file is damaged."""
         from segbench.engine.predictor import Predictor
         from segbench.ledger import models
 
@@ -29,10 +29,10 @@ class Served(PythonModel):
         device = (context.model_config or {}).get("device", "auto")
         self._predictor = Predictor(card, Path(context.artifacts["weights"]), device)
 
-    # A plain array: of any finer type MLflow would make a schema, and warn; the signature comes from registry.py.
+    # Annotated as a plain array: from a finer type MLflow would infer a schema and warn. registry.py has the signature.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> NDArray[np.uint8]:
         """model_input: (N, H, W, 3) uint8 RGB of any size. Returns (N, H, W) uint8 categories 0..7."""
         return self._predictor.predict(model_input)
 
 
-set_model(Served())  # what makes this file a model; it runs where MLflow loads it, and nobody else imports it
+set_model(Served())  # makes this file a model; only MLflow imports it

@@ -1,9 +1,9 @@
-"""One training run, of a search's trial or of a promotion: what it trains, its checkpoint, its MLflow run, its epochs.
+"""One training run, of a search's trial or of a promotion: its task, checkpoint, MLflow run and epochs.
 
-run = TrainingRun.begin(task, model, origin, folder, compute)     continues from the checkpoint in the folder
+run = TrainingRun.begin(task, model, origin, folder, compute)     resumes from the checkpoint in the folder
 run.open_mlflow(client, name, tags, parent)
 with run.in_mlflow():
-    for record in run.epochs(): ...                               those of before a kill come first
+    for record in run.epochs(): ...                               restored epochs come first
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Images:
-    """What a training trains on and is scored on."""
+    """The images that a training trains on and is scored on."""
 
     train: Batches
     val: Batches
@@ -58,7 +58,7 @@ class Images:
 
 
 def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: int) -> tuple[Segmenter, WeightsOrigin]:
-    """An untrained model of this architecture with these hyperparameters. Raises UserError where it cannot be had."""
+    """An untrained model of this architecture with these hyperparameters. Raises UserError if it cannot be built."""
     options = {**architecture.model, **hyperparameters.model}
     weights, code = architecture.weights, architecture.code
     return architectures.create(architecture.name, len(CATEGORIES), weights, options, seed, code)
@@ -66,7 +66,7 @@ def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: in
 
 @dataclass(frozen=True)
 class Task:
-    """All that the outcome of a training depends on, beside its initial weights and its device."""
+    """Everything a training's result depends on beside its initial weights and device."""
 
     fingerprint: str  # of the protocol and the architecture
     data_fingerprint: str
@@ -78,31 +78,31 @@ class Task:
 
 @dataclass
 class TrainingRun:
-    """A training that has just begun, or that continues from its checkpoint."""
+    """A training that starts, or resumes from its checkpoint."""
 
     task: Task
     state: State
     session: TrainingSession
     origin: WeightsOrigin
-    id: str = ""  # of its MLflow run; "" in a process that is not the main one
+    id: str = ""  # of its MLflow run; "" in processes other than the main one
     mlflow: MlflowClient | None = None
 
     @classmethod
     def begin(cls, task: Task, model: Segmenter, origin: WeightsOrigin, folder: Path, compute: Compute) -> TrainingRun:
-        """`model`: as `origin` says, still untrained; `folder`: where its checkpoint lies or will lie. Raises UserError
-        where one of several processes that train together has another checkpoint than the rest."""
+        """`model`: untrained, with the weights of `origin`; `folder`: of its checkpoint, which need not exist yet.
+        Raises UserError if processes that train together find different checkpoints."""
         state = training.begin(model, task.hyperparameters, compute)
         session = TrainingSession(folder, _identity(task, origin, compute))
         session.restore(state)
         if len(set(process_group.gather(state.epoch))) > 1:
-            raise UserError(f"not every process finds the checkpoint in {folder}; all need the same SEGBENCH_STORAGE")
+            raise UserError(f"the processes found different checkpoints in {folder}; give all one SEGBENCH_STORAGE")
         return cls(task, state, session, origin)
 
     def open_mlflow(
         self, mlflow: MlflowClient, name: str, tags: Mapping[str, str], parent: Callable[[], str], known: str = ""
     ) -> None:
-        """Continues the MLflow run that this training began before it was stopped, else makes one inside of `parent`,
-        with `tags`. `known`: the run's id, where the ledger remembers one that the folder does not."""
+        """Reopens the MLflow run of this training, else creates one inside `parent` with `tags`. `known`: the run's id
+        in the ledger, used if the folder has none."""
         run = self.session.run or known
         if not run or not runs.reopened(mlflow, run, tags):
             run = runs.nested_run(mlflow, parent(), name, tags, self.task.hyperparameters.params())
@@ -113,8 +113,8 @@ class TrainingRun:
     def in_mlflow(
         self, fine: tuple[type[BaseException], ...] = (), handed_over: tuple[type[BaseException], ...] = ()
     ) -> Iterator[None]:
-        """Ends the MLflow run with the block: FINISHED, also after the exceptions in `fine`; KILLED where the training
-        was stopped; FAILED after any other. After those in `handed_over` another process ends it."""
+        """Ends the MLflow run with the block: as FINISHED, also after exceptions in `fine`; as KILLED if the training
+        was stopped; as FAILED after any other. After those in `handed_over` another process ends it."""
         if self.mlflow is None:
             yield
             return
@@ -122,11 +122,10 @@ class TrainingRun:
             yield
 
     def epochs(self, report: Callable[[EpochRecord], None] = lambda record: None) -> Iterator[EpochRecord]:
-        """All epochs, those of before a stop first. Each is kept, goes to `report`, then to MLflow, and is yielded.
+        """All epochs, restored ones first. Each is saved, passed to `report`, logged to MLflow, and yielded.
 
-        Where another process has taken the training over, `report` raises, and nothing is logged twice. Raises
-        TrialFailed where training cannot go on, and Stopped, with everything kept, where a signal asked for it while
-        epochs are left.
+        If another process has taken over the training, `report` raises, and nothing is logged twice. Raises TrialFailed
+        if training cannot continue, and Stopped, with everything saved, if a signal requested it before the last epoch.
         """
         restored = self.state.epoch
         logged = runs.steps(self.mlflow, self.id) if self.mlflow else set()
@@ -140,21 +139,21 @@ class TrainingRun:
                 raise studies.Stopped
 
     def keep(self) -> None:
-        """Writes what has not been written yet. Returns when all processes may end: torchrun ends all as soon as one
-        has ended."""
+        """Writes the checkpoint if it is not up to date. Returns when every process has reached this point: torchrun
+        ends all processes as soon as one ends."""
         self.session.write(self.state)
         process_group.gather(None)
 
 
 def _identity(task: Task, origin: WeightsOrigin, compute: Compute) -> str:
-    """What a checkpoint must be of to be continued from."""
+    """The identity that a checkpoint must have to be resumed from."""
     intent = (task.fingerprint, task.data_fingerprint, task.hyperparameters, task.epochs, task.seed)
     images = (task.images.train.images, task.images.val.images)
     return resume.identity(*intent, *images, origin.sha256, compute.record.kind, compute.record.precision)
 
 
 def _trained(state: State, task: Task) -> Iterator[EpochRecord]:
-    """Training's records; its two expected ends become TrialFailed."""
+    """The records of training. Divergence and running out of memory become TrialFailed."""
     images = task.images
     try:
         yield from training.fit(state, images.train, images.val, epochs=task.epochs, seed=task.seed)
@@ -175,6 +174,6 @@ def _trained(state: State, task: Task) -> Iterator[EpochRecord]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether this is a device's or the host's memory running out."""
+    """Whether the device or the host ran out of memory."""
     message = str(error)
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in message

@@ -1,7 +1,7 @@
-"""Several workers on one search: started, shown, stopped together, and started again when one is killed.
+"""Several workers on one search: starts, shows and stops them together, and restarts killed ones.
 
-Each is the same command in a process of its own. They share nothing but the ledger, which gives every trial to one of
-them; so here is nothing that the result could depend on.
+Each worker is the same command in a separate process. They share only the ledger, which gives each trial to one of
+them; so nothing here can change the results.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from segbench.ledger import queue
 from segbench.runtime import interrupts, terminal
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # into the ledger
-_SECONDS_BETWEEN_SIGNS = 0.1  # of life
-_DEATHS_WITHOUT_PROGRESS = 3  # as many as spend a trial: a worker that dies before it has claimed one spends none
+_SECONDS_BETWEEN_POLLS = 0.1  # of the workers' processes
+_DEATHS_WITHOUT_PROGRESS = 3  # then a worker is not restarted; deaths before it claims a trial do not fail any trial
 
 
 class Launcher(Contract):
-    """Workers, wherever they run, numbered from 0."""
+    """Starts and stops workers, numbered from 0, wherever they run."""
 
-    size: int  # how many there may be
+    size: int  # the largest number of workers
     description: str  # for people: "2 workers, GPUs 0, 1"
 
     def start(self, worker: int) -> None: ...
 
     def ended(self) -> list[tuple[int, int]]:
-        """(worker, exit code) of those that have ended since the last call; of a signal the code is negative."""
+        """(worker, exit code) of workers that ended since the last call; the code is negative after a signal."""
         ...
 
     @property
     def running(self) -> int:
-        """How many have not ended."""
+        """The number of workers that have not ended."""
         ...
 
     def name(self, owner: str) -> str:
-        """What to call the process that the ledger names."""
+        """A short name for the process `owner` of the ledger."""
         ...
 
     def stop(self) -> None:
-        """Asks all to leave when their epoch has ended."""
+        """Asks all workers to exit after their epoch."""
         ...
 
     def kill(self) -> None:
-        """Makes all leave at once; when it returns they are gone."""
+        """Makes all workers exit at once, and returns when they have."""
         ...
 
 
@@ -64,24 +64,24 @@ class RunningTrial:
     study: str
     index: int
     owner: str
-    epochs: int  # those it has done
-    given: int  # epochs
+    epochs: int  # finished
+    given: int  # epochs in total
     miou: float | None  # of its last epoch
 
 
 class SearchProgress(NamedTuple):
-    """Where all the studies of a command stand."""
+    """The progress of all studies of a command."""
 
-    done: int  # epochs; those of a trial that has ended count as done
+    done: int  # epochs; an ended trial counts all its epochs
     total: int  # epochs
     left: int  # trials that have not ended
     planned: int  # trials
-    best: float  # mIoU, 0 where there is none
+    best: float  # mIoU, 0 without epochs
     running: tuple[RunningTrial, ...]
 
     @classmethod
     def of(cls, studies: Iterable[optuna.Study]) -> SearchProgress:
-        """Reads what is shown, and no trial that has ended in full: it is asked every second."""
+        """Reads the progress without the epochs of ended trials, because it is called every second."""
         done = total = left = planned = 0
         best, running = 0.0, []
         for study in studies:
@@ -98,16 +98,16 @@ class SearchProgress(NamedTuple):
 
 
 def run(launcher: Launcher, studies: Sequence[optuna.Study]) -> None:
-    """Starts the workers, or as many of them as there are trials. Returns when all have ended: no trial is left then.
+    """Starts the workers, at most one per trial, and returns when all have ended and no trial is left.
 
-    One that is killed is started again, unless that happens three times without any progress of the search. One that
-    ends with an error is not. The first SIGINT or SIGTERM lets all end their epochs, the second stops them at once;
-    both then raise KeyboardInterrupt. Raises UserError at the end where a worker has failed.
+    A killed worker is restarted, unless it is killed three times without progress of the search. A worker that ends
+    with an error is not restarted. The first SIGINT or SIGTERM lets all workers finish their epochs, the second stops
+    them at once; both then raise KeyboardInterrupt. Raises UserError at the end if a worker failed.
     """
     first = SearchProgress.of(studies)
     number = min(launcher.size, first.left)
     if number < launcher.size:
-        terminal.say(f"only {number} of {launcher.size} workers are started: that is how many trials are left")
+        terminal.say(f"starting {number} of {launcher.size} workers, as many as there are trials left")
     with terminal.board("search", first.total, first.done) as show, interrupts.graceful():
         try:
             for worker in range(number):
@@ -122,25 +122,25 @@ def run(launcher: Launcher, studies: Sequence[optuna.Study]) -> None:
     if failed:
         left = SearchProgress.of(studies).left
         raise UserError(
-            f"{len(failed)} of {number} workers ended with an error, which is shown above; "
-            + (f"{left} trials are left: fix it and rerun" if left else "the others did the rest")
+            f"{len(failed)} of {number} workers ended with an error (shown above); "
+            + (f"{left} trials are left: fix it and rerun" if left else "the others ran all trials")
         )
 
 
 class _Watch:
-    """Over the workers of one launcher."""
+    """Watches the workers of one launcher."""
 
     def __init__(self, launcher: Launcher, studies: Sequence[optuna.Study], show: terminal.Show) -> None:
         self._launcher, self._studies, self._show = launcher, studies, show
         self._next_look = 0.0
-        self._deaths: dict[int, list[tuple[int, int]]] = {}  # of each worker: what was left, what was done
+        self._deaths: dict[int, list[tuple[int, int]]] = {}  # per worker: (trials left, epochs done) at each death
 
     def until_all_have_ended(self) -> list[int]:
-        """The workers that failed."""
-        failed, told = [], False
+        """Returns the workers that failed."""
+        failed, stopping = [], False
         while self._launcher.running:
-            if interrupts.requested() and not told:
-                told = True
+            if interrupts.requested() and not stopping:
+                stopping = True
                 self._launcher.stop()
                 terminal.say(f"waiting for {self._launcher.running} workers to end their epochs")
             for worker, code in self._launcher.ended():
@@ -150,12 +150,12 @@ class _Watch:
                     failed.append(worker)
             if time.monotonic() > self._next_look:
                 self._look()
-            time.sleep(_SECONDS_BETWEEN_SIGNS)
+            time.sleep(_SECONDS_BETWEEN_POLLS)
         self._look()
         return failed
 
     def _start_again(self, worker: int, number: int) -> bool:
-        """False where that would be in vain."""
+        """Restarts a killed worker. Returns False if it was killed too often without progress."""
         _requeue_dead(self._studies)
         progress = SearchProgress.of(self._studies)
         what = f"worker {worker} was killed by {_signal(number)}"
@@ -165,9 +165,9 @@ class _Watch:
         deaths = [before for before in self._deaths.get(worker, []) if before == now] + [now]
         self._deaths[worker] = deaths
         if len(deaths) >= _DEATHS_WITHOUT_PROGRESS:
-            terminal.warn(f"{what}, {len(deaths)} times without any progress; it is not started again")
+            terminal.warn(f"{what}, {len(deaths)} times without progress; it is not restarted")
             return False
-        terminal.warn(f"{what}; it is started again")
+        terminal.warn(f"{what}; restarting it")
         self._launcher.start(worker)
         return True
 

@@ -1,4 +1,4 @@
-"""What is kept: Optuna's studies, the queue of their trials, who is alive; MLflow's runs; cards of promoted models.
+"""The databases: Optuna's studies, the queue of trials, workers' liveness; MLflow's runs; cards of promoted models.
 
-It may import `data`, `stats`, `runtime` and `core`; it never imports a network.
+It may import `data`, `stats`, `runtime` and `core`, never a network.
 """

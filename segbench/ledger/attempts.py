@@ -1,13 +1,13 @@
-"""The attempts of a study in its database: each question one query, each step of a trial one transaction.
+"""The attempts of a study in its database: one query per question, one transaction per step of a trial.
 
-Optuna's own methods read and build all trials of a study with all that belongs to them, at every step of every trial.
+Optuna's own methods would read all trials of a study with all their attributes at every step of every trial.
 
     waiting → running → complete | pruned | failed with an outcome       the trial has ended
-                      → failed without one → continued_by N              attempt N goes on with the trial
+                      → failed without outcome → continued_by N          attempt N continues the trial
 
-An attempt's user attributes tell which trial it tries (`trial`), what became of it (`outcome`, `reason`, `stopped`,
-`withdrawn`, `continued_by`) and who runs it (`owner`). Its epochs are system attributes `epoch:1`, `epoch:2`, …, one
-row each: the dashboard shows a column for every user attribute.
+An attempt's user attributes hold its trial (`trial`), its end (`outcome`, `reason`, `stopped`, `withdrawn`,
+`continued_by`) and its process (`owner`). Its epochs are system attributes `epoch:1`, `epoch:2`, …, one row each,
+because the dashboard shows a column for every user attribute.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from segbench.ledger.optuna_private import (
     finite,
 )
 
-EPOCH = "epoch:"  # in front of its number, in the name of an epoch's attribute
+EPOCH = "epoch:"  # prefix of an epoch's attribute, before its number
 _OF_ONE_ATTEMPT = ("owner", "device", "stopped", "withdrawn", "outcome", "reason", "continued_by")
-_SETTLED = ("outcome", "withdrawn", "continued_by")  # a failed attempt with one of these needs nothing more
+_SETTLED = ("outcome", "withdrawn", "continued_by")  # a failed attempt with one of these needs no further action
 _ENDED = (AttemptState.COMPLETE, AttemptState.PRUNED)
 _ID = ATTEMPTS.c.trial_id
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at a trial, with those of its user attributes that were asked for."""
+    """One attempt at a trial, with the user attributes that were queried."""
 
     id: int
     number: int  # Optuna's, within the study
@@ -55,25 +55,25 @@ class Attempt:
 
     @property
     def index(self) -> int:
-        """Which trial it tries."""
+        """The index of its trial."""
         return int(self.attributes["trial"])
 
     @property
     def trial_state(self) -> TrialState:
-        """The trial's state, if this is the last attempt at it."""
+        """The state of its trial, if this is the trial's last attempt."""
         if self.state == AttemptState.FAIL:
             return TrialState(self.attributes.get("outcome", TrialState.FAILED))
         return TrialState(self.state.name.lower())
 
     @property
     def unfinished(self) -> bool:
-        """Whether its trial has not ended: a failed attempt without an outcome is to be continued."""
+        """Whether its trial has not ended: a failed attempt without an outcome will be continued."""
         return self.state not in _ENDED and "outcome" not in self.attributes
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A configuration that is to be queued."""
+    """A configuration to queue."""
 
     index: int
     params: Mapping[str, Any]
@@ -81,21 +81,21 @@ class Planned:
 
 
 def every(connection: Connection, study: int, keys: Collection[str] | None = None) -> list[Attempt]:
-    """All attempts at trials of the plan, oldest first, with their user attributes; `keys`: with these alone."""
+    """All attempts at planned trials, oldest first, with the user attributes in `keys`; None: with all."""
     attributes: dict[int, dict[str, Any]] = {}
-    wanted = select(USER_ATTRIBUTES.c["trial_id", "key", "value_json"]).join(ATTEMPTS).where(_in(study))
+    query = select(USER_ATTRIBUTES.c["trial_id", "key", "value_json"]).join(ATTEMPTS).where(_in(study))
     if keys is not None:
-        wanted = wanted.where(USER_ATTRIBUTES.c.key.in_({"trial", *keys}))
-    for attempt, key, value in connection.execute(wanted):
+        query = query.where(USER_ATTRIBUTES.c.key.in_({"trial", *keys}))
+    for attempt, key, value in connection.execute(query):
         attributes.setdefault(attempt, {})[key] = json.loads(value)
     columns = ATTEMPTS.c["trial_id", "number", "state", "datetime_start", "datetime_complete"]
     rows = connection.execute(select(columns).where(_in(study)).order_by(_ID))
-    return [_attempt(row, own) for row in rows if "trial" in (own := attributes.get(row.trial_id, {}))]
+    return [_attempt(row, known) for row in rows if "trial" in (known := attributes.get(row.trial_id, {}))]
 
 
 def unsettled(connection: Connection, study: int) -> list[tuple[Attempt, float | None]]:
-    """The attempts that run, and those that failed and are not continued yet; with the seconds since their last
-    heartbeat by the database's clock, where there is one."""
+    """The running attempts, and the failed ones that are not continued yet, each with the seconds since its last
+    heartbeat by the database's clock; None without a heartbeat."""
     trial, owner = USER_ATTRIBUTES.alias(), USER_ATTRIBUTES.alias()
     settled = select(literal(1)).where(USER_ATTRIBUTES.c.trial_id == _ID, USER_ATTRIBUTES.c.key.in_(_SETTLED))
     open_ends = or_(
@@ -110,23 +110,23 @@ def unsettled(connection: Connection, study: int) -> list[tuple[Attempt, float |
         .where(_in(study), open_ends)
         .order_by(_ID)
     )
-    found = []
+    attempts = []
     for row in connection.execute(query):
         *_, index, owned_by, beat, now = row
         attributes = {"trial": json.loads(index)} | ({"owner": json.loads(owned_by)} if owned_by else {})
         silence = (now.replace(tzinfo=None) - beat).total_seconds() if beat else None
-        found.append((_attempt(row, attributes), silence))
-    return found
+        attempts.append((_attempt(row, attributes), silence))
+    return attempts
 
 
 def claim(connection: Connection, study: int, owner: str) -> int | None:
-    """Turns the attempt that was queued first into one that `owner` runs, and returns its id; None where none waits."""
+    """Starts the first queued attempt for `owner` and returns its id; None if the queue is empty."""
     is_ours = select(literal(1)).where(USER_ATTRIBUTES.c.trial_id == _ID, USER_ATTRIBUTES.c.key == "trial").exists()
     waiting = select(_ID).where(_in(study), ATTEMPTS.c.state == AttemptState.WAITING, is_ours).order_by(_ID).limit(1)
     while (attempt := connection.scalar(waiting)) is not None:
         still_waiting = update(ATTEMPTS).where(attempt == _ID, ATTEMPTS.c.state == AttemptState.WAITING)
         claimed = connection.execute(still_waiting.values(state=AttemptState.RUNNING, datetime_start=_now()))
-        if claimed.rowcount:  # else another process was first
+        if claimed.rowcount:  # else another process claimed it first
             set_attributes(connection, attempt, {"owner": owner})
             connection.execute(delete(HEARTBEATS).where(HEARTBEATS.c.trial_id == attempt))
             connection.execute(insert(HEARTBEATS).values(trial_id=attempt, heartbeat=func.current_timestamp()))
@@ -135,7 +135,7 @@ def claim(connection: Connection, study: int, owner: str) -> int | None:
 
 
 def end(connection: Connection, attempt: int, **attributes: Any) -> bool:
-    """Ends an attempt without a value. False where it has ended already."""
+    """Ends an attempt without a value and sets `attributes`. Returns False if it had already ended."""
     open_states = (AttemptState.WAITING, AttemptState.RUNNING)
     ended = connection.execute(
         update(ATTEMPTS)
@@ -148,48 +148,48 @@ def end(connection: Connection, attempt: int, **attributes: Any) -> bool:
 
 
 def requeue(connection: Connection, study: int, attempt: int, deaths: list[int] | None = None) -> None:
-    """Queues another attempt at the trial of one that has failed, with all that it had reached, unless there is one.
+    """Queues a new attempt at the trial of a failed `attempt`, with its epochs and parameters, unless one exists.
 
-    The trial goes on as a new row, so that a process thought dead cannot write into it. `deaths`: of the trial, where
-    there is a new one; see queue.deaths.
+    The trial continues in a new row, so that a process thought dead cannot write into it. `deaths`: the trial's deaths
+    if there is a new one; see queue.deaths.
     """
     number, known = _next_number(connection, study), read_attributes(connection, attempt)
     follower = _follower(connection, study, attempt, known["trial"])
     if follower is None:
         row = {"study_id": study, "number": number, "state": AttemptState.WAITING}
         follower, new = number, connection.scalar(insert(ATTEMPTS).returning(_ID), row)
-        kept = {key: value for key, value in known.items() if key not in _OF_ONE_ATTEMPT}
-        set_attributes(connection, new, kept | ({"deaths": deaths} if deaths else {}))
+        inherited = {key: value for key, value in known.items() if key not in _OF_ONE_ATTEMPT}
+        set_attributes(connection, new, inherited | ({"deaths": deaths} if deaths else {}))
         for table in (PARAMS, SYSTEM_ATTRIBUTES, INTERMEDIATE_VALUES):
             _copy(connection, table, attempt, new)
     set_attributes(connection, attempt, {"continued_by": follower})
 
 
 def queue(connection: Connection, study: int, planned: Iterable[Planned]) -> None:
-    """Queues an attempt at each of these trials."""
+    """Queues an attempt at each planned trial."""
     plan = list(planned)
     if not plan:
         return
     first = _next_number(connection, study)
-    rows = [{"study_id": study, "number": first + place, "state": AttemptState.WAITING} for place in range(len(plan))]
+    rows = [{"study_id": study, "number": first + i, "state": AttemptState.WAITING} for i in range(len(plan))]
     _insert(connection, ATTEMPTS, rows)
     new = select(_ID).where(_in(study), ATTEMPTS.c.number >= first).order_by(ATTEMPTS.c.number)
     ids = connection.scalars(new).all()
     _insert(connection, USER_ATTRIBUTES, [
-        {"trial_id": attempt, "key": "trial", "value_json": json.dumps(one.index)}
-        for attempt, one in zip(ids, plan, strict=True)
+        {"trial_id": attempt, "key": "trial", "value_json": json.dumps(trial.index)}
+        for attempt, trial in zip(ids, plan, strict=True)
     ])  # fmt: skip
     _insert(connection, PARAMS, [
-        {"trial_id": attempt, "param_name": name, "param_value": distribution.to_internal_repr(one.params[name]),
+        {"trial_id": attempt, "param_name": name, "param_value": distribution.to_internal_repr(trial.params[name]),
          "distribution_json": distribution_to_json(distribution)}
-        for attempt, one in zip(ids, plan, strict=True) for name, distribution in one.distributions.items()
+        for attempt, trial in zip(ids, plan, strict=True) for name, distribution in trial.distributions.items()
     ])  # fmt: skip
 
 
 def report(connection: Connection, attempt: int, epoch: int, value: float, content: Any) -> None:
-    """Keeps an epoch and its value, which pruners compare; those that were there are replaced.
+    """Stores an epoch's `content` and its `value`, which pruners compare, in place of an earlier version.
 
-    Raises UpdateFinishedTrialError where the attempt has ended: its process was thought dead.
+    Raises UpdateFinishedTrialError if the attempt has ended: its process was thought dead.
     """
     running = update(ATTEMPTS).where(attempt == _ID, ATTEMPTS.c.state == AttemptState.RUNNING)
     if not connection.execute(running.values(state=AttemptState.RUNNING)).rowcount:  # which also locks the row
@@ -199,17 +199,17 @@ def report(connection: Connection, attempt: int, epoch: int, value: float, conte
 
 
 def values(connection: Connection, study: int, states: Collection[AttemptState]) -> dict[int, dict[int, float]]:
-    """Of each attempt in one of these states: the value of each epoch that was reported."""
+    """For each attempt in one of these states, by id: the reported value of each epoch."""
     columns = INTERMEDIATE_VALUES.c["trial_id", "step", "intermediate_value"]
     query = select(columns).join(ATTEMPTS).where(_in(study), ATTEMPTS.c.state.in_(states))
-    found: dict[int, dict[int, float]] = {}
+    by_attempt: dict[int, dict[int, float]] = {}
     for attempt, epoch, value in connection.execute(query.order_by(INTERMEDIATE_VALUES.c.step)):
-        found.setdefault(attempt, {})[epoch] = value
-    return found
+        by_attempt.setdefault(attempt, {})[epoch] = value
+    return by_attempt
 
 
 def best_value(connection: Connection, study: int) -> float:
-    """The highest value of any epoch; 0 where there is none."""
+    """The highest value of any epoch; 0 without epochs."""
     query = select(func.max(INTERMEDIATE_VALUES.c.intermediate_value)).join(ATTEMPTS).where(_in(study))
     return float(connection.scalar(query) or 0.0)
 
@@ -236,8 +236,8 @@ def set_attributes(connection: Connection, attempt: int, attributes: Mapping[str
     """Sets or replaces user attributes."""
     if not attributes:
         return
-    own = USER_ATTRIBUTES.c
-    connection.execute(delete(USER_ATTRIBUTES).where(own.trial_id == attempt, own.key.in_(attributes)))
+    columns = USER_ATTRIBUTES.c
+    connection.execute(delete(USER_ATTRIBUTES).where(columns.trial_id == attempt, columns.key.in_(attributes)))
     rows = [{"trial_id": attempt, "key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
     _insert(connection, USER_ATTRIBUTES, rows)
 
@@ -256,14 +256,14 @@ def _is(table: Any, attempt: int, keys: Mapping[str, Any]) -> Any:
 
 def _follower(connection: Connection, study: int, attempt: int, index: int) -> int | None:
     """The number of a later attempt at the same trial."""
-    own = USER_ATTRIBUTES.c
-    same = and_(own.trial_id == _ID, own.key == "trial", own.value_json == json.dumps(index))
+    columns = USER_ATTRIBUTES.c
+    same = and_(columns.trial_id == _ID, columns.key == "trial", columns.value_json == json.dumps(index))
     later = select(ATTEMPTS.c.number).join(USER_ATTRIBUTES, same).where(_in(study), attempt < _ID)
     return connection.scalar(later.limit(1))
 
 
 def _next_number(connection: Connection, study: int) -> int:
-    """As Optuna counts; the lock on the study's row keeps others from queueing at the same time."""
+    """The next attempt number, counted as Optuna does; locking the study's row keeps others from queueing meanwhile."""
     connection.execute(select(STUDIES.c.study_id).where(STUDIES.c.study_id == study).with_for_update())
     return int(connection.scalar(select(func.count()).select_from(ATTEMPTS).where(_in(study))) or 0)
 
@@ -282,7 +282,7 @@ def _replace(
 
 
 def _copy(connection: Connection, table: Any, old: int, new: int) -> None:
-    """All rows of one attempt, for another."""
+    """Copies all rows of the attempt `old` for the attempt `new`."""
     columns = [column for column in table.columns if not column.primary_key and column.name != "trial_id"]
     rows = select(literal(new), *columns).where(table.c.trial_id == old)
     primary = next(column for column in table.columns if column.primary_key)

@@ -1,4 +1,4 @@
-"""A training's learning curve as a small picture."""
+"""A training's learning curve as a PNG."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _BLUE, _ORANGE = "#1f77b4", "#d95f02"
 
 
 def png(records: Sequence[EpochRecord]) -> bytes:
-    """Both mIoUs to the left, both losses to the right, over epochs; the best epoch has a dot. `records`: one or more,
-    in order. Returns a PNG of SIZE, the same bytes for the same records; it may be called from several threads."""
-    # Not pyplot, whose figures all threads share. Matplotlib would log that it looks for the fonts.
+    """Both mIoUs on the left, both losses on the right, over epochs, with a dot at the best epoch. `records`: at least
+    one, in order. Returns a PNG of SIZE, the same bytes for the same records. Thread-safe."""
+    # Not pyplot, whose figures all threads share. Matplotlib would log its search for fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

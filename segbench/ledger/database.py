@@ -31,32 +31,32 @@ from segbench.ledger import optuna_private
 from segbench.runtime import terminal
 
 HEARTBEAT_SECONDS = 60
-GRACE_SECONDS = 180  # without a heartbeat for so long, a trial's process counts as dead
+GRACE_SECONDS = 180  # a trial's process counts as dead after so long without a heartbeat
 
 _SECONDS_TO_WAIT_FOR_A_LOCK = 60
 _SECONDS_TO_WAIT_FOR_A_SERVER = 60
 _SECONDS_TO_CONNECT = 10
 _SECONDS_BETWEEN_TRIES = 1
-_ADVISORY_LOCK = 0x5E6BE4C4  # "segbench": any constant that other programs on the database do not use
+_ADVISORY_LOCK = 0x5E6BE4C4  # any constant that other programs on the database do not use
 _MARKS = {"studies", "version_info"}  # tables that every Optuna database has
-_READS = "segbench_reads"  # the option of a connection that will not write
+_READS = "segbench_reads"  # option of a read-only connection
 
 Result = TypeVar("Result")
 
 
 class StorageUnavailable(UserError):
-    """The database cannot be reached any more."""
+    """The database can no longer be reached."""
 
 
 class StudyStorage(RDBStorage):
-    """Optuna's storage for many workers: it offers transactions (see attempts.py), has a lock that all processes share,
-    and waits out a lost connection."""
+    """Optuna's storage for many workers: with transactions (see attempts.py), a lock that all processes share, and
+    retries after a lost connection."""
 
     lock_file: Path | None = None  # for SQLite
-    patience_seconds = 0.0  # how long a lost connection is waited for; nothing while the database is being opened
+    patience_seconds = 0.0  # how long to retry after a lost connection; 0 while the database is being opened
 
     def writing(self, work: Callable[[Connection], Result]) -> Result:
-        """Does `work` in one transaction; once more where the connection was lost."""
+        """Does `work` in one transaction; repeats it if the connection was lost."""
 
         def transaction() -> Result:
             with self.engine.begin() as connection:
@@ -65,7 +65,7 @@ class StudyStorage(RDBStorage):
         return self._patiently(transaction)
 
     def reading(self, work: Callable[[Connection], Result]) -> Result:
-        """Likewise for work that only reads, at one moment of the database; on SQLite it waits for no writer."""
+        """Likewise for work that only reads, from one snapshot; on SQLite it does not wait for writers."""
 
         def snapshot() -> Result:
             with self.engine.connect().execution_options(**{_READS: True}) as connection:
@@ -75,7 +75,7 @@ class StudyStorage(RDBStorage):
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one process at a time is inside; a dead one is no longer."""
+        """Admits one process at a time; a process that dies releases the lock."""
         if self.lock_file:
             with FileLock(self.lock_file):
                 yield
@@ -84,11 +84,11 @@ class StudyStorage(RDBStorage):
         try:
             yield
         finally:
-            with contextlib.suppress(SQLAlchemyError):  # a lock whose connection is gone is gone too
+            with contextlib.suppress(SQLAlchemyError):  # a lost connection has released the lock
                 connection.close()
 
     def seen_silent(self, study_id: int, attempts: Iterable[int]) -> dict[int, float]:
-        """For how many seconds this process has seen each of these silent, by its own clock, which nobody can set."""
+        """How many seconds this process has seen each attempt without heartbeats, by its monotonic clock."""
         now = time.monotonic()
         known = self._silent_since.get(study_id, {})
         since = self._silent_since[study_id] = {attempt: known.get(attempt, now) for attempt in attempts}
@@ -110,7 +110,7 @@ class StudyStorage(RDBStorage):
                     url = make_url(self.url)
                     raise StorageUnavailable(
                         f"{urls.shown(url)} could not be used for {self.patience_seconds:.0f} s "
-                        f"({urls.reason(error, url)}). Once it can be, rerun the command to go on"
+                        f"({urls.reason(error, url)}). Rerun the command once it works again; it resumes"
                     ) from None
             time.sleep(_SECONDS_BETWEEN_TRIES)
 
@@ -130,11 +130,11 @@ for _name in optuna_private.STORAGE_METHODS:
 
 
 def connect(where: str | Path) -> StudyStorage:
-    """Opens the database at a path or URL, making its tables on first use.
+    """Opens the database at a path or URL and creates its tables on first use.
 
-    Raises UserError where it cannot be used; a URL's password is never shown.
+    Raises UserError if it cannot be used; a URL's password is never shown.
     """
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the commands say what happens themselves
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the commands report progress themselves
     logging.getLogger("alembic").setLevel(logging.ERROR)
     url = urls.read(where)
     try:
@@ -143,21 +143,22 @@ def connect(where: str | Path) -> StudyStorage:
         raise UserError(f"{urls.shown(url)} needs a driver, {error.name}: pip install 'segbench[postgres]'") from None
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
         raise UserError(_unusable(url, urls.reason(error, url))) from None
-    except RuntimeError as error:  # Optuna's word for a schema it does not know
+    except RuntimeError as error:  # Optuna's error for an unknown schema
         raise UserError(f"{urls.shown(url)} was made by another version of Optuna: {error} Or {_advice(url)}") from None
     storage.patience_seconds = _SECONDS_TO_WAIT_FOR_A_SERVER
     return storage
 
 
 def storage_of(study: optuna.Study) -> StudyStorage:
-    """The database a study lies in."""
+    """The database of a study."""
     storage = optuna_private.storage(study)
     assert isinstance(storage, StudyStorage)
     return storage
 
 
 def is_there(where: str | Path) -> bool:
-    """False where the SQLite file at a path or URL has not been made. Raises UserError for what is neither."""
+    """False if the SQLite file at a path or URL does not exist; True for a server. Raises UserError for an invalid path
+    or URL."""
     url = urls.read(where)
     if url.get_backend_name() != "sqlite":
         return True
@@ -168,37 +169,40 @@ def is_there(where: str | Path) -> bool:
 
 @functools.cache
 def warn_of_network(folder: Path, advice: str) -> None:
-    """Says so, once, where `folder` lies on a network file system, whose locks SQLite cannot rely on."""
+    """Warns, once, if `folder` is on a network file system, whose locks SQLite cannot rely on."""
     kind = _file_system(folder)
     if _NETWORK.fullmatch(kind):
-        terminal.warn(f"{folder} lies on a network file system ({kind}), where SQLite can lose data; {advice}")
+        terminal.warn(f"{folder} is on a network file system ({kind}), where SQLite can lose data; {advice}")
 
 
 def _sqlite(url: URL) -> StudyStorage:
     database = Path(str(url.database))
     if not database.parent.is_dir():
-        raise UserError(f"{database} cannot be made: there is no folder {database.parent}; make it, or fix --study-db")
+        raise UserError(
+            f"cannot create {database}: {database.parent} does not exist or is not a directory; create it, or fix "
+            "--study-db"
+        )
     _require_file(database, "give a file with --study-db")
     warn_of_network(database.parent, "keep the studies in PostgreSQL with --study-db, or move SEGBENCH_STORAGE")
     lock = _lock_file(database)
-    with FileLock(lock):  # two first uses at once would make the tables twice
+    with FileLock(lock):  # two concurrent first uses would create the tables twice
         engine = create_engine(url)
         _require_ours(engine, url)
         engine.dispose()
         storage = _storage(url, {"connect_args": {"timeout": _SECONDS_TO_WAIT_FOR_A_LOCK}})
         _make_transactions_atomic(storage.engine)
         with storage.engine.begin():
-            pass  # takes the write lock: a read-only database is better known now
+            pass  # takes the write lock, so that a read-only database fails here
     storage.lock_file = lock
     return storage
 
 
 def _lock_file(database: Path) -> Path:
-    """A name that nothing else has: the lock empties its file. Raises UserError where something else has it."""
+    """A name that no other file has, because locking empties the file. Raises UserError if another file has it."""
     lock = database.with_name(f"{database.name}.segbench-lock")
     _require_file(lock, f"move it away: segbench locks {database} with a file of that name")
     if lock.exists() and lock.stat().st_size:
-        raise UserError(f"{lock} is no lock of segbench, for it is not empty; move it away")
+        raise UserError(f"{lock} is not segbench's lock file: it is not empty; move it away")
     return lock
 
 
@@ -211,12 +215,12 @@ def _require_file(path: Path, advice: str) -> None:
     except OSError as error:
         raise UserError(f"{path} cannot be used ({error.strerror}); {advice}") from None
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is {'a directory' if stat.S_ISDIR(mode) else 'no regular file'}; {advice}")
+        raise UserError(f"{path} is {'a directory' if stat.S_ISDIR(mode) else 'not a regular file'}; {advice}")
 
 
 def _make_transactions_atomic(engine: Engine) -> None:
-    """SQLite as several processes need it. Stock, two of them can claim the same queued trial: a transaction there
-    takes the write lock only at its first write, after both have read "waiting"."""
+    """Makes SQLite safe for several processes. By default a transaction takes the write lock only at its first write,
+    so that two processes could both read "waiting" and claim the same trial."""
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, record: Any) -> None:
@@ -229,7 +233,7 @@ def _make_transactions_atomic(engine: Engine) -> None:
         reads = connection.get_execution_options().get(_READS)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
-    engine.dispose()  # connections made before these rules
+    engine.dispose()  # closes connections opened before these listeners
 
 
 def _postgresql(url: URL) -> StudyStorage:
@@ -237,7 +241,7 @@ def _postgresql(url: URL) -> StudyStorage:
     options = {"pool_pre_ping": True, "connect_args": arguments}
     engine = create_engine(url, **options)
     try:
-        with contextlib.closing(_advisory_lock(engine)):  # two first uses at once would make the tables twice
+        with contextlib.closing(_advisory_lock(engine)):  # two concurrent first uses would create the tables twice
             _require_ours(engine, url)
             return _storage(url, options)
     finally:
@@ -256,10 +260,10 @@ def _advisory_lock(engine: Engine) -> Connection:
 
 
 def _require_ours(engine: Engine, url: URL) -> None:
-    """Raises UserError for the database of another program, before our tables are put into it."""
-    there = set(inspect(engine).get_table_names())
-    foreign = sorted(there - set(optuna_private.METADATA.tables) - {"alembic_version"})
-    if foreign and not there >= _MARKS:
+    """Raises UserError for the database of another program, before tables are created in it."""
+    tables = set(inspect(engine).get_table_names())
+    foreign = sorted(tables - set(optuna_private.METADATA.tables) - {"alembic_version"})
+    if foreign and not tables >= _MARKS:
         some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
         raise UserError(_unusable(url, f"it holds tables of another program: {some}"))
 
@@ -278,7 +282,7 @@ def _unusable(url: URL, reason: str) -> str:
 def _advice(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return "move it away, or set SEGBENCH_STORAGE to another folder"
-    return f"fix --study-db or {paths.STUDY_DB_VARIABLE}: it needs a running server and a database of its own there"
+    return f"fix --study-db or {paths.STUDY_DB_VARIABLE}: it needs a running server and a separate database"
 
 
 def _is_outage(error: BaseException | None) -> bool:
@@ -298,7 +302,7 @@ _NETWORK = re.compile(
 
 
 def _file_system(folder: Path) -> str:
-    """Its type, such as "ext4" or "nfs4"; "" where unknown."""
+    """The type of its file system, such as "ext4" or "nfs4"; "" if unknown."""
     import psutil
 
     path = folder.resolve()

@@ -1,4 +1,4 @@
-"""Deleting a study with its runs, registered models, trials and promoted models, and with nothing else."""
+"""Deletes a study with its runs, registered models, trials and promoted models, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segbench.ledger.database import StudyStorage
 
 class Deletable(NamedTuple):
     name: str
-    id: str  # of what goes with it; "" where nothing does
+    id: str  # what carries it is deleted with the study; "" if nothing is
     trials: int
     folders: list[Path]
 
@@ -26,14 +26,15 @@ class Deletable(NamedTuple):
 class Deleted(NamedTuple):
     runs: int
     removed: list[Path]
-    kept: list[Path]  # folders of the study that hold files of others
+    kept: list[Path]  # folders of the study that hold foreign files
 
 
 @contextlib.contextmanager
 def ready(storage: StudyStorage, where: str, name: str) -> Iterator[Deletable]:
-    """A study that nobody searches, nor promotes while the block runs. `where`: the storage's URL or path.
+    """A study that no process searches, and that none can promote while the block runs. `where`: the storage's URL or
+    path.
 
-    Raises UserError where somebody does.
+    Raises UserError if a process searches or promotes it.
     """
     study = optuna.load_study(study_name=name, storage=storage)
     queue.requeue_dead(study)
@@ -50,7 +51,8 @@ def ready(storage: StudyStorage, where: str, name: str) -> Iterator[Deletable]:
 
 
 def delete(storage: StudyStorage, study: Deletable) -> Deleted:
-    """Deletes it, the study itself last: what is cut short can be done again."""
+    """Deletes the study's runs, models and folders, and the study itself last, so that an interrupted deletion can be
+    rerun."""
     number = 0
     if study.id and tracking.is_there():
         mlflow = tracking.client()
@@ -64,10 +66,10 @@ def delete(storage: StudyStorage, study: Deletable) -> Deleted:
 
 
 def _is_copy(where: str, name: str, study_id: str) -> bool:
-    """Whether `where` is not the storage's own database but, such as a backup, holds a copy of a study there, which
-    keeps its runs and folders."""
-    own = paths.studies_database()
-    if urls.read(where) == urls.read(own) or not database.is_there(own):
+    """Whether `where` is another database, such as a backup, that holds a copy of a study of the storage's database:
+    the original keeps its runs and folders."""
+    main = paths.studies_database()
+    if urls.read(where) == urls.read(main) or not database.is_there(main):
         return False
-    storage = database.connect(own)
+    storage = database.connect(main)
     return name in studies.names(storage) and studies.record(storage, name).id == study_id

@@ -1,4 +1,4 @@
-"""Trials and epochs as rows of a table: what `study export` writes and the Python API returns."""
+"""Trials and epochs as table rows, for `study export` and the Python API."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Row = dict[str, Any]
 
 
 def trial_rows(trials: Iterable[TrialRecord]) -> list[Row]:
-    """One row per trial. Columns that begin with `params/` hold its configuration, with `device/` what computed it."""
+    """One row per trial. Columns `params/…` hold its configuration, `device/…` its device."""
     return [_trial_row(trial) for trial in trials]
 
 
 def epoch_rows(trials: Iterable[TrialRecord]) -> list[Row]:
-    """One row per epoch. Columns that begin with `iou/` hold each category's, with `seconds/` each part's time."""
+    """One row per epoch. Columns `iou/…` hold the IoU per category, 0..1, `seconds/…` the time per part."""
     return [row for trial in trials for row in _epoch_rows(trial)]
 
 

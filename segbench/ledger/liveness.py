@@ -1,4 +1,4 @@
-"""Which process runs a trial, whether it is still there, and the heartbeat that says so to other hosts."""
+"""Which process runs a trial, whether it is alive, and the heartbeat that tells other hosts so."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import psutil
 
 from segbench.ledger.database import StudyStorage
 
-_SECONDS_APART = 2.0  # two processes with the same id start further apart; clocks agree better
+_SECONDS_APART = 2.0  # two processes with the same id start further apart; two readings of a start agree better
 _SECONDS_BEFORE_ANOTHER_TRY = 5.0
 _FIRST_NAMESPACE = "pid:[4026531836]"  # Linux's own; containers have others
 
 
 class WorkerId(NamedTuple):
-    """A process, told apart from a later one with the same id by its start."""
+    """A process; its start distinguishes it from a later process with the same id."""
 
     host: str
     pid: int
-    started: float  # seconds since the host's start: setting its clock does not move them
+    started: float  # seconds since the host's boot: setting the clock does not change it
 
     @classmethod
     def of(cls, pid: int) -> WorkerId:
-        """A process of this host. Raises psutil.NoSuchProcess."""
+        """The id of a process of this host. Raises psutil.NoSuchProcess."""
         return cls(here(), pid, round(psutil.Process(pid).create_time() - psutil.boot_time(), 2))
 
     @classmethod
     def parse(cls, text: str) -> WorkerId | None:
-        """What `str` made; None for anything else."""
+        """Parses the result of `str`; None for any other text."""
         host, pid, started = (["", "", "", *text.rsplit(":", 2)])[-3:]
         try:
             return cls(host, int(pid), float(started))
@@ -45,16 +45,16 @@ class WorkerId(NamedTuple):
 
     @property
     def gone(self) -> bool:
-        """Whether it is a process of this host that has ended. Of other hosts nothing is known."""
+        """Whether it is a process of this host that has ended; False for processes of other hosts."""
         if self.host != here():
             return False
         try:
             now = WorkerId.of(self.pid)
-            ended = psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE  # killed, and its parent has not looked
+            ended = psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE  # killed, but not reaped by its parent
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:
-            return False  # it is there, and hides itself
+            return False  # it exists, but this user may not inspect it
         return ended or abs(now.started - self.started) > _SECONDS_APART
 
 
@@ -65,7 +65,7 @@ def me() -> WorkerId:
 
 @functools.cache
 def here() -> str:
-    """This host, as far as process ids mean the same: a container is a host of its own."""
+    """This host, as far as process ids mean the same: a container counts as a separate host."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -75,7 +75,7 @@ def here() -> str:
 
 @contextlib.contextmanager
 def heartbeat(storage: StudyStorage, attempt_id: int) -> Iterator[None]:
-    """Tells other hosts that the attempt is alive, for as long as the block runs."""
+    """Tells other hosts that the attempt is alive, while the block runs."""
     over = threading.Event()
     thread = threading.Thread(
         target=_beat, args=(storage, attempt_id, over), daemon=True, name=f"heartbeat {attempt_id}"
@@ -94,6 +94,6 @@ def _beat(storage: StudyStorage, attempt_id: int, over: threading.Event) -> None
         try:
             storage.record_heartbeat(attempt_id)
             pause = float(storage.heartbeat_interval or 0)
-        except Exception:  # Optuna's own thread ends at its first error, and with it a trial that is well
+        except Exception:  # Optuna's own thread would end at its first error, and a healthy trial would count as dead
             pause = _SECONDS_BEFORE_ANOTHER_TRY
     storage.remove_session()

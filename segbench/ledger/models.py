@@ -1,6 +1,6 @@
-"""Promoted models on disk, and back in memory.
+"""Promoted models on disk: their list and their cards.
 
-<storage>/models/<study>/seed<k>/card.json          what it is; written last
+<storage>/models/<study>/seed<k>/card.json          the ModelCard; written last
                                 /best.safetensors   the epoch with the highest miou
                                 /last.safetensors
                                 /confusions.npz     raw confusion of each final validation image, and their names
@@ -39,17 +39,17 @@ class Promoted(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The finished promotions there are."""
+    """The finished promotions."""
 
     promoted: list[Promoted]
-    unreadable: list[Path]  # folders of those whose card cannot be read
+    unreadable: list[Path]  # folders whose card cannot be read
 
 
 def listing(protocol: str | None = None) -> Listing:
-    """The finished promotions of all protocols, or of the one of this name, in order of study and seed.
+    """The finished promotions of all protocols, or of the protocol of this name, in order of study and seed.
 
-    The one place that looks for them. A killed or running promotion's seed<k>.partial or seed<k>.old never counts.
-    A card that cannot be read tells its protocol by its folder's name, which begins with it.
+    Folders seed<k>.partial and seed<k>.old of a killed or running promotion never count. A model whose card cannot be
+    read belongs to the protocol that its folder's name begins with.
     """
     root = paths.models()
     studies = sorted(root.iterdir()) if root.is_dir() else []
@@ -82,29 +82,29 @@ def confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
 
 
 def promoted(protocol: str | None = None) -> list[Promoted]:
-    """The promoted models of `listing`; one whose card cannot be read is left out."""
+    """The promoted models of `listing`, without those whose card cannot be read."""
     return listing(protocol).promoted
 
 
 def cards(study: Path) -> list[Path]:
-    """Those of a study's finished promotions, in order of seed; `study` is its folder under models/."""
+    """The cards of a study's finished promotions, in order of seed; `study` is its folder under models/."""
     folders = [path for path in study.glob("seed*") if _SEED.fullmatch(path.name)]
     ordered = sorted(folders, key=lambda folder: int(folder.name.removeprefix("seed")))
     return [folder / artefacts.CARD for folder in ordered if (folder / artefacts.CARD).is_file()]
 
 
 def read_card(path: Path) -> ModelCard:
-    """Raises UserError where the card cannot be read."""
+    """The card in a file. Raises UserError if it cannot be read."""
     try:
         card = from_json(ModelCard, json.loads(path.read_text(encoding="utf-8")))
         _require_sound(card)
         return card
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} is no readable model card ({error!r}); promote again to replace it") from error
+        raise UserError(f"{path} is not a readable model card ({error!r}); promote again to replace it") from error
 
 
 def _require_sound(card: ModelCard) -> None:
-    """Raises ValueError for a card, edited by hand perhaps, that no network can be built and run from."""
+    """Raises ValueError for a card, perhaps edited by hand, from which no network can be built and run."""
     height, width = card.size
     if not (0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE):
         raise ValueError(f"size is {height}x{width}")
@@ -116,6 +116,6 @@ def _require_sound(card: ModelCard) -> None:
 
 
 def write_card(path: Path, card: ModelCard) -> None:
-    """Written whole or not at all."""
+    """Writes the card atomically. Raises OSError."""
     with files.replaced(path) as partial:
         partial.write_text(json.dumps(to_json(card), indent=1, ensure_ascii=False), encoding="utf-8")

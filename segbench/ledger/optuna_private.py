@@ -1,7 +1,7 @@
 """Every private name of Optuna that segbench uses, in one place.
 
-Optuna offers no public way to claim an attempt, to queue a thousand of them or to read a study in one query. A test
-asks of the installed Optuna whether all these names are there; pyproject.toml admits the versions it has passed with.
+Optuna has no public way to claim an attempt, to queue a thousand attempts or to read a study in one query. A test
+checks that the installed Optuna has all these names; pyproject.toml allows the versions that passed it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ METADATA = models.BaseModel.metadata
 STUDIES: Any = models.StudyModel.__table__
 STUDY_USER_ATTRIBUTES: Any = models.StudyUserAttributeModel.__table__
 STUDY_SYSTEM_ATTRIBUTES: Any = models.StudySystemAttributeModel.__table__
-ATTEMPTS: Any = models.TrialModel.__table__  # what Optuna calls a trial is one attempt at a trial of ours
+ATTEMPTS: Any = models.TrialModel.__table__  # Optuna's trial is our attempt
 PARAMS: Any = models.TrialParamModel.__table__
 VALUES: Any = models.TrialValueModel.__table__
 INTERMEDIATE_VALUES: Any = models.TrialIntermediateValueModel.__table__
 USER_ATTRIBUTES: Any = models.TrialUserAttributeModel.__table__
 SYSTEM_ATTRIBUTES: Any = models.TrialSystemAttributeModel.__table__
 HEARTBEATS: Any = models.TrialHeartbeatModel.__table__
-COLUMNS = {  # those that segbench's own statements name
+COLUMNS = {  # those that segbench's statements name
     "studies": ("study_id", "study_name"),
     "study_user_attributes": ("study_id", "key", "value_json"),
     "study_system_attributes": ("study_id", "key", "value_json"),
@@ -46,17 +46,17 @@ STORAGE_METHODS = (
 
 
 def study_id(study: optuna.Study) -> int:
-    """The key of its row."""
+    """The primary key of its row."""
     return study._study_id
 
 
 def attempt_id(attempt: optuna.Trial | FrozenTrial) -> int:
-    """The key of its row."""
+    """The primary key of its row."""
     return attempt._trial_id
 
 
 def storage(study: optuna.Study) -> RDBStorage:
-    """What the study was opened with: Optuna wraps it in a cache."""
+    """The storage that the study was opened with; Optuna wraps it in a cache."""
     backend = getattr(study._storage, "_backend", None)
     assert isinstance(backend, RDBStorage)
     return backend
@@ -69,5 +69,5 @@ def finite(value: float) -> dict[str, Any]:
 
 
 def tell_pruner(attempt: optuna.Trial, step: int, value: float) -> None:
-    """What `Trial.report` does besides writing: the pruner is asked of the attempt as this process knows it."""
+    """The part of `Trial.report` besides writing: pruners read the attempt's values from this process's memory."""
     attempt._cached_frozen_trial.intermediate_values[step] = value

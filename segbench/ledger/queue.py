@@ -1,7 +1,7 @@
-"""The trials of a study: planned, queued, claimed, and queued again where a process died.
+"""The queue of a study's trials: they are planned, queued, claimed, and requeued when a process dies.
 
-A *trial* is one planned configuration. An *attempt* is one Optuna trial that tries it; a killed attempt is followed by
-another, so everything is keyed by the user attribute `trial`, never by the attempt's number.
+A *trial* is one planned configuration. An *attempt* is one Optuna trial that tries it. A killed attempt is followed by
+another, so the key is always the user attribute `trial`, never the attempt's number.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _STANDING = ("outcome", "withdrawn", "owner")
 
 
 def index_of(attempt: FrozenTrial | optuna.Trial) -> int:
-    """Which planned configuration this is, or UNPLANNED for a trial that somebody else put into the study."""
+    """The trial of an attempt; UNPLANNED for a trial that another program added to the study."""
     return int(attempt.user_attrs.get("trial", UNPLANNED))
 
 
 def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[str, Scalar] | None) -> list[str]:
-    """Queues every trial that is neither waiting, running nor spent. Returns what `requeue_dead` did before.
+    """Queues every trial that is neither waiting, running nor ended, after `requeue_dead`, whose lines it returns.
 
-    With the random sampler a trial's parameters come from (seed, trial) alone: the plan is the same whatever the number
-    of runs, the order or the crashes. Other samplers choose when the trial starts.
+    With the random sampler a trial's parameters depend on (seed, trial) alone: the number of runs, their order and
+    crashes do not change the plan. Other samplers choose the parameters when the trial starts.
     """
     storage = database.storage_of(study)
     with storage.locked():  # workers that start together plan once
@@ -47,18 +47,17 @@ def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[st
 
 
 def claim(study: optuna.Study, owner: str) -> optuna.Trial | None:
-    """The next queued trial, if any. Optuna's own `ask` would make a trial up where none waits."""
+    """The next queued trial, if any. Optuna's `ask` would invent a trial if none waits."""
     study_id = optuna_private.study_id(study)
     claimed = database.storage_of(study).writing(lambda connection: attempts.claim(connection, study_id, owner))
     return None if claimed is None else optuna.Trial(study, claimed)
 
 
 def requeue_dead(study: optuna.Study) -> list[str]:
-    """Ends the running attempts whose process is gone and queues their trials again, unless that happened too often.
+    """Ends running attempts whose process has died and requeues their trials, unless they died too often.
 
-    A process is gone where this host does not know it any more, or where it has sent no heartbeat for database's
-    GRACE_SECONDS; one of this host has two beats more, for its clock may have been set. Returns what was done, a line
-    each.
+    A process counts as dead if this host no longer has it, or if it sent no heartbeat for database.GRACE_SECONDS. A
+    local process gets two more beats, because the clock may have changed. Returns one line per requeued trial.
     """
     if not _left_behind(study):
         return []
@@ -67,12 +66,12 @@ def requeue_dead(study: optuna.Study) -> list[str]:
 
 
 def end(study: optuna.Study, attempt_id: int, **attributes: Scalar) -> bool:
-    """Ends an attempt without a value; an `outcome` ends its trial, too. False where it has ended already."""
+    """Ends an attempt without a value; an `outcome` also ends its trial. Returns False if it had already ended."""
     return database.storage_of(study).writing(lambda connection: attempts.end(connection, attempt_id, **attributes))
 
 
 def hand_back(study: optuna.Study, attempt_id: int) -> None:
-    """Ends an attempt that was stopped, and queues its trial again: it goes on where it was."""
+    """Ends an attempt that was stopped, and requeues its trial, which resumes from its checkpoint."""
     study_id = optuna_private.study_id(study)
 
     def work(connection: Connection) -> None:
@@ -83,37 +82,37 @@ def hand_back(study: optuna.Study, attempt_id: int) -> None:
 
 
 def latest(study: optuna.Study, keys: Sequence[str] = ()) -> dict[int, Attempt]:
-    """The last attempt at each trial, with its outcome, its owner and the user attributes in `keys`: it replaces the
-    earlier ones. Withdrawn trials are left out."""
-    study_id, wanted = optuna_private.study_id(study), (*_STANDING, *keys)
-    every = database.storage_of(study).reading(lambda connection: attempts.every(connection, study_id, wanted))
+    """The last attempt at each trial, with its outcome, owner and the user attributes in `keys`; it replaces earlier
+    attempts. Withdrawn trials are left out."""
+    study_id, all_keys = optuna_private.study_id(study), (*_STANDING, *keys)
+    every = database.storage_of(study).reading(lambda connection: attempts.every(connection, study_id, all_keys))
     return {index: attempt for index, attempt in last(every).items() if "withdrawn" not in attempt.attributes}
 
 
 def last(every: Iterable[Attempt]) -> dict[int, Attempt]:
-    """Of attempts, oldest first, the last one at each trial."""
+    """The last attempt at each trial; `every`: attempts, oldest first."""
     return {attempt.index: attempt for attempt in every}
 
 
 def unfinished(study: optuna.Study) -> list[Attempt]:
-    """The last attempts at the trials that have not ended, the one queued first first."""
+    """The last attempt at each trial that has not ended, in the order of the queue."""
     return sorted((a for a in latest(study).values() if a.unfinished), key=lambda attempt: attempt.id)
 
 
 def values_of_unfinished(study: optuna.Study) -> dict[int, dict[int, float]]:
-    """Of each attempt that waits or runs, by its id: the value of each epoch it has reached."""
+    """For each waiting or running attempt, by id: the value of each epoch so far."""
     study_id, states = optuna_private.study_id(study), (AttemptState.WAITING, AttemptState.RUNNING)
     return database.storage_of(study).reading(lambda connection: attempts.values(connection, study_id, states))
 
 
 def best_value(study: optuna.Study) -> float:
-    """The highest value of any epoch of any trial; 0 where there is none."""
+    """The highest value of any epoch of any trial; 0 without epochs."""
     study_id = optuna_private.study_id(study)
     return database.storage_of(study).reading(lambda connection: attempts.best_value(connection, study_id))
 
 
 def deaths(earlier: Sequence[int], epochs: int) -> list[int]:
-    """How many epochs stood at each death of a trial since its last new epoch, the newest death's included."""
+    """The number of epochs at each death of a trial since its last new epoch, including the newest death."""
     return [*earlier, epochs] if epochs <= max(earlier, default=epochs) else [epochs]
 
 
@@ -132,27 +131,27 @@ def _plan(
     planned = [Planned(index, samplers.draw(drawn, search.seed, index), drawn) for index in missing]
     if baseline and BASELINE not in known:
         # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
-        own = {name: samplers.around(value, distributions[name]) for name, value in baseline.items()}
-        planned.append(Planned(BASELINE, dict(baseline), own))
+        widened = {name: samplers.around(value, distributions[name]) for name, value in baseline.items()}
+        planned.append(Planned(BASELINE, dict(baseline), widened))
     attempts.queue(connection, study, planned)
 
 
 def _requeue_dead(study: optuna.Study) -> list[str]:
     study_id = optuna_private.study_id(study)
-    storage, said = database.storage_of(study), []
+    storage, lines = database.storage_of(study), []
     for attempt in _left_behind(study):
         spent = storage.writing(functools.partial(_end_dead, study=study_id, attempt=attempt))
         if attempt.state == AttemptState.RUNNING:
             who = attempt.attributes.get("owner", "its process")
             what = f"failed: {spent}" if spent else "queued again"
-            said.append(f"trial {attempt.index}: {who} is gone; {what}")
-    return said
+            lines.append(f"trial {attempt.index}: {who} is gone; {what}")
+    return lines
 
 
 def _end_dead(connection: Connection, study: int, attempt: Attempt) -> str:
-    """Queues the attempt's trial again. Where it has died too often, ends it instead and returns the reason."""
-    kept = attempts.read_attributes(connection, attempt.id)
-    died = deaths(kept.get("deaths", []), attempts.epochs(connection, attempt.id))
+    """Requeues the attempt's trial. If it died too often, ends it instead and returns the reason."""
+    attributes = attempts.read_attributes(connection, attempt.id)
+    died = deaths(attributes.get("deaths", []), attempts.epochs(connection, attempt.id))
     if attempt.state == AttemptState.RUNNING:
         reason, outcome = "", {}
         if len(died) >= DEATHS_THAT_SPEND_A_TRIAL:
@@ -161,20 +160,20 @@ def _end_dead(connection: Connection, study: int, attempt: Attempt) -> str:
             outcome = {"outcome": TrialState.FAILED, "reason": reason}
         if not attempts.end(connection, attempt.id, **outcome) or reason:
             return reason
-    attempts.requeue(connection, study, attempt.id, None if "stopped" in kept else died)
+    attempts.requeue(connection, study, attempt.id, None if "stopped" in attributes else died)
     return ""
 
 
 def _left_behind(study: optuna.Study) -> list[Attempt]:
-    """The running attempts whose process is gone, and those that others have ended without an outcome."""
+    """The running attempts whose process has died, and failed attempts without an outcome."""
     study_id, storage = optuna_private.study_id(study), database.storage_of(study)
-    found = storage.reading(lambda connection: attempts.unsettled(connection, study_id))
+    unsettled = storage.reading(lambda connection: attempts.unsettled(connection, study_id))
     grace = storage.grace_period or 0
-    silent = [attempt.id for attempt, silence in found if silence is not None and silence > grace]
-    seen = storage.seen_silent(study_id, silent)
+    silent = [attempt.id for attempt, silence in unsettled if silence is not None and silence > grace]
+    silence_seen = storage.seen_silent(study_id, silent)
     return [
-        attempt for attempt, silence in found
-        if attempt.state == AttemptState.FAIL or _is_silent(attempt, seen) or _is_deserted(attempt)
+        attempt for attempt, silence in unsettled
+        if attempt.state == AttemptState.FAIL or _is_silent(attempt, silence_seen) or _is_deserted(attempt)
     ]  # fmt: skip
 
 
@@ -190,5 +189,5 @@ def _is_deserted(attempt: Attempt) -> bool:
     if owner:
         return owner.gone
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-    age = now - (attempt.started or datetime.datetime.min)  # not claimed by `run`: there may be no heartbeat
+    age = now - (attempt.started or datetime.datetime.min)  # not claimed by `run`, so perhaps without heartbeats
     return age.total_seconds() > database.GRACE_SECONDS

@@ -1,4 +1,4 @@
-"""A study read from its database as a record: a handful of queries, each row once."""
+"""Reads a study from its database as a record, in a handful of queries."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from segbench.ledger.optuna_private import ATTEMPTS, PARAMS, STUDIES, STUDY_USER
 from segbench.ledger.queue import last
 
 FINAL_SCORES = "final_scores"  # the study's attribute that `rescore` writes
-NO_FINAL_SCORES: dict[str, Any] = {"images": "", "scores": {}}  # and what it holds at first
+NO_FINAL_SCORES: dict[str, Any] = {"images": "", "scores": {}}  # its initial value
 
 
 class _Content(NamedTuple):
-    """What belongs to the attempts of a study, by attempt."""
+    """Parameters, values and epochs of a study's attempts, by attempt id."""
 
     params: dict[int, dict[str, Scalar]]
     values: dict[int, float]
@@ -34,16 +34,16 @@ class _Content(NamedTuple):
 
 
 def record(storage: StudyStorage, name: str, search: str = "python -m segbench.search") -> StudyRecord:
-    """The study as a record. Raises UserError where there is none; `search` is the command that would make it."""
-    found = storage.reading(lambda connection: _read(connection, name))
-    if found is None:
-        there = ", ".join(names(storage)) or "no study at all"
-        raise UserError(f"no study '{name}': the storage holds {there}. Search first: {search}")
-    return found
+    """The study as a record. Raises UserError if it does not exist; `search` is the command that would create it."""
+    study = storage.reading(lambda connection: _read(connection, name))
+    if study is None:
+        known = ", ".join(names(storage)) or "no study"
+        raise UserError(f"no study '{name}': the storage holds {known}. Search first: {search}")
+    return study
 
 
 def names(storage: StudyStorage) -> list[str]:
-    """The studies that `open_study` made; those of other programs are left out."""
+    """The studies that `open_study` created; those of other programs are left out."""
     ours = select(STUDIES.c.study_name).join(STUDY_USER_ATTRIBUTES).where(STUDY_USER_ATTRIBUTES.c.key == "protocol")
     return storage.reading(lambda connection: sorted(connection.scalars(ours)))
 
@@ -65,7 +65,7 @@ def _read(connection: Connection, name: str) -> StudyRecord | None:
         architecture = from_json(Architecture, known["architecture"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"study '{name}' cannot be read ({error!r}): another program or version made it; search under a new "
+            f"study '{name}' cannot be read ({error!r}): another program or version created it; search under a new "
             "name, or give another database with --study-db"
         ) from error
     content, latest = _content(connection, study), last(attempts.every(connection, study))
@@ -103,7 +103,7 @@ def _content(connection: Connection, study: int) -> _Content:
 
 
 def _epoch(content: dict[str, Any]) -> EpochRecord:
-    """As `from_json` would, at a tenth of its time: a study may have ten thousand epochs."""
+    """Like `from_json`, in a tenth of its time: a study may have ten thousand epochs."""
     parts = {"iou": tuple(content["iou"]), "seconds": EpochSeconds(**content["seconds"])}
     return EpochRecord(**{**content, **parts})
 

@@ -1,7 +1,7 @@
-"""Promoted models in MLflow: their pictures, card and weights beside their run, and the registry's champion.
+"""Promoted models in MLflow: pictures, card and weights as artifacts of their run, and versions in the registry.
 
-Each study has a registered model of its name. Its versions are its promotions; the alias `champion` is the seed with
-the highest mIoU among those of the newest promotion.
+Each study has a registered model of the same name, with one version per promoted seed. The alias `champion` is the
+seed with the highest mIoU of the newest promotion.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _NEEDED = ("mlflow", "torch", "torchvision", "transformers", "numpy", "pillow", 
 
 
 def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequence[EpochRecord]) -> None:
-    """Logs what `folder` holds of a promoted model (card.json, best.safetensors, masks/) to its run and registers it.
+    """Logs the promoted model in `folder` (card.json, best.safetensors, masks/) to its run and registers it.
 
-    Done again after a kill, it replaces what it had logged and registers nothing twice. An MLflow that refuses is
-    warned of: the model itself is on disk. Raises UserError where the disk is full.
+    Rerun after a kill, it replaces its artifacts and registers nothing twice. An error of MLflow is a warning, because
+    the model is on disk. Raises UserError if the disk is full.
     """
     from mlflow.exceptions import MlflowException
 
@@ -62,13 +62,13 @@ def publish(mlflow: MlflowClient, folder: Path, card: ModelCard, records: Sequen
         ) from error
     except MlflowException as error:
         reason = str(error).strip().splitlines()[0]
-        terminal.warn(f"MLflow does not take the model of '{card.study}' ({reason}); it lies in storage/models only")
+        terminal.warn(f"MLflow refused the model of '{card.study}' ({reason}); it is in storage/models only")
     finally:
         shutil.rmtree(mlpackage, ignore_errors=True)
 
 
 def delete(mlflow: MlflowClient, study_id: str) -> None:
-    """Deletes the registered versions of the study of this id, and the models that have none left."""
+    """Deletes the study's registered versions, and models without versions."""
     versions = _versions(mlflow, f"tags.study_id = {literal(study_id)}") if study_id else []
     for registered in versions:
         mlflow.delete_model_version(registered.name, registered.version)
@@ -78,7 +78,7 @@ def delete(mlflow: MlflowClient, study_id: str) -> None:
 
 
 def _keep_once(mlflow: MlflowClient, run: str, weights: Path) -> None:
-    """Where MLflow's copy of the weights lies on the same disk, it becomes a second name of the same file."""
+    """Replaces MLflow's copy of the weights by a hard link, if it is on the same disk."""
     artifacts = local_artifacts(mlflow.get_run(run).info.artifact_uri)
     copy = artifacts and artifacts / "model" / "artifacts" / weights.name
     if not copy or not copy.is_file() or not filecmp.cmp(copy, weights, shallow=False):
@@ -88,13 +88,13 @@ def _keep_once(mlflow: MlflowClient, run: str, weights: Path) -> None:
     try:
         os.link(weights, link)
     except OSError:
-        return  # another disk, or one without links: the copy stays
+        return  # another disk, or one without hard links: the copy stays
     os.replace(link, copy)
     link.unlink(missing_ok=True)  # rename(2) does nothing where both are the same file already
 
 
 def _save(mlpackage: Path, folder: Path, code: Code | None) -> None:
-    """As a folder that MLflow can load anywhere: our code goes with it, the user's own, if any, and no pickle."""
+    """Saves a folder that MLflow can load anywhere: with segbench's code and the user's, if any, and without pickle."""
     import numpy as np
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
@@ -110,7 +110,7 @@ def _save(mlpackage: Path, folder: Path, code: Code | None) -> None:
         requirements.append(code.name)
     shutil.rmtree(mlpackage, ignore_errors=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it advises an input example, which would be run
+        warnings.simplefilter("ignore", UserWarning)  # it recommends an input example, which would run the model
         pyfunc.save_model(
             str(mlpackage),
             python_model=str(_PACKAGE / "experiment" / "served.py"),
@@ -123,41 +123,41 @@ def _save(mlpackage: Path, folder: Path, code: Code | None) -> None:
 
 
 def _register(mlflow: MlflowClient, card: ModelCard) -> None:
-    own = card.study
-    if not mlflow.search_registered_models(f"name = {literal(own)}", max_results=1):
-        mlflow.create_registered_model(own, {"protocol": card.protocol, "architecture": card.architecture})
-    versions = _versions(mlflow, f"name = {literal(own)}")
-    if not any(one.run_id == card.run_id for one in versions):
+    name = card.study
+    if not mlflow.search_registered_models(f"name = {literal(name)}", max_results=1):
+        mlflow.create_registered_model(name, {"protocol": card.protocol, "architecture": card.architecture})
+    versions = _versions(mlflow, f"name = {literal(name)}")
+    if not any(version.run_id == card.run_id for version in versions):
         source = f"{mlflow.get_run(card.run_id).info.artifact_uri}/model"
         about = {"seed": str(card.seed), "miou": repr(card.best.miou)}
         tags = {"study_id": card.study_id, "promotion": _promotion(card), **about}
-        versions.append(mlflow.create_model_version(own, source, card.run_id, tags, description=_note(card)))
-    newest = {  # of each seed
-        one.tags["seed"]: one
-        for one in sorted(versions, key=lambda one: int(one.version))
-        if one.tags.get("promotion") == _promotion(card)
+        versions.append(mlflow.create_model_version(name, source, card.run_id, tags, description=_note(card)))
+    newest = {  # version of each seed
+        version.tags["seed"]: version
+        for version in sorted(versions, key=lambda version: int(version.version))
+        if version.tags.get("promotion") == _promotion(card)
     }
-    best = max(newest.values(), key=lambda one: float(one.tags["miou"]))
-    mlflow.set_registered_model_alias(own, CHAMPION, str(best.version))
+    best = max(newest.values(), key=lambda version: float(version.tags["miou"]))
+    mlflow.set_registered_model_alias(name, CHAMPION, str(best.version))
 
 
 def _versions(mlflow: MlflowClient, query: str) -> list[ModelVersion]:
     page = mlflow.search_model_versions(query)
-    found = list(page)
+    versions = list(page)
     while page.token:
         page = mlflow.search_model_versions(query, page_token=page.token)
-        found += page
-    return found
+        versions += page
+    return versions
 
 
 def _promotion(card: ModelCard) -> str:
-    """What the seeds of one promotion have in common."""
+    """A key that all seeds of one promotion share."""
     parts = (card.fingerprint, card.data_fingerprint, card.trial, card.epochs, card.train_images, card.val_images)
     return "-".join(map(str, parts))
 
 
 def _note(card: ModelCard) -> str:
-    """Markdown, for MLflow's page of the run."""
+    """The note on MLflow's page of the run, Markdown."""
     drawn = "**Trained on drawn streets: no number here is a Cityscapes result.**\n\n" if card.drawn else ""
     height, width = card.size
     return (

@@ -1,6 +1,6 @@
-"""The trainings as MLflow keeps them: log a stream of epochs, and read it back.
+"""Trainings in MLflow: logs epochs as they end, and reads them back.
 
-One experiment per protocol; in it one run per study; nested in that its trials and its promotions.
+One experiment per protocol holds one run per study, which holds the runs of its trials and promotions.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _ATTEMPT = "optuna.trial"
-_UNDEFINED = -1.0  # MLflow keeps no None: the IoU of a category that occurs nowhere
+_UNDEFINED = -1.0  # the IoU of a category that occurs nowhere: MLflow cannot store None
 
 
 @patient
 def study_run(mlflow: MlflowClient, protocol: str, study: str, study_id: str, tags: Mapping[str, str]) -> str:
-    """The MLflow id of the study's run, made on first use together with the protocol's experiment."""
+    """The MLflow id of the study's run, created on first use together with the protocol's experiment."""
     experiment = _experiment(mlflow, protocol)
-    found = mlflow.search_runs([experiment], _of_study(study_id), max_results=1)
-    every = {**tags, "study": study, "study_id": study_id, "kind": "study"}
-    run = found[0] if found else mlflow.create_run(experiment, run_name=study, tags=every)
-    if run.info.status == "RUNNING":  # new, or of a process that was killed here
+    existing = mlflow.search_runs([experiment], _of_study(study_id), max_results=1)
+    all_tags = {**tags, "study": study, "study_id": study_id, "kind": "study"}
+    run = existing[0] if existing else mlflow.create_run(experiment, run_name=study, tags=all_tags)
+    if run.info.status == "RUNNING":  # new, or left by a process that was killed here
         mlflow.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 
@@ -41,16 +41,16 @@ def study_run(mlflow: MlflowClient, protocol: str, study: str, study_id: str, ta
 def nested_run(
     mlflow: MlflowClient, parent: str, name: str, tags: Mapping[str, str], params: Mapping[str, Scalar]
 ) -> str:
-    """The id of a new run inside `parent`, with its parameters. One that was made with the same tags and is still
-    empty is taken instead: its process was killed before it could remember the id."""
+    """The id of a new run inside `parent`, with its parameters. An empty run with the same tags is reused: its process
+    was killed before it could store the id."""
     from mlflow.entities import Param
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     experiment = mlflow.get_run(parent).info.experiment_id
     all_tags = {**tags, MLFLOW_PARENT_RUN_ID: parent}
     same = " and ".join(f"tags.`{key}` = {literal(value)}" for key, value in all_tags.items() if key != _ATTEMPT)
-    left = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' and {same}")
-    run = next((run for run in left if not run.data.metrics), None)
+    unfinished = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' and {same}")
+    run = next((run for run in unfinished if not run.data.metrics), None)
     run = run or mlflow.create_run(experiment, run_name=name, tags=all_tags)
     if _ATTEMPT in tags:  # Optuna's number changes with every attempt
         mlflow.set_tag(run.info.run_id, _ATTEMPT, tags[_ATTEMPT])
@@ -59,13 +59,13 @@ def nested_run(
 
 
 def trial_tags(study: str, attempt: int, trial: int) -> dict[str, str]:
-    """What leads from a run back to its trial in Optuna."""
+    """The tags that lead from a run to its trial in Optuna."""
     return {"optuna.study": study, _ATTEMPT: str(attempt), "trial": str(trial)}
 
 
 @patient
 def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
-    """Sets a run that was ended or killed running again; False where it is not there."""
+    """Sets an ended or killed run to running again. Returns False if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -83,7 +83,7 @@ def reopened(mlflow: MlflowClient, run: str, tags: Mapping[str, str]) -> bool:
 
 @patient
 def give_up(mlflow: MlflowClient, run: str) -> None:
-    """Ends a run that still counts as running, as failed. One that is not there any more needs no end."""
+    """Ends a run that still counts as running as failed. A deleted run is ignored."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -96,13 +96,13 @@ def give_up(mlflow: MlflowClient, run: str) -> None:
 
 @patient
 def steps(mlflow: MlflowClient, run: str) -> set[int]:
-    """The epochs that `log_epoch` has logged: a step logged twice would be two points."""
+    """The epochs that are logged already: an epoch logged twice would be two points."""
     return {metric.step for metric in mlflow.get_metric_history(run, "miou")}
 
 
 @patient
 def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
-    """One epoch, in one synchronous call: an asynchronous one loses what is under way when the process is killed."""
+    """Logs an epoch in one synchronous call: an asynchronous call would be lost if the process is killed."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -112,12 +112,12 @@ def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
 
 @patient
 def log_metrics(mlflow: MlflowClient, run: str, values: Mapping[str, float]) -> None:
-    """Single numbers that belong to no epoch. Those that are there already stay as they are."""
+    """Logs numbers that belong to no epoch. Existing ones are not changed."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    there = mlflow.get_run(run).data.metrics
-    mlflow.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in values.items() if key not in there])
+    logged = mlflow.get_run(run).data.metrics
+    mlflow.log_batch(run, metrics=[Metric(key, value, now, 0) for key, value in values.items() if key not in logged])
 
 
 @contextlib.contextmanager
@@ -128,8 +128,8 @@ def ended(
     killed: tuple[type[BaseException], ...] = (),
     handed_over: tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
-    """Ends the run with what happens inside: FINISHED, also after the exceptions in `fine`; KILLED after those in
-    `killed` and after Ctrl-C; FAILED after any other. After those in `lost` it is another process's to end."""
+    """Ends the run with the block: as FINISHED, also after exceptions in `fine`; as KILLED after those in `killed` and
+    after Ctrl-C; as FAILED after any other. After those in `handed_over` another process ends it."""
     status: str | None = "KILLED"
     try:
         yield
@@ -151,7 +151,7 @@ def ended(
 
 
 def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
-    """What `log_epoch` was given, in order. Raises UserError where the run is not there."""
+    """The logged epochs, in order. Raises UserError if the run does not exist."""
     try:
         keys = [key for key in mlflow.get_run(run).data.metrics if key in _KEYS]
     except Exception as error:
@@ -160,28 +160,28 @@ def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
     for key in keys:
         for metric in mlflow.get_metric_history(run, key):
             by_epoch.setdefault(metric.step, {})[key] = metric.value
-    return tuple(_epoch(attempt, by_epoch[attempt]) for attempt in sorted(by_epoch))
+    return tuple(_epoch(epoch, by_epoch[epoch]) for epoch in sorted(by_epoch))
 
 
 def delete(mlflow: MlflowClient, study_id: str) -> int:
-    """Deletes the run of the study of this id, with its trials' and promotions' and their files in our storage; those
-    on a server are freed by `mlflow gc`.
+    """Deletes the run of the study of this id, the runs of its trials and promotions, and their files in the storage;
+    `mlflow gc` frees files on a server.
 
-    Returns how many there were.
+    Returns the number of deleted runs.
     """
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     everywhere = [experiment.experiment_id for experiment in mlflow.search_experiments()]
-    found = _all(mlflow, everywhere, _of_study(study_id)) if study_id else []
+    parents = _all(mlflow, everywhere, _of_study(study_id)) if study_id else []
     nested = [
         run
-        for parent in found
+        for parent in parents
         for run in _all(mlflow, everywhere, f"tags.`{MLFLOW_PARENT_RUN_ID}` = {literal(parent.info.run_id)}")
     ]
-    for run in (*nested, *found):  # the parents last: what is cut short can be done again
+    for run in (*nested, *parents):  # the parents last, so that an interrupted deletion can be rerun
         shutil.rmtree(paths.artifacts() / "mlflow" / run.info.run_id, ignore_errors=True)  # MLflow would keep them
         mlflow.delete_run(run.info.run_id)
-    return len(nested) + len(found)
+    return len(nested) + len(parents)
 
 
 def _of_study(study_id: str) -> str:
@@ -190,28 +190,28 @@ def _of_study(study_id: str) -> str:
 
 def _all(mlflow: MlflowClient, experiments: list[str], query: str) -> list[Any]:
     page = mlflow.search_runs(experiments, query)
-    found = list(page)
+    runs = list(page)
     while page.token:
         page = mlflow.search_runs(experiments, query, page_token=page.token)
-        found += page
-    return found
+        runs += page
+    return runs
 
 
 def _experiment(mlflow: MlflowClient, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = mlflow.get_experiment_by_name(name)
-    if found:
-        return str(found.experiment_id)
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment:
+        return str(experiment.experiment_id)
     # MLflow would freeze a location relative to today's working folder.
     location = None if os.environ.get("MLFLOW_TRACKING_URI") else (paths.artifacts() / "mlflow").resolve().as_uri()
     try:
         return str(mlflow.create_experiment(name, artifact_location=location))
     except MlflowException:
-        found = mlflow.get_experiment_by_name(name)
-        if found is None:
+        experiment = mlflow.get_experiment_by_name(name)
+        if experiment is None:
             raise
-        return str(found.experiment_id)  # another process was first
+        return str(experiment.experiment_id)  # another process created it first
 
 
 def _flat(record: EpochRecord) -> dict[str, float]:
@@ -222,12 +222,12 @@ def _flat(record: EpochRecord) -> dict[str, float]:
     return {**content, **iou, **seconds}
 
 
-def _epoch(attempt: int, flat: Mapping[str, float]) -> EpochRecord:
+def _epoch(epoch: int, flat: Mapping[str, float]) -> EpochRecord:
     content: dict[str, Any] = {key: value for key, value in flat.items() if "/" not in key}
     iou = [flat[f"iou/{category}"] for category in CATEGORIES]
     content["iou"] = [None if value == _UNDEFINED else value for value in iou]
     content["seconds"] = {key.removeprefix("seconds/"): v for key, v in flat.items() if key.startswith("seconds/")}
-    return from_json(EpochRecord, {"epoch": attempt, **content})
+    return from_json(EpochRecord, {"epoch": epoch, **content})
 
 
 _KEYS = frozenset(

@@ -1,4 +1,4 @@
-"""How configurations are drawn: spaces as Optuna distributions, trials, samplers and pruners."""
+"""Draws configurations: search spaces as Optuna distributions, samplers and pruners."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segbench.core.records import Scalar
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
-    """The parameters: those the trial was planned with, or what the sampler chooses."""
+    """The parameters: those the trial was planned with, else the sampler's choice."""
     known = trial.params  # a baseline's values may lie outside the space
     if not space.keys() <= known.keys():
         trial.study.get_trials(deepcopy=False)  # Optuna's cache keeps parameters only of attempts that it has read
@@ -24,11 +24,11 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
 
 
 def draw(distributions: Mapping[str, BaseDistribution], seed: int, index: int) -> dict[str, Any]:
-    """One configuration as RandomSampler draws it, decided by (seed, index)."""
-    own, (study, attempt) = optuna.samplers.RandomSampler(seed=_seed(seed, index)), _scratch()
+    """One configuration drawn by RandomSampler, determined by (seed, index)."""
+    sampler, (study, attempt) = optuna.samplers.RandomSampler(seed=_seed(seed, index)), _scratch()
     return {
-        # As Optuna does: where there is one value, nothing is drawn.
-        name: _only_value(values) if values.single() else own.sample_independent(study, attempt, name, values)
+        # Like Optuna, this draws nothing for a single value.
+        name: _only_value(values) if values.single() else sampler.sample_independent(study, attempt, name, values)
         for name, values in distributions.items()
     }
 
@@ -43,7 +43,7 @@ def distribution(values: Range | Choice) -> BaseDistribution:
 
 
 def around(value: Scalar, distribution: BaseDistribution) -> BaseDistribution:
-    """The distribution, widened where it is a range that lacks `value`."""
+    """The distribution; a range is widened to include `value`."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution
     assert isinstance(distribution, (FloatDistribution, IntDistribution))
@@ -52,7 +52,7 @@ def around(value: Scalar, distribution: BaseDistribution) -> BaseDistribution:
 
 
 def sampler(search: Search) -> optuna.samplers.BaseSampler:
-    """What chooses the parameters of trials that were not drawn when they were queued."""
+    """The sampler for trials whose parameters were not drawn when they were queued."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if search.sampler == "tpe":
@@ -65,7 +65,7 @@ def sampler(search: Search) -> optuna.samplers.BaseSampler:
 
 
 def pruner(search: Search) -> optuna.pruners.BasePruner:
-    """What ends a trial early. The median is asked from the fourth trial and the second epoch on."""
+    """The pruner, which ends trials early. The median pruner acts from the fourth trial and the second epoch on."""
     if search.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=2)
     if search.pruner == "halving":
@@ -76,8 +76,8 @@ def pruner(search: Search) -> optuna.pruners.BasePruner:
 
 
 class _ByTrial(optuna.samplers.BaseSampler):
-    """A sampler made anew for every trial, with a seed of its own. Else workers, and a search that goes on, would all
-    start with the same seed and draw the same configurations again."""
+    """Creates a new sampler with a separate seed for every trial. Otherwise all workers, and a resumed search, would
+    start with the same seed and draw the same configurations."""
 
     def __init__(self, make: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
         self._make, self._seed = make, seed
@@ -104,8 +104,8 @@ class _ByTrial(optuna.samplers.BaseSampler):
 
 @functools.cache
 def _scratch() -> tuple[optuna.Study, FrozenTrial]:
-    """What a sampler wants to be given, and the random one does not look at. Making them for each trial costs more
-    than to draw it."""
+    """A study and trial to pass to the random sampler, which ignores them. Creating them for each trial would take
+    longer than drawing its parameters."""
     return optuna.create_study(), optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING)
 
 

@@ -1,9 +1,9 @@
-"""What optuna-dashboard shows beside Optuna's own: notes of studies and trials, a trial's pictures, a plot of classes.
+"""Additions to optuna-dashboard: notes of studies and trials, pictures of each trial, a plot of the classes.
 
-An attempt's part is written before it ends, by the process that runs it. Its pictures are named after its MLflow run,
-which it shares with the other attempts at its trial: an attempt that goes on after a kill replaces them.
+The process that runs an attempt writes its note and pictures before the attempt ends. The pictures are named after the
+MLflow run, which all attempts at a trial share, so an attempt that resumes after a kill replaces them.
 
-<storage>/artifacts/optuna/<uuid>   a picture; the attempt's system attribute artifacts:<uuid> says what it is
+<storage>/artifacts/optuna/<uuid>   a picture; the attempt's system attribute artifacts:<uuid> describes it
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from segbench.ledger import attempts, curves, database, notes, optuna_private, q
 
 SCENES = 4  # of the selection images, the same for all trials of a protocol
 PLOT = "iou-per-class"
-_PREFIX = "artifacts:"  # of the attributes that tell Optuna's artifacts
+_PREFIX = "artifacts:"  # of the attributes that describe Optuna's artifacts
 _JPEG_QUALITY = 88
-_PLOTTED = "segbench:plotted"  # the study's system attribute that says of how many trials the plot is
-_GROWTH = 1.1  # the plot is drawn anew when there are so many times more trials than it shows
+_PLOTTED = "segbench:plotted"  # the study's system attribute with the number of trials in the plot
+_GROWTH = 1.1  # the plot is redrawn when the number of trials has grown by this factor
 
 
 class Scenes(NamedTuple):
-    """What a trial's best epoch makes of the shown scenes."""
+    """The shown scenes with the predictions of a trial's best epoch."""
 
     images: NDArray[np.uint8]  # (N, H, W, 3) RGB
     truths: NDArray[np.uint8]  # (N, H, W) categories
@@ -53,13 +53,13 @@ class Scenes(NamedTuple):
 
 
 def store() -> FileSystemArtifactStore:
-    """Where the pictures lie, which the dashboard must be told. Raises UserError where it cannot be made."""
+    """The store of the pictures, which the dashboard reads. Raises UserError if its folder cannot be created."""
     return FileSystemArtifactStore(paths.writable(paths.artifacts() / "optuna", "SEGBENCH_STORAGE"))
 
 
 def describe(study: optuna.Study, search: str, promote: str) -> None:
-    """Writes the study's note. `search`, `promote`: the commands that go on with it, as its user would type them. A
-    note that a person has changed stays."""
+    """Writes the study's note. `search`, `promote`: the commands that continue the study, as the user would type them.
+    A note that a person has edited is kept."""
     with database.storage_of(study).locked():
         if study.user_attrs.get("commands") != [search, promote]:
             study.set_user_attr("commands", [search, promote])
@@ -67,10 +67,10 @@ def describe(study: optuna.Study, search: str, promote: str) -> None:
 
 
 def show(attempt: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) -> None:
-    """Gives an attempt that is about to end its pictures and its note, and now and then draws the study's plot anew:
-    its cost grows with the study, so it is drawn when there are a tenth more trials, and by `finish`.
+    """Writes the pictures and the note of an attempt that is about to end. Redraws the study's plot when the number of
+    trials has grown by a tenth, because the plot's cost grows with the study; `finish` draws it, too.
 
-    Raises OSError where the pictures cannot be written.
+    Raises OSError if the pictures cannot be written.
     """
     _attach(attempt, "scenes.jpg", "image/jpeg", _encoded(scenes.picture(), "JPEG", quality=_JPEG_QUALITY))
     _attach(attempt, artefacts.LEARNING_CURVE, "image/png", curves.png(records))
@@ -82,7 +82,7 @@ def show(attempt: optuna.Trial, records: Sequence[EpochRecord], scenes: Scenes) 
 
 
 def finish(study: optuna.Study) -> None:
-    """Draws the plot of a study whose search has ended, unless it shows all trials."""
+    """Redraws the plot of a study whose search has ended, unless it already shows all trials."""
     with database.storage_of(study).locked():
         if _ended(study) != _plotted(study):
             _plot(study)
@@ -90,23 +90,23 @@ def finish(study: optuna.Study) -> None:
 
 def forget(study: optuna.Study) -> None:
     """Deletes the pictures of all trials of a study that is about to be deleted."""
-    own = store()
+    pictures_store = store()
     for attempt in study.get_trials(deepcopy=False):
         for key in attempt.system_attrs:
-            if re.fullmatch(_PREFIX + r"[0-9a-f-]{36}", key):  # anybody may write attributes: no other path is ours
+            if re.fullmatch(_PREFIX + r"[0-9a-f-]{36}", key):  # anybody may write attributes: accept no other path
                 try:
-                    own.remove(key.removeprefix(_PREFIX))
+                    pictures_store.remove(key.removeprefix(_PREFIX))
                 except ArtifactNotFound:
-                    continue  # another attempt at the trial had the same
+                    continue  # another attempt at the trial had the same picture
 
 
 def _attach(attempt: optuna.Trial, name: str, mimetype: str, content: bytes) -> None:
-    """Like `optuna.artifacts.upload_artifact`, but under an id that stays the same when the trial is tried again, and
-    without a moment in which the dashboard would look for a file that is not there yet."""
-    own = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{attempt.user_attrs['run_id']}/{name}"))
-    store().write(own, io.BytesIO(content))
-    about = json.dumps(asdict(ArtifactMeta(artifact_id=own, filename=name, mimetype=mimetype, encoding=None)))
-    attempt.storage.set_trial_system_attr(optuna_private.attempt_id(attempt), _PREFIX + own, about)
+    """Like `optuna.artifacts.upload_artifact`, but all attempts at a trial use the same id, and the file exists before
+    the dashboard can look for it."""
+    artifact = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{attempt.user_attrs['run_id']}/{name}"))
+    store().write(artifact, io.BytesIO(content))
+    about = json.dumps(asdict(ArtifactMeta(artifact_id=artifact, filename=name, mimetype=mimetype, encoding=None)))
+    attempt.storage.set_trial_system_attr(optuna_private.attempt_id(attempt), _PREFIX + artifact, about)
 
 
 def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
@@ -117,11 +117,11 @@ def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
 
 def _describe(study: optuna.Study) -> None:
     known = study.user_attrs
-    text, there = _study_note(known), notes.note(study)
-    if there and _digest(there) != known.get("note"):
+    text, current = _study_note(known), notes.note(study)
+    if current and _digest(current) != known.get("note"):
         return
-    if text != there:
-        study.set_user_attr("note", _digest(text))  # first: a note without it would never be written again
+    if text != current:
+        study.set_user_attr("note", _digest(text))  # first: a note without its digest would never be replaced
         notes.write_note(study, text)
 
 
@@ -143,9 +143,9 @@ def _study_note(known: Mapping[str, Any]) -> str:
         f"{search.sampler}, pruner {search.pruner}, seed {search.seed}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
         "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A trial is one "
-        "planned configuration; where a process was killed, several attempts (Optuna trials) share it, and the last "
+        "planned configuration; if a process was killed, several attempts (Optuna trials) share it, and the last "
         "one counts.\n\n"
-        f"**Go on.** `{search_command}`, then `{promote_command}`; the trainings epoch by epoch: "
+        f"**Next.** `{search_command}`, then `{promote_command}`; the trainings epoch by epoch: "
         "`python -m segbench.runs`.\n"
     )
 
@@ -171,7 +171,7 @@ def _trial_note(attempt: optuna.Trial, records: Sequence[EpochRecord]) -> str:
 
 
 def _plot(study: optuna.Study, also: int | None = None) -> None:
-    """IoU per class at the best epoch of every trial that has ended with a value, and of `also`, which is about to."""
+    """Plots the IoU per class at the best epoch of every trial with a value, and of `also`, which is about to end."""
     trials = reading.record(database.storage_of(study), study.study_name).trials
     shown = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) or t.index == also]
     best = [(trial, trial.best_epoch.iou) for trial in shown if trial.best_epoch]
@@ -195,7 +195,7 @@ def _plot(study: optuna.Study, also: int | None = None) -> None:
 
 
 def _plotted(study: optuna.Study) -> int:
-    """How many trials the plot shows."""
+    """The number of trials in the plot."""
     return int(notes.read(study, _PLOTTED).get(_PLOTTED, 0))
 
 

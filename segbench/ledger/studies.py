@@ -1,4 +1,4 @@
-"""The search's ledger: an Optuna study is opened, its trials run, and what they reach kept."""
+"""Opens a search's Optuna study, runs its trials, and stores their epochs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class TrialFailed(Exception):
-    """This configuration cannot be finished, here or on a retry. `outcome` is its trial's state."""
+    """The configuration cannot be finished, here or on a retry. `outcome` is the trial's final state."""
 
     def __init__(self, outcome: TrialState, reason: str) -> None:
         super().__init__(reason)
@@ -37,18 +37,18 @@ class TrialFailed(Exception):
 
 
 class Stopped(Exception):
-    """The attempt was asked to stop and has kept all it did: its trial goes on where it stopped."""
+    """The attempt was asked to stop and has saved its progress: its trial resumes from there."""
 
 
 def open_study(
     storage: StudyStorage, protocol: Protocol, architecture: Architecture, data_fingerprint: str, subset: str
 ) -> optuna.Study:
-    """The study `<protocol>-<architecture>`, made on first use.
+    """The study `<protocol>-<architecture>`, created on first use.
 
-    Raises UserError where it was made under another protocol, space or dataset: its trials would not be comparable.
+    Raises UserError if it was created under another protocol, space or dataset: trials would not be comparable.
     """
     identity = {"fingerprint": fingerprint(protocol, architecture), "data_fingerprint": data_fingerprint}
-    with storage.locked():  # of workers that start together, one describes the study
+    with storage.locked():  # only one of several starting workers describes the study
         study = optuna.create_study(
             storage=storage,
             study_name=study_name(protocol, architecture),
@@ -62,7 +62,7 @@ def open_study(
         if "id" not in known:
             study.set_user_attr("id", uuid.uuid4().hex)
         study_folders.claim(study.study_name, id_of(study), adopt="fingerprint" in known)
-        if "fingerprint" not in known:  # set last: a process that was killed in here leaves all to the next
+        if "fingerprint" not in known:  # set last: if this process is killed before, the next one starts over
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(["mIoU"])
@@ -74,12 +74,12 @@ def open_study(
 
 
 def id_of(study: optuna.Study) -> str:
-    """What tells it from a study of the same name in another database; "" where another program made it."""
+    """The id that distinguishes it from a study of the same name in another database; "" for another program's."""
     return str(study.user_attrs.get("id", ""))
 
 
 def study_name(protocol: Protocol, architecture: Architecture) -> str:
-    """`<protocol>-<architecture>`. Raises UserError where that is too long."""
+    """`<protocol>-<architecture>`. Raises UserError if that is too long."""
     return part(f"{protocol.name}-{architecture.name}", "study")
 
 
@@ -89,13 +89,13 @@ def run(
     wait: bool = True,
     ended: Callable[[int], None] = lambda index: None,
 ) -> None:
-    """Runs queued trials, beside any number of processes that do the same, until every trial is ended; without `wait`
-    only until none is queued. `ended` is told of every trial that has ended here.
+    """Runs queued trials, beside any number of other processes, until every trial has ended; without `wait` only until
+    the queue is empty. Calls `ended` with the index of every trial that ended here.
 
-    TrialFailed ends its trial. Any other exception goes through, and the trial is queued again: after Stopped and
-    Ctrl-C it goes on where it was. A trial whose process was killed is queued again by whoever is still there.
+    TrialFailed ends its trial. After any other exception, which is raised, the trial is requeued; after Stopped and
+    Ctrl-C it resumes from its checkpoint. A killed process's trial is requeued by the remaining processes.
 
-    Raises UserError where the study is deleted meanwhile.
+    Raises UserError if the study is deleted meanwhile.
     """
     try:
         _run_all(study, objective, wait, ended)
@@ -110,7 +110,7 @@ def run(
 def _require_still_there(study: optuna.Study) -> None:
     if not reading.is_there(database.storage_of(study), optuna_private.study_id(study)):
         raise UserError(
-            f"study '{study.study_name}' was deleted while it was being searched; rerun the search to make it anew"
+            f"study '{study.study_name}' was deleted while it was being searched; rerun the search to recreate it"
         )
 
 
@@ -134,13 +134,13 @@ def _run_all(
         if not waits:
             waits = True
             names = sorted({other.attributes.get("owner", "an unknown process") for other in others})
-            terminal.say(f"waiting for {len(others)} more, which run elsewhere: {', '.join(names)}")
+            terminal.say(f"waiting for trials of other processes ({len(others)}): {', '.join(names)}")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def report(attempt: optuna.Trial, record: EpochRecord) -> None:
-    """Keeps an epoch and tells the pruner its value, in one transaction. An epoch that was trained again replaces the
-    one that was kept. Raises UpdateFinishedTrialError where the trial was given to another process."""
+    """Stores an epoch and its value for the pruner, in one transaction. An epoch that is trained again replaces the
+    stored one. Raises UpdateFinishedTrialError if the trial was given to another process."""
     attempt_id, content = optuna_private.attempt_id(attempt), to_json(record)
     database.storage_of(attempt.study).writing(
         lambda connection: attempts.report(connection, attempt_id, record.epoch, record.miou, content)
@@ -149,20 +149,20 @@ def report(attempt: optuna.Trial, record: EpochRecord) -> None:
 
 
 def epochs_reported(attempt: optuna.Trial) -> int:
-    """How many epochs are kept, those of earlier attempts at the trial included."""
+    """The number of stored epochs, including those of earlier attempts at the trial."""
     attempt_id = optuna_private.attempt_id(attempt)
     return database.storage_of(attempt.study).reading(lambda connection: attempts.epochs(connection, attempt_id))
 
 
 def remember_weights(attempt: optuna.Trial, origin: WeightsOrigin) -> None:
-    """Keeps where the attempt started from; the study tells it of its first one, since all start from the same."""
+    """Stores the attempt's initial weights, and the first attempt's with the study, since all start from the same."""
     attempt.set_user_attr("weights", to_json(origin))
     if "weights" not in attempt.study.user_attrs:
         attempt.study.set_user_attr("weights", to_json(origin))
 
 
 def best(study: StudyRecord) -> TrialRecord | None:
-    """The finished trial with the highest miou; of equals the first trial. The baseline is no candidate."""
+    """The finished trial with the highest miou, the first of equals; never the baseline."""
     finished = [t for t in study.planned if t.state == TrialState.COMPLETE and t.value is not None]
     return max(finished, key=lambda t: (t.value or 0.0, -t.index), default=None)
 
@@ -172,8 +172,8 @@ def _require_same(name: str, known: Mapping[str, str], identity: Mapping[str, st
         if known.get(key, value) != value:
             what = "protocol or space" if key == "fingerprint" else "dataset"
             raise UserError(
-                f"study '{name}' was made with another {what} (fingerprint {known[key]}, now {value}), so its trials "
-                "would not be comparable: undo the change, or copy the protocol folder under a new name and give "
+                f"study '{name}' was created with another {what} (fingerprint {known[key]}, now {value}); its trials "
+                "would not be comparable; undo the change, or copy the protocol folder under a new name and give "
                 "--protocol NEW, or set SEGBENCH_STORAGE to another folder"
             )
 
@@ -194,7 +194,7 @@ def _run(study: optuna.Study, attempt: optuna.Trial, objective: Callable[[optuna
     except TrialFailed as failure:
         return queue.end(study, attempt_id, outcome=failure.outcome, reason=str(failure))
     except UpdateFinishedTrialError:
-        return False  # this process was silent for so long that its trial was given to another
+        return False  # this process sent no heartbeat for so long that its trial was given to another
     except StorageUnavailable:
         raise
     except BaseException:

@@ -1,12 +1,12 @@
-"""Which study the folders of the storage belong to, and removing one study's alone.
+"""Records which study a folder of the storage belongs to, and removes one study's folders.
 
-Two databases may hold studies of the same name over one storage, and anybody may put files there. So each study has an
-id, which its folders, MLflow runs and model cards carry, and only what carries it is removed with the study.
+Two databases with the same storage may hold studies of the same name, and anybody may put files there. So each study
+has an id, which its folders, MLflow runs and model cards carry, and only what carries it is removed with the study.
 
 <storage>/trials/<study>/study-id               the id
                         /trial<k>/, /baseline/
 <storage>/models/<study>/study-id
-                        /seed<k>/, and while it is made /seed<k>.partial/, /seed<k>.old/, /seed<k>.lock
+                        /seed<k>/, and during its promotion /seed<k>.partial/, /seed<k>.old/, /seed<k>.lock
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _LOCK = re.compile(r"(seed\d+|registry|best)\.lock")
 
 class Removal(NamedTuple):
     removed: list[Path]
-    kept: list[Path]  # what does not carry the study's id
+    kept: list[Path]  # folders with files that do not carry the study's id
 
 
 def claim(study: str, study_id: str, adopt: bool = False) -> None:
-    """Marks the study's two folders, made if need be, as its own.
+    """Creates the study's two folders if missing, and marks them with its id.
 
-    Raises UserError where one belongs to another study of that name. So does one with trials or models but without a
-    mark, unless `adopt`: a study that an earlier version made has such folders.
+    Raises UserError if one belongs to another study of that name. A folder with trials or models but without a mark
+    counts as another study's, unless `adopt`: studies of an earlier version have such folders.
     """
     for folder in _folders(study):
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,12 +51,12 @@ def claim(study: str, study_id: str, adopt: bool = False) -> None:
                 "away, set SEGBENCH_STORAGE to another one, or copy the protocol under a new name"
             )
         with contextlib.suppress(FileExistsError), open(folder / _MARKER, "x", encoding="ascii") as file:
-            file.write(study_id)  # FileExistsError: another process of the same study was first
+            file.write(study_id)  # FileExistsError: another process of the same study marked it first
 
 
 @contextlib.contextmanager
 def unused(study: str) -> Iterator[None]:
-    """Keeps promotions of the study from starting inside. Raises UserError where one is under way."""
+    """Keeps promotions of the study from starting while the block runs. Raises UserError if one is running."""
     with contextlib.ExitStack() as held:
         for folder in _folders(study):
             for path in sorted(folder.glob("seed*.lock")):
@@ -70,12 +70,12 @@ def unused(study: str) -> Iterator[None]:
 
 
 def owned(study: str, study_id: str) -> list[Path]:
-    """The folders that `remove` would remove from."""
+    """The study's existing folders that carry its id."""
     return [folder for folder in _folders(study) if folder.is_dir() and study_id and _owner(folder) == study_id]
 
 
 def remove(study: str, study_id: str) -> Removal:
-    """Removes the study's trials and models. What is not the study's stays, and so do the folders that hold it."""
+    """Removes the study's trials and models. Foreign files, and the folders that hold them, are kept."""
     mine = owned(study, study_id)
     kept = [folder for folder in _folders(study) if folder not in mine and folder.is_dir() and any(folder.iterdir())]
     removed = []
@@ -84,14 +84,14 @@ def remove(study: str, study_id: str) -> Removal:
             if _is_of_another(entry, study_id):
                 continue
             if entry.is_symlink():
-                entry.unlink()  # what it leads to is not ours
+                entry.unlink()  # its target may not be the study's
             else:
                 shutil.rmtree(entry)
         for file in [path for path in folder.iterdir() if _LOCK.fullmatch(path.name)]:
             file.unlink()
-        left = [path for path in folder.iterdir() if path.name != _MARKER]
-        (folder / _MARKER).unlink()  # last: a removal that is cut short can be done again
-        if left or folder.is_symlink():
+        foreign = [path for path in folder.iterdir() if path.name != _MARKER]
+        (folder / _MARKER).unlink()  # last, so that an interrupted removal can be rerun
+        if foreign or folder.is_symlink():
             kept.append(folder)
         else:
             folder.rmdir()
@@ -100,7 +100,8 @@ def remove(study: str, study_id: str) -> Removal:
 
 
 def _folders(study: str) -> list[Path]:
-    """None where the name cannot be a folder's: a study that another program has put into the database."""
+    """The study's folders for trials and models; empty if the study's name, given by another program, cannot be a
+    folder's."""
     return [] if names.refusal(study) else [paths.trials_folder(study), paths.models_folder(study)]
 
 
@@ -116,7 +117,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_of_another(entry: Path, study_id: str) -> bool:
-    """Whether this is a model whose card names another study."""
+    """Whether this is a model whose card carries another study's id."""
     try:
         return models.read_card(entry / artefacts.CARD).study_id != study_id
     except UserError:  # a trial, an unfinished promotion, or a damaged card in a folder that is marked as ours

@@ -1,4 +1,4 @@
-"""The machine and the person in front of it: terminal, options, interrupts, device, process group, local servers.
+"""Terminal, options, interrupts, device, process group and local servers.
 
 It may import `core`.
 """

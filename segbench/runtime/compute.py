@@ -1,4 +1,4 @@
-"""Where the arithmetic happens and in which precision, chosen by one function that says what it chose."""
+"""Chooses the device and the precision of computations, and records the choice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segbench.core.errors import UserError
 from segbench.core.records import PRECISIONS, Device
 from segbench.runtime import process_group
 
-PRECISION_VARIABLE = "SEGBENCH_PRECISION"  # what --precision auto means, for a whole test suite or batch system
+PRECISION_VARIABLE = "SEGBENCH_PRECISION"  # the meaning of --precision auto, for a test suite or batch system
 
 _KINDS = ("cpu", "cuda", "mps")
 _PROCESSOR = Path("/proc/cpuinfo")
@@ -26,7 +26,7 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 class Compute(NamedTuple):
     device: torch.device
-    record: Device  # what is remembered of it
+    record: Device  # its description in trials and cards
 
     @property
     def bf16(self) -> bool:
@@ -35,29 +35,29 @@ class Compute(NamedTuple):
 
     @property
     def description(self) -> str:
-        """For people."""
+        """A line for people."""
         return self.record.description
 
     def of_one_process(self) -> Device:
-        """What is remembered of a measurement that this process made without the others of its group."""
+        """The record for a measurement by this process alone, without the others of its group."""
         return dataclasses.replace(self.record, processes=1)
 
     def autocast(self) -> torch.autocast:
-        """What a forward pass runs under."""
+        """The context manager for forward passes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def forget_peak(self) -> None:
-        """Starts `peak_memory_gb` anew, where the system lets it: Linux does; elsewhere it only ever rises."""
+        """Resets `peak_memory_gb`, on CUDA and Linux; elsewhere the peak cannot be reset."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif _CLEAR.exists():
             with contextlib.suppress(OSError, AttributeError):  # AttributeError: a C library without malloc_trim
-                ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as resident until it is given back
-                _CLEAR.write_text("5")  # proc(5): sets the high-water mark back to what is resident now
+                ctypes.CDLL(None).malloc_trim(0)  # freed memory counts as resident until it is returned to the system
+                _CLEAR.write_text("5")  # proc(5): resets the high-water mark to what is resident now
 
     def peak_memory_gb(self) -> float:
-        """The most memory since `forget_peak`, GB (1e9 bytes): tensors on the device for CUDA, the whole process for
-        CPU, the interpreter and its libraries included."""
+        """The peak memory since `forget_peak`, in GB (1e9 bytes): on CUDA of tensors on the device, elsewhere of the
+        whole process, including the interpreter and its libraries."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e9
         if _STATUS.exists():
@@ -67,14 +67,16 @@ class Compute(NamedTuple):
 
 
 def choose(device: str = "auto", precision: str = "auto", compiled: bool = False) -> Compute:
-    """The device that `--device` names ("auto": CUDA, else Apple's GPU, else the CPU), computing in `--precision`.
+    """Chooses the device of `--device` ("auto": CUDA, else Apple's GPU, else the CPU) and the precision of
+    `--precision`. `compiled` is --compile.
 
-    "auto" is what SEGBENCH_PRECISION says, and where it says nothing bf16 on a device that computes in it natively,
-    else fp32: emulated bfloat16 is slower than float32.
-    On CUDA it also sets how the whole process computes: cuDNN tries its algorithms on the first batch of each shape,
-    and what autocast leaves in float32 uses TF32 in matrix products and convolutions; on a CPU, denormal numbers count
-    as zero. `compiled` is --compile.
-    Raises UserError where the device is not there or cannot train, for an unknown precision, and for `compiled` without
+    The precision "auto" is the value of SEGBENCH_PRECISION, else bf16 on a device with native support, else fp32:
+    emulated bfloat16 is slower than float32.
+
+    Also changes settings of the whole process. On CUDA, cuDNN benchmarks its algorithms on the first batch of each
+    shape, and float32 matrix products and convolutions use TF32. On a CPU, denormal numbers count as zero.
+
+    Raises UserError if the device is missing or cannot train, for an unknown precision, and for `compiled` without
     CUDA.
     """
     place = _place(device)
@@ -86,7 +88,7 @@ def choose(device: str = "auto", precision: str = "auto", compiled: bool = False
         torch.backends.cuda.matmul.allow_tf32 = True
         name, threads = torch.cuda.get_device_name(place), 0
     elif place.type == "cpu":
-        # Swin masks attention with -100, and exp(-100) is a denormal number: products with it ran 20 times slower.
+        # Swin masks attention with -100, and exp(-100) is a denormal number, with which products are 20 times slower.
         torch.set_flush_denormal(True)
         name, threads = _processor(), torch.get_num_threads()
     else:
@@ -102,22 +104,22 @@ def _place(device: str) -> torch.device:
     try:
         place = torch.device(name)
         if place.type not in _KINDS:
-            raise UserError(f"--device {device} cannot train or segment; try --device auto, cpu, cuda or cuda:0")
+            raise UserError(f"--device {device} is not supported; give --device auto, cpu, cuda or cuda:0")
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"no device '{device}' here ({reason}); try --device auto, cpu, cuda or cuda:0") from error
+        raise UserError(f"no device '{device}' here ({reason}); give --device auto, cpu, cuda or cuda:0") from error
     return place
 
 
 def _precision(given: str, place: torch.device) -> str:
-    source, wanted = "--precision", given
+    source, precision = "--precision", given
     if given == "auto":
-        source, wanted = PRECISION_VARIABLE, os.environ.get(PRECISION_VARIABLE) or "auto"
-    if wanted not in PRECISIONS:
-        raise UserError(f"{source} is '{wanted}'; it must be one of {', '.join(PRECISIONS)}")
-    if wanted != "auto":
-        return wanted
+        source, precision = PRECISION_VARIABLE, os.environ.get(PRECISION_VARIABLE) or "auto"
+    if precision not in PRECISIONS:
+        raise UserError(f"{source} is '{precision}'; it must be one of {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
     if place.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -126,7 +128,7 @@ def _precision(given: str, place: torch.device) -> str:
 
 
 def _processor() -> str:
-    """The CPU's name, "" where the system does not tell."""
+    """The CPU's name, "" if unknown."""
     with contextlib.suppress(OSError):
         for line in _PROCESSOR.read_text(errors="replace").splitlines():
             if line.startswith("model name"):

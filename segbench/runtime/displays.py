@@ -1,4 +1,4 @@
-"""Progress as a person sees it: bars on a terminal and in a notebook, now and then a line elsewhere."""
+"""Progress displays: bars on a terminal and in a notebook, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _SECONDS_BETWEEN_PLAIN_LINES = 5.0
-_display: Progress | None = None  # the one live display, which progress inside of progress shares
+_display: Progress | None = None  # the live display, which nested progress shares
 _last_line = 0.0  # time.monotonic() of the last plain line, of any level
 
 
 class Advance(Protocol):
-    """Tells a progress display that one more unit is done, and what to show beside it."""
+    """Advances a progress display by one unit, with a text to show beside it."""
 
     def __call__(self, text: str = "") -> None: ...
 
 
 class Row(NamedTuple):
-    """What one of several workers does."""
+    """The progress of one of several workers."""
 
     name: str
     done: int
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 class Show(Protocol):
-    """Tells a board how many units are done in all, what to show beside, and what each worker does."""
+    """Updates a board with the total number of finished units, a text to show beside it, and the workers' rows."""
 
     def __call__(self, done: int, text: str, rows: Sequence[Row]) -> None: ...
 
@@ -59,7 +59,7 @@ def _line(row: Row) -> str:
 
 
 def live(label: str, total: int, done: int) -> Iterator[Advance]:
-    """A bar; inside of another live display a further one below."""
+    """A bar; inside another live display, a further bar below it."""
     global _display
     if _display:
         task = _display.add_task(f"  {printable(label)}", total=total, completed=done, text="")
@@ -82,19 +82,19 @@ def _advance(bars: Progress, task: TaskID, text: str = "") -> None:
 
 
 def live_board(label: str, total: int, done: int) -> Iterator[Show]:
-    """A bar for all, and one for each worker."""
+    """A bar for the total, and one for each worker."""
     with _bars() as bars:
         task = bars.add_task(printable(label), total=total, completed=done, text="")
-        own: dict[str, TaskID] = {}  # each worker's bar
+        worker_bars: dict[str, TaskID] = {}
 
         def show(done: int, text: str, rows: Sequence[Row]) -> None:
             bars.update(task, completed=done, text=printable(text))
-            for name in own.keys() - {row.name for row in rows}:
-                bars.remove_task(own.pop(name))
+            for name in worker_bars.keys() - {row.name for row in rows}:
+                bars.remove_task(worker_bars.pop(name))
             for row in rows:
-                if row.name not in own:
-                    own[row.name] = bars.add_task(printable(row.name), total=row.total, text="")
-                bars.update(own[row.name], completed=row.done, total=row.total, text=printable(row.text))
+                if row.name not in worker_bars:
+                    worker_bars[row.name] = bars.add_task(printable(row.name), total=row.total, text="")
+                bars.update(worker_bars[row.name], completed=row.done, total=row.total, text=printable(row.text))
 
         yield show
 
@@ -124,19 +124,19 @@ def _bars() -> Progress:
 
 
 def plain(label: str, total: int, done: int) -> Iterator[Advance]:
-    """Lines."""
+    """Progress as lines."""
     lines = _Lines(label, total, done)
     yield lambda text="": lines.tell(lines.count + 1, text)
 
 
 def plain_board(label: str, total: int, done: int) -> Iterator[Show]:
-    """Lines, each of which says what every worker does."""
+    """Progress as lines, each with the progress of every worker."""
     lines = _Lines(label, total, done)
     yield lambda done, text, rows: lines.tell(done, "; ".join([text, *map(_line, rows)]))
 
 
 class _Lines:
-    """Progress as a line every few seconds, and at the end of what took longer than one."""
+    """Progress as a line every few seconds, and one at the end if it took longer than a second."""
 
     def __init__(self, label: str, total: int, done: int) -> None:
         global _last_line
@@ -161,7 +161,7 @@ class _Lines:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 8.1 s, 3 min 05 s, 2 h 10 min."""
+    """Seconds as text: 8.1 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,11 +1,11 @@
-"""One batch spread over the processes of a group, each with a part of its images: what must be known of the whole.
+"""Shards a batch over the processes of a group so that the result is that of the whole batch.
 
-A process's loss is the mean over its own images. Weighted by `Batch.loss_weight` the losses, and so their gradients,
-sum to those of the whole batch, if what a model normalises over the batch is taken from the whole: the statistics of
+A process's loss is the mean over its images. Weighted by `Batch.loss_weight`, the losses and their gradients sum to
+those of the whole batch, if everything that is normalised over the batch uses the whole batch: the statistics of
 BatchNorm (`share_norms`), and the counts that a loss divides by (`spread`).
 
-Not every batch is sharded: of one with fewer images than processes every process has all. So whether it is travels with
-the batch, and for the time of a step the model knows it (`sharded`).
+A batch with fewer images than processes is not sharded: every process has all of it. So the batch says whether it is
+sharded, and `sharded` tells the model during a step.
 """
 
 from __future__ import annotations
@@ -24,40 +24,42 @@ from segbench.runtime import process_group
 
 @contextlib.contextmanager
 def sharded(model: nn.Module, is_sharded: bool) -> Iterator[None]:
-    """Inside, what normalises over the batch knows whether other processes have the rest of it: the attribute
-    `is_sharded` of the model and of its shared BatchNorms. Those processes must go through the same operations."""
-    concerned = [part for part in model.modules() if hasattr(part, "is_sharded")] if is_sharded else []
-    for part in concerned:
-        part.is_sharded = True  # type: ignore[assignment]
+    """Sets the attribute `is_sharded` of the model and of its shared BatchNorms while the block runs, if other
+    processes have the rest of the batch. Those processes must run the same operations."""
+    modules = [module for module in model.modules() if hasattr(module, "is_sharded")] if is_sharded else []
+    for module in modules:
+        module.is_sharded = True  # type: ignore[assignment]
     try:
         yield
     finally:
-        for part in concerned:
-            part.is_sharded = False  # type: ignore[assignment]
+        for module in modules:
+            module.is_sharded = False  # type: ignore[assignment]
 
 
 def part(batch: Tensor) -> tuple[Tensor, float]:
-    """batch: (n,) indices. Returns this process's, and their weight in the batch's loss; all weights sum to 1.
+    """batch: (n,) indices. Returns this process's part and its weight in the batch's loss, 0..1; the processes' weights
+    sum to 1.
 
-    Of a batch with fewer images than processes every process has all: it is computed several times, as if alone.
+    A batch with fewer images than processes is given to every process whole.
     """
     size = process_group.size()
     if len(batch) < size:
         return batch, 1 / size
-    own = torch.tensor_split(batch, size)[process_group.rank()]
-    return own, len(own) / len(batch)
+    share = torch.tensor_split(batch, size)[process_group.rank()]
+    return share, len(share) / len(batch)
 
 
 def total(tensor: Tensor) -> Tensor:
-    """The sum over the processes, each with its part of a batch; differentiable."""
+    """The sum of the processes' tensors, of the same shape; differentiable."""
     summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return summed
 
 
 def spread(count: float, images: int, device: torch.device, is_sharded: bool) -> Tensor | float:
-    """How much of `count` these `images` would have if the whole batch's count were even among its images.
+    """The share of `images` in the whole batch's count, if it were spread evenly over the batch's images.
 
-    The loss of a part, divided by it, is a mean over images as any other. The whole count is taken as at least 1.
+    A loss summed over a part and divided by this share is a mean over images, like other losses. `count`: this part's;
+    the whole batch's is taken as at least 1.
     """
     if not is_sharded:
         return max(count, 1.0)
@@ -67,8 +69,8 @@ def spread(count: float, images: int, device: torch.device, is_sharded: bool) ->
 
 
 def share_norms(model: nn.Module, device: torch.device) -> None:
-    """Puts in the place of every BatchNorm2d of `model` one that takes its statistics from the whole batch, with the
-    same parameters and buffers; it still is a BatchNorm2d to whoever wants to fold it."""
+    """Replaces every BatchNorm2d of `model` by a subclass that computes its statistics over the whole batch, with the
+    same parameters and buffers. It can still be folded as a BatchNorm2d."""
     kind = _OnCuda if device.type == "cuda" else _Elsewhere
     for parent in list(model.modules()):
         for name, norm in list(parent.named_children()):
@@ -77,24 +79,24 @@ def share_norms(model: nn.Module, device: torch.device) -> None:
 
 
 def _replacement(norm: nn.BatchNorm2d, kind: type[_OnCuda] | type[_Elsewhere]) -> nn.BatchNorm2d:
-    made = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    made.weight, made.bias = norm.weight, norm.bias
-    made.running_mean, made.running_var = norm.running_mean, norm.running_var
-    made.num_batches_tracked = norm.num_batches_tracked
-    return made.train(norm.training)
+    replacement = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    replacement.weight, replacement.bias = norm.weight, norm.bias
+    replacement.running_mean, replacement.running_var = norm.running_mean, norm.running_var
+    replacement.num_batches_tracked = norm.num_batches_tracked
+    return replacement.train(norm.training)
 
 
 def parallel(model: nn.Module) -> Callable[..., Any]:
-    """The model's call whose backward pass leaves the mean of all processes' gradients in each of them."""
+    """A wrapper of the model whose backward pass averages the gradients over the processes."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # newer torch has another name for broadcast_buffers
-        # Static: some parameters of an architecture may never be used, but always the same ones. Buffers are statistics
-        # of the whole batch, so that all processes have the same.
+        warnings.simplefilter("ignore", FutureWarning)  # newer torch renames broadcast_buffers
+        # Static graph: an architecture may leave parameters unused, but always the same ones. Buffers hold statistics
+        # of the whole batch, so all processes have the same.
         return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False, static_graph=True)
 
 
 class _Sum(torch.autograd.Function):
-    """Every process gets the sum, so the gradient of one's own summand is the sum of all processes' gradients."""
+    """Every process gets the sum, so the gradient of a process's summand is the sum of all processes' gradients."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -110,7 +112,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _OnCuda(nn.SyncBatchNorm, nn.BatchNorm2d):
-    """torch's own, which computes on CUDA alone."""
+    """torch's SyncBatchNorm, which supports only CUDA."""
 
     is_sharded = False
 
@@ -121,12 +123,12 @@ class _OnCuda(nn.SyncBatchNorm, nn.BatchNorm2d):
 
 
 class _Elsewhere(nn.BatchNorm2d):
-    """The same anywhere, from single operations."""
+    """The same for other devices, from elementary operations."""
 
     is_sharded = False
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """input: (B, C, H, W). Two passes, as the deviation from a known mean loses no digits."""
+        """input: (B, C, H, W). The variance is computed in a second pass, from the known mean, without cancellation."""
         if not (self.is_sharded and self.training):
             return super().forward(input)
         values = input.float()

@@ -1,4 +1,4 @@
-"""Stopping: the first Ctrl-C or SIGTERM lets the epoch end and be kept, the second stops at once."""
+"""Interrupts: after the first Ctrl-C or SIGTERM the epoch ends and is saved, the second stops at once."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ class CtrlC:
 
 @contextlib.contextmanager
 def noticed() -> Iterator[CtrlC]:
-    """Inside, Ctrl-C raises KeyboardInterrupt, as ever, and is remembered: extension modules that are interrupted while
-    they are imported end in an ImportError or a SystemError."""
-    seen = CtrlC()
+    """Inside, Ctrl-C raises KeyboardInterrupt as usual and sets `pressed`: an extension module that is interrupted
+    while it is imported raises an ImportError or a SystemError instead."""
+    ctrl_c = CtrlC()
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, startup.end_at_once):
-        yield seen
+        yield ctrl_c
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        seen.pressed = True
+        ctrl_c.pressed = True
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, handle)
     try:
-        yield seen
+        yield ctrl_c
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager
 def graceful(message: bytes = _MESSAGE) -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM only says `message` and makes `requested` true; the second raises
+    """Inside, the first SIGINT or SIGTERM only prints `message` and makes `requested` true; the second raises
     KeyboardInterrupt.
 
-    Outside of the main thread, where Python allows no handlers, it does nothing.
+    Does nothing outside the main thread, where Python allows no handlers.
     """
     global _asked
     _asked = None
@@ -62,7 +62,7 @@ def graceful(message: bytes = _MESSAGE) -> Iterator[None]:
             raise KeyboardInterrupt(number)
         _asked = number
         if process_group.is_main():
-            os.write(2, message)  # print could be in the middle of another print
+            os.write(2, message)  # the signal may have interrupted a print
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
@@ -74,15 +74,16 @@ def graceful(message: bytes = _MESSAGE) -> Iterator[None]:
 
 
 def requested() -> bool:
-    """Whether to stop at the next moment from which the same command can go on."""
+    """Whether to stop at the next moment from which a rerun can resume."""
     return _asked is not None
 
 
 def agreed() -> bool:
-    """Whether any process of the group was asked to stop. They must all ask, at the same moment."""
+    """Whether any process of the group was asked to stop. All processes must call it together."""
     return any(process_group.gather(requested()))
 
 
 def interrupt() -> KeyboardInterrupt:
-    """What ends the command when all is kept; `terminal.run` makes it exit as the first signal would have."""
+    """The exception that ends the command once everything is saved; `terminal.run` exits with the first signal's
+    code."""
     return KeyboardInterrupt(_asked or signal.SIGINT)

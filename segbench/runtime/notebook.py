@@ -1,4 +1,4 @@
-"""Progress bars in a Jupyter notebook, which stay in it when it is saved."""
+"""Progress bars in a Jupyter notebook that are saved with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-_SECONDS_BETWEEN_UPDATES = 0.5  # each is sent to the browser whole
+_SECONDS_BETWEEN_UPDATES = 0.5  # each update sends all bars to the browser
 
 
 class Bars(Progress):

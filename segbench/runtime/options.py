@@ -1,4 +1,4 @@
-"""The options that search and promote share, and what they mean."""
+"""The options that search and promote share, and their meaning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segbench.runtime import terminal
 
 
 class Shared(TypedDict):
-    """What `parser`'s options say beside the architectures: the fields of `experiment.settings.Settings`."""
+    """The values of `parser`'s options without the architectures: the fields of `experiment.settings.Settings`."""
 
     protocol: str
     data: Path | None
@@ -27,71 +27,71 @@ class Shared(TypedDict):
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """For a command that runs architectures of a protocol."""
-    made = terminal.parser(description)
-    made.add_argument("architecture", nargs="*", help="which of the protocol's architectures; default: all of them")
-    add_protocol(made)
-    add_data(made)
-    add_study_db(made)
-    made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
-    made.add_argument(
+    """The argument parser of a command that runs architectures of a protocol."""
+    result = terminal.parser(description)
+    result.add_argument("architecture", nargs="*", help="which of the protocol's architectures; default: all of them")
+    add_protocol(result)
+    add_data(result)
+    add_study_db(result)
+    result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
+    result.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="of forward passes; default: auto, which is bf16 where the device computes in it natively, else fp32",
+        help="of forward passes; default: auto, which is bf16 if the device supports it natively, else fp32",
     )
-    made.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
-    made.set_defaults(resumes=True)
-    return made
+    result.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
+    result.set_defaults(resumes=True)
+    return result
 
 
-def add_protocol(made: argparse.ArgumentParser) -> None:
+def add_protocol(target: argparse.ArgumentParser) -> None:
     """--protocol."""
-    made.add_argument(
+    target.add_argument(
         "--protocol",
         metavar="NAME|DIR",
-        help="a name under studies/, or a folder; default: cityscapes where a dataset is named, else demo",
+        help="a name under studies/, or a folder; default: cityscapes if a dataset is given, else demo",
     )
 
 
-def add_data(made: argparse.ArgumentParser) -> None:
+def add_data(target: argparse.ArgumentParser) -> None:
     """--data."""
-    made.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${paths.DATASET_VARIABLE}")
+    target.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${paths.DATASET_VARIABLE}")
 
 
-def add_study_db(made: argparse.ArgumentParser) -> None:
+def add_study_db(target: argparse.ArgumentParser) -> None:
     """--study-db."""
-    made.add_argument(
+    target.add_argument(
         "--study-db",
         metavar="URL|FILE",
-        help="where studies are kept, such as postgresql+psycopg://USER@HOST/DATABASE for workers on several hosts; "
+        help="the studies' database, such as postgresql+psycopg://USER@HOST/DATABASE for workers on several hosts; "
         f"default: ${paths.STUDY_DB_VARIABLE}, else a SQLite file in storage/",
     )
 
 
-def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The arguments, with the common ones obeyed."""
-    arguments = made.parse_args(argv)
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Parses the arguments and applies the common ones."""
+    arguments = parser.parse_args(argv)
     terminal.configure(arguments)
     return arguments
 
 
 def read(arguments: argparse.Namespace) -> tuple[Protocol, list[Architecture]]:
-    """The protocol and the architectures meant. Raises UserError for whatever is wrong with their files."""
+    """The chosen protocol and architectures. Raises UserError for mistakes in their files."""
     return chosen(folder_of(arguments), arguments.architecture)
 
 
 def chosen(folder: Path, names: Sequence[str]) -> tuple[Protocol, list[Architecture]]:
-    """The protocol in `folder`, and those of its architectures that are to be built; no `names`: all of them. Says of
-    which the user's own code is run. Raises UserError for whatever is wrong with their files."""
+    """The protocol in `folder`, and its architectures `names`, by default all. Prints which files of the user's code
+    will be run. Raises UserError for mistakes in their files."""
     names = list(dict.fromkeys(names)) or protocol.architecture_names(folder)
     if not names:
-        raise UserError(f"{folder} names no architecture: put a deeplab.toml beside its protocol.toml")
-    wanted, architectures = protocol.load(folder), [protocol.load_architecture(folder, name) for name in names]
+        raise UserError(f"{folder} has no architecture: put a deeplab.toml beside its protocol.toml")
+    loaded, architectures = protocol.load(folder), [protocol.load_architecture(folder, name) for name in names]
     for code in (architecture.code for architecture in architectures):
         if code:
-            terminal.say(f"{folder / code.name} is run: code of your own (sha256 {code.sha256[:12]})")
-    return wanted, architectures
+            terminal.say(f"running your code {folder / code.name} (sha256 {code.sha256[:12]})")
+    return loaded, architectures
 
 
 def shared(arguments: argparse.Namespace) -> Shared:
@@ -107,12 +107,12 @@ def shared(arguments: argparse.Namespace) -> Shared:
 
 
 def folder_of(arguments: argparse.Namespace) -> Path:
-    """The protocol folder meant."""
+    """The folder of the chosen protocol."""
     return paths.protocol_folder(arguments.protocol or paths.default_protocol(getattr(arguments, "data", None)))
 
 
 def repeat_args(arguments: argparse.Namespace, architecture: str = "") -> str:
-    """The same choice as text, for the next command to type; `architecture`: only this one."""
+    """The same options as text, for a next command to type; `architecture`: only this one."""
     chosen = [architecture] if architecture else getattr(arguments, "architecture", [])
     names = "".join(f" {name}" for name in chosen)
     data = f" --data {shlex.quote(arguments.data)}" if arguments.data else ""
@@ -120,12 +120,12 @@ def repeat_args(arguments: argparse.Namespace, architecture: str = "") -> str:
 
 
 def repeat_protocol(arguments: argparse.Namespace) -> str:
-    """The same protocol as text, for a next command that needs no dataset and so could not guess it."""
+    """The same --protocol as text, for a next command without a dataset, which could not guess the protocol."""
     return f" --protocol {shlex.quote(arguments.protocol or paths.default_protocol(arguments.data))}"
 
 
 def repeat_study_db(arguments: argparse.Namespace) -> str:
-    """The same database as text, without its password."""
+    """The same --study-db as text, without its password."""
     given = getattr(arguments, "study_db", None)
     if not given:
         return ""

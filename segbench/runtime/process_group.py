@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 4 -m segbench.promote deeplab
 
-Started in the usual way a process is a group of one: then nothing here communicates, and accelerate is not imported.
-Process 0 is the main one: it alone writes files and ledgers, and speaks.
+A process that is started normally is a group of one: then nothing communicates, and accelerate is not imported. Process
+0 is the main one: it alone writes files and databases, and prints.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from typing import Any, TypeVar
 
 from segbench.core.errors import UserError
 
-_ANSWERS = datetime.timedelta(minutes=5)  # of a training step: longer means that a process hangs
-_WORKS = datetime.timedelta(hours=12)  # while the main process packs a dataset or writes what a training left
+_ANSWERS = datetime.timedelta(minutes=5)  # timeout of a training step: then a process hangs
+_WORKS = datetime.timedelta(hours=12)  # timeout while the main process packs a dataset or examines a trained model
 _T = TypeVar("_T")
-_patient: Any = None  # a second group, on the CPU: for Python objects, and for waiting until the main one has worked
+_patient: Any = None  # a second group, on the CPU: for Python objects, and for waiting for the main process
 
 
 def size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return int(os.environ["WORLD_SIZE"]) if {"WORLD_SIZE", "RANK", "LOCAL_RANK"} <= os.environ.keys() else 1
 
 
 def rank() -> int:
-    """Which of them this is, 0..size-1."""
+    """The number of this process, 0..size-1."""
     return int(os.environ["RANK"]) if size() > 1 else 0
 
 
 def is_main() -> bool:
-    """Whether this process writes and speaks."""
+    """Whether this process writes and prints."""
     return rank() == 0
 
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[str]:
-    """Inside, the processes are a group. Yields the device of this one: of "auto" and "cuda" its own GPU.
+    """Inside, the processes form a group. Yields the device of this process: for "auto" and "cuda" one GPU each.
 
-    Raises UserError where accelerate is missing, and for a device that several processes cannot use.
+    Raises UserError if accelerate is missing, and for a device that several processes cannot use.
     """
     global _patient
     if size() == 1:
@@ -53,16 +53,16 @@ def joined(device: str) -> Iterator[str]:
     _patient = dist.new_group(backend="gloo", timeout=_WORKS)
     try:
         yield device_of_this_process
-        gather(None)  # nobody leaves while another still works
+        gather(None)  # no process ends while another still works
         dist.destroy_process_group()
     finally:
         _patient = None
 
 
 def refuse(command: str, instead: str) -> None:
-    """Raises UserError where several processes were started for a command that is for one."""
+    """Raises UserError if torchrun or accelerate started several processes of a command that runs in one."""
     if size() > 1:
-        raise UserError(f"{command} is one process, but {size()} were started by torchrun or accelerate; {instead}")
+        raise UserError(f"{command} runs in one process, but torchrun or accelerate started {size()}; {instead}")
 
 
 def gather(value: _T) -> list[_T]:
@@ -78,7 +78,7 @@ def gather(value: _T) -> list[_T]:
 
 
 def on_main(work: Callable[[], _T]) -> _T:
-    """What `work` gives in the main process, where alone it runs; its UserError is raised in every process."""
+    """Runs `work` in the main process only, and returns its result, or raises its UserError, in every process."""
     if size() == 1:
         return work()
     import torch.distributed as dist
@@ -98,14 +98,15 @@ def on_main(work: Callable[[], _T]) -> _T:
 
 
 def main_first(work: Callable[[], _T]) -> _T:
-    """What `work` gives, in every process; the others do it after the main one, and find what it has downloaded."""
+    """Runs `work` in every process, in the main one first, so that the others find what it downloaded. Returns its
+    result."""
     done: list[_T] = []
     on_main(lambda: done.append(work()))
     return done[0] if done else work()
 
 
 def peer_failure(error: BaseException) -> UserError | None:
-    """What to tell a user where `error` says that another process of the group is gone; None where it does not."""
+    """A UserError if `error` means that another process of the group has ended; else None."""
     if size() == 1:
         return None
     import torch.distributed as dist
@@ -113,8 +114,8 @@ def peer_failure(error: BaseException) -> UserError | None:
     if not isinstance(error, dist.DistError) and "gloo" not in str(error):
         return None
     return UserError(
-        f"another of the {size()} processes has ended or does not answer; its message stands above. Rerun the same "
-        "command to continue from the last checkpoint"
+        f"another of the {size()} processes has ended or does not answer; see its message above. Rerun the same "
+        "command to resume from the last checkpoint"
     )
 
 
@@ -123,18 +124,18 @@ def _join(device: str) -> str:
         from accelerate import PartialState
     except ImportError as error:
         raise UserError(
-            f"{size()} processes were started, and together they need accelerate: pip install 'segbench[cluster]'"
+            f"{size()} processes that train together need accelerate: pip install 'segbench[cluster]'"
         ) from error
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {device} is for one process; {size()} were started; say cuda or cpu, or drop it")
-    there = torch.cuda.device_count()
-    asked_cpu = device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    on_cpu = asked_cpu or (device == "auto" and not there)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", size()))
-    if not on_cpu and here > there:
-        raise UserError(f"{here} processes were started for {there} GPUs; start as many as there are, or --device cpu")
+        raise UserError(f"--device {device} is for one process; {size()} were started; give cuda or cpu")
+    gpus = torch.cuda.device_count()
+    forced_cpu = device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    on_cpu = forced_cpu or (device == "auto" and not gpus)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", size()))
+    if not on_cpu and local > gpus:
+        raise UserError(f"{local} processes were started for {gpus} GPUs; start one per GPU, or add --device cpu")
     state = PartialState(cpu=on_cpu, backend="gloo" if on_cpu else "nccl", timeout=_ANSWERS)
     return str(state.device)
 

@@ -1,4 +1,4 @@
-"""Seconds by part, without making the device wait for the host."""
+"""Measures seconds by part without synchronising the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class Stopwatch:
-    """Sums wall-clock by part. On CUDA it leaves events in the stream and reads them once, in `seconds`."""
+    """Sums wall-clock time by part. On CUDA it records events in the stream and reads them once, in `seconds`."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -20,7 +20,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Counts what happens inside as `name`."""
+        """Adds the time of the block to the part `name`."""
         if self._cuda:
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             begin.record()

@@ -1,4 +1,4 @@
-"""Standard input and output as a command needs them, whatever it was started with."""
+"""Prepares standard input and output, whatever the command was started with."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line 
 
 
 def prepare() -> None:
-    """Opens those that the command was started without, and lets the others print any text.
+    """Opens streams that were closed at the start, and lets the others print any text.
 
-    A closed descriptor would be taken by the next file that is opened, a database perhaps, which `print` of some
-    library would then write into. A terminal that is not UTF-8 shows the nearest characters it has.
+    A closed descriptor would be reused by the next opened file, perhaps a database, into which a library's `print`
+    would then write. A terminal that is not UTF-8 shows the nearest characters it has.
     """
     for descriptor, (name, mode) in enumerate(_STREAMS):
         if getattr(sys, name) is None:
@@ -30,7 +30,7 @@ def prepare() -> None:
 
 
 def abandon_output() -> None:
-    """Discards what could not be written to stdout: Python would try again, and complain, when it ends."""
+    """Discards the unwritten output of stdout: Python would try to write it again, and complain, when it exits."""
     with contextlib.suppress(OSError, ValueError):
         discarded = os.open(os.devnull, os.O_WRONLY)
         os.dup2(discarded, sys.stdout.fileno())
@@ -38,7 +38,7 @@ def abandon_output() -> None:
 
 
 def printable(text: str) -> str:
-    """The text with control characters, which could move the cursor or colour what follows, written as \\x1b."""
+    """The text with control characters, which could move the cursor or set colours, written as \\x1b."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
@@ -53,7 +53,7 @@ def _open_nothing(descriptor: int) -> None:
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:
-    """For codecs.register_error: é -> e, … -> ..., → -> ?; a byte of a file name that is no text -> ?."""
+    """For codecs.register_error: é -> e, … -> ..., ☺ -> ?; an undecodable byte of a file name -> ?."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]

@@ -1,7 +1,7 @@
-"""Runs a command that ends when this process's parent does, however that ends: `python -P watchdog.py COMMAND…`.
+"""Runs a command that ends when this process's parent ends, however that happens: `python -P watchdog.py COMMAND…`.
 
-The parent holds the other end of our stdin, which the system closes also where the parent is killed. Nothing of
-segbench is imported, so that it starts at once.
+The parent holds the other end of this process's stdin, which the system closes even if the parent is killed. Nothing of
+segbench is imported, for a fast start.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ SECONDS_TO_END = 10
 
 
 def main(command: list[str]) -> int:
-    """Returns the command's exit code. It and its children are a process group of their own."""
+    """Runs the command in a process group of its own, and returns its exit code."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     threading.Thread(target=_end_with_parent, args=(process,), daemon=True).start()
     return process.wait()
@@ -32,6 +32,6 @@ def _end_with_parent(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent's to obey
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent handles these
         signal.signal(number, lambda number, frame: None)  # unlike SIG_IGN, not inherited by the command
     sys.exit(main(sys.argv[1:]))

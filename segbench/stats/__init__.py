@@ -1,10 +1,10 @@
-"""The statistics the report shows: NumPy and SciPy, arrays in, numbers out; nothing is read, written or drawn.
+"""The report's statistics, with NumPy and SciPy: arrays in, numbers out; nothing is read, written or drawn.
 
-bootstrap   how far a score, and the difference of two, can be trusted that rest on a few hundred images
-selection   whether the promoted trial is really the best, and whether selection ranks as the full validation does
-budget      what a search of k trials, or of so many GPU-hours, can be expected to find
+bootstrap   the uncertainty of a score, and of the difference of two, on a few hundred images
+selection   whether the promoted trial is really the best, and whether selection ranks like the full validation
+budget      the expected result of a search of k trials, or of a number of GPU-hours
 seeds       the mean of several trainings
-ceiling     what the size of the labels alone costs
+ceiling     the score lost to the size of the labels alone
 boundary    how errors depend on the distance from a class border
 """
 

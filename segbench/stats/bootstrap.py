@@ -1,11 +1,11 @@
-"""How far a score on a few hundred images can be trusted: the bootstrap over images.
+"""The uncertainty of a score on a few hundred images: the bootstrap over images.
 
 B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, Chapman & Hall 1993: resampling (ch. 6), paired data
 (ch. 8), percentile intervals (ch. 13). Images are drawn with replacement, their raw confusions are summed, and the
-score is computed of each sum, as a score of all pixels together must be. Two models are compared on the *same* draws:
-what makes an image hard for both cancels out.
+score is computed from each sum, because it is a score of all pixels together. Two models are compared on the *same*
+draws, so that the difficulty of an image for both cancels out.
 
-What it does not cover: another seed, another training, and that neighbouring frames of one drive resemble each other.
+It does not cover another seed, another training, or the similarity of neighbouring frames of one drive.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[
     """(resamples, images): how often each image enters each resample. The same arguments give the same draws."""
     generator = np.random.default_rng(seed)
     times = generator.multinomial(images, np.full(images, 1 / images), size=resamples)
-    times.setflags(write=False)  # it is kept for the next call
+    times.setflags(write=False)  # the cache shares it between calls
     return times
 
 
@@ -79,30 +79,32 @@ def resample(confusions: Counts, times: NDArray[np.int64]) -> Counts:
 
 
 def interval(runs: Sequence[Counts], statistic: Statistic, level: float = LEVEL) -> list[Interval]:
-    """The statistic's value and interval. `runs` holds one (N, 35, 8) array per seed, of the same images in the same
-    order; the statistic is averaged over them. One Interval for a scalar statistic, 8 for one per category."""
+    """The statistic's value and interval at `level` (0..1). `runs` holds one (N, 35, 8) array per seed, of the same
+    images in the same order; the statistic is averaged over them. Returns one Interval for a scalar statistic, 8 for
+    one per category."""
     return _intervals(_estimate(runs, statistic), _resampled(runs, statistic), level)
 
 
 def difference(
     first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic, level: float = LEVEL
 ) -> list[Interval]:
-    """The same of `first` minus `second`, paired: both are resampled alike. All arrays hold the same images."""
+    """Like `interval`, for `first` minus `second`, paired: both use the same resamples. All arrays hold the same
+    images."""
     estimate = _estimate(first, statistic) - _estimate(second, statistic)
     return _intervals(estimate, _resampled(first, statistic) - _resampled(second, statistic), level)
 
 
 def superiority(first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic) -> list[float]:
-    """In which share (0..1) of the paired resamples `first` scores above `second`; a tie counts half to each.
+    """The share (0..1) of paired resamples in which `first` scores above `second`; a tie counts half.
 
-    The arguments are those of `difference`, and so are the resamples. One share for a scalar statistic, 8 for one per
-    category. Resamples in which either score is undefined are left out; NaN where none remains. It is not the
-    probability that `first` is the better model: near 1 it says that another draw of such images would hardly turn the
-    order round (the one-sided achieved significance level of the percentile bootstrap is 1 minus it).
+    Arguments and resamples are those of `difference`. Returns one share for a scalar statistic, 8 for one per category.
+    Resamples with an undefined score are left out; NaN if none remains. The share is not the probability that `first`
+    is the better model. Near 1 it says that another draw of such images would hardly reverse the order (the one-sided
+    achieved significance level of the percentile bootstrap is 1 minus the share).
     """
-    one, other = _resampled(first, statistic), _resampled(second, statistic)
-    defined = np.isfinite(one) & np.isfinite(other)
-    wins = np.where(defined, (one > other) + 0.5 * (one == other), 0.0).sum(0)
+    of_first, of_second = _resampled(first, statistic), _resampled(second, statistic)
+    defined = np.isfinite(of_first) & np.isfinite(of_second)
+    wins = np.where(defined, (of_first > of_second) + 0.5 * (of_first == of_second), 0.0).sum(0)
     counts = defined.sum(0)
     shares = np.divide(wins, counts, out=np.full(len(wins), np.nan), where=counts > 0)
     return [float(share) for share in shares]
@@ -121,12 +123,12 @@ def _resampled(runs: Sequence[Counts], statistic: Statistic) -> Values:
 
 def _intervals(estimates: Values, values: Values, level: float) -> list[Interval]:
     tail = (1 - level) / 2
-    found = []
+    intervals = []
     for estimate, column in zip(estimates, values.T, strict=True):
         defined = column[np.isfinite(column)]  # a rare category may be absent from a resample
         low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
-        found.append(Interval(float(estimate), float(low), float(high)))
-    return found
+        intervals.append(Interval(float(estimate), float(low), float(high)))
+    return intervals
 
 
 def _mean(per_category: Values) -> Values:

@@ -1,4 +1,4 @@
-"""What a search of some size can be expected to find: the best of k trials, the best within a cost."""
+"""The expected result of a search: the best of k trials, the best within a cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Values = NDArray[np.float64]
 
-_EXACT = 16  # up to so many trials all 2**n subsets are counted; more are drawn in random orders
+_EXACT = 16  # up to so many trials, all 2**n subsets are enumerated; above, random orders are drawn
 _ORDERS, _FEWEST_ORDERS = 20_000, 1_000
 _DRAWS = 4_000_000  # numbers drawn for all orders together
 _SEED = 0
@@ -26,8 +26,8 @@ class _Steps(NamedTuple):
 
 
 def expected_best(values: Sequence[float], k: int) -> float:
-    """The expected maximum of k of the n observed values, drawn without replacement: what a search of k such trials
-    finds on average.
+    """The expected maximum of k of the n observed values, drawn without replacement: the average result of a search of
+    k such trials.
 
     values: n numbers in any order, such as the mIoU of each trial. k: 1..n, else ValueError. With the values sorted,
     v(1) ≤ … ≤ v(n), it is Σ v(i) · C(i-1, k-1) / C(n, k) over i = k … n, as i is the highest rank in C(i-1, k-1) of the
@@ -35,9 +35,9 @@ def expected_best(values: Sequence[float], k: int) -> float:
     Your Work Doesn't Always Work, ACL 2020, arXiv 2004.13705), where J. Dodge et al. (EMNLP 2019, arXiv 1909.03004)
     draw with replacement and so estimate too low.
 
-    A failed trial must stay in `values`, or the search looks better than it was. What it is worth is the caller's
-    word: 0.0, the mIoU of having nothing, or NaN, which ranks below every number; then the result is NaN as long as
-    all k may have failed, that is for k up to the number of NaN.
+    A failed trial must stay in `values`, or the search looks better than it was. The caller chooses its value: 0.0, the
+    mIoU of having no model, or NaN, which ranks below every number; then the result is NaN if all k trials may have
+    failed, that is for k up to the number of NaN.
     """
     curve = expected_best_curve(values)
     if not 1 <= k <= len(curve):
@@ -67,10 +67,10 @@ def expected_best_by_cost(
 
     values: n numbers, such as mIoU. costs: n numbers ≥ 0, such as the GPU-hours each trial took. budgets: (B,), in the
     unit of the costs. Returns (B,), which never falls as the budget grows. Precisely: every order of the trials is
-    equally likely; they run one after another; the first one that cannot finish within what is left of the budget is
-    not counted, and nothing runs after it, as nobody knows beforehand what a trial will cost. The result is the mean
-    over the orders of the best value among the finished trials, and of `nothing` where none finished. NaN is a failed
-    trial: it costs, and is worth `nothing`; so values below `nothing` make no sense, and ValueError refuses them.
+    equally likely, and they run one after another. The first trial that cannot finish within the rest of the budget is
+    not counted, and no other runs after it, because a trial's cost is not known beforehand. The result is the mean over
+    the orders of the best value among the finished trials, or of `nothing` if none finished. NaN is a failed trial,
+    which costs and has the value `nothing`. Raises ValueError for values below `nothing`, which make no sense.
 
     Exact up to 16 trials: a set U of finished trials is a beginning of the order with probability 1 / C(n, |U|), and
     the last of them raised the best by top(U) - second(U) if it was the best one, with probability 1 / |U|. Hence
@@ -96,13 +96,13 @@ def expected_best_by_cost(
 
 
 def crossover(budgets: Sequence[float], first: Sequence[float], second: Sequence[float]) -> float | None:
-    """The smallest budget from which the leader has changed for good; None where it has not.
+    """The smallest budget from which on the lead has changed permanently; None if it has not.
 
-    budgets: (B,) ascending; first, second: (B,) what two searches are expected to find at each, such as
-    `expected_best_by_cost` gives. Precisely: the leader at the largest budget is the one that is strictly above there;
-    the result is the smallest of the given budgets from which on it is strictly above at all of them, if at some
-    smaller budget the other one was strictly above. A draw at the largest budget, and a leader who was never behind,
-    give None; budgets where either is NaN are passed over. It is one of `budgets`: a finer grid finds it more exactly.
+    budgets: (B,) ascending; first, second: (B,) the expected results of two searches at each, such as from
+    `expected_best_by_cost`. Precisely: the leader is strictly above the other at the largest budget. The result is the
+    smallest given budget from which on the leader is strictly above at all budgets, if the other was strictly above at
+    some smaller budget. None for a tie at the largest budget, and for a leader that was never behind. Budgets with NaN
+    are skipped. The result is one of `budgets`: a finer grid makes it more precise.
     """
     lead = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     defined = np.isfinite(lead)
@@ -113,7 +113,7 @@ def crossover(budgets: Sequence[float], first: Sequence[float], second: Sequence
 
 
 def _counted(values: Values, costs: Values, nothing: float) -> _Steps:
-    """All non-empty subsets, built by adding one trial after another in ascending value: each is then the new top."""
+    """Enumerates all non-empty subsets by adding trials in ascending order of value: the added one is the new top."""
     n = len(values)
     total, size = np.zeros(1), np.zeros(1, np.int64)
     top, second = np.full(1, nothing), np.full(1, nothing)
@@ -125,7 +125,7 @@ def _counted(values: Values, costs: Values, nothing: float) -> _Steps:
 
 
 def _sampled(values: Values, costs: Values, nothing: float) -> _Steps:
-    """Only the trials that raise the best of their order matter: some ln n of n."""
+    """Draws random orders. Only trials that raise the best of their order matter: about ln n of n."""
     generator = np.random.default_rng(_SEED)
     orders_drawn = min(max(_DRAWS // len(values), _FEWEST_ORDERS), _ORDERS)
     orders = generator.permuted(np.tile(np.arange(len(values)), (orders_drawn, 1)), axis=1)

@@ -1,4 +1,4 @@
-"""Several trainings that differ only in their seed: mean, spread and what the mean may be of all seeds."""
+"""Several trainings that differ only in their seed: mean, spread and the interval of the mean over all seeds."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class SeedSummary(NamedTuple):
 def seed_summary(values: Sequence[float], level: float = LEVEL) -> SeedSummary:
     """Mean, spread and Student's t interval: mean ± t(n-1, (1+level)/2) · spread / √n.
 
-    values: one score per seed; those that are not finite are left out and not counted in n. level: 0..1. The interval
-    supposes that scores scatter normally over seeds (Student, The probable error of a mean, Biometrika 6, 1908); with
-    two seeds it is 12.7 times their standard error on either side, as it must be. One seed has no spread and no
-    interval, none has no mean either: NaN.
+    values: one score per seed; values that are not finite are left out and not counted in n. level: 0..1. The interval
+    assumes that scores are normally distributed over seeds (Student, The probable error of a mean, Biometrika 6, 1908).
+    With two seeds it is 12.7 standard errors on either side. With one seed spread and interval are NaN, with none also
+    the mean.
     """
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]

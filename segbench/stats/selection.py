@@ -1,4 +1,4 @@
-"""How far the selection can be trusted: whether the promoted trial is the best, whether its ranking holds elsewhere."""
+"""The uncertainty of the selection: whether the promoted trial is the best, and whether the ranking holds elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import special
 
 from segbench.stats.bootstrap import LEVEL, Counts, Values, draws, miou, resample
 
-_FEWEST = 3  # pairs for a rank correlation: of two, it could only be -1 or 1
+_FEWEST = 3  # pairs for a rank correlation: with two it could only be -1 or 1
 _FEWEST_FOR_AN_INTERVAL = 5
 _VARIANCE = 0.437  # of atanh(tau) times (n - 4)
 
@@ -22,19 +22,20 @@ class Agreement(NamedTuple):
     tau: float
     low: float
     high: float
-    n: int  # things that both scores are known of
+    n: int  # items with both scores
 
 
 def probability_best(trials: Sequence[Counts]) -> Values:
-    """How often each trial has the highest mIoU when the selection images are drawn anew: (T,) shares, summing to 1.
+    """The share of bootstrap resamples of the selection images in which each trial has the highest mIoU: (T,) shares
+    0..1, which sum to 1.
 
     trials: T arrays (N, 35, 8), the raw confusions of the same N selection images in the same order. All trials are
-    scored on the same bootstrap resamples of the images; those that tie for the highest share the resample. The
-    promoted trial's share answers whether it is really the best, as far as N images can tell. It flatters: resamples
-    scatter around the observed scores, and the promoted trial was chosen for having the highest. Of ten trials that are
-    truly equal the promoted one has 0.43 on average, between 0.24 and 0.72 nine times in ten (4,000 simulated searches,
-    normal scores): only a share well above that speaks for the trial. Seed and training noise are not covered.
-    All NaN where no resample has any score, empty for no trial.
+    scored on the same resamples; trials that tie for the highest mIoU share the resample. The promoted trial's share
+    answers whether it is really the best, as far as N images can tell. It is biased upwards: resamples scatter around
+    the observed scores, and the promoted trial was chosen for the highest. If ten trials are truly equal, the promoted
+    one's share is 0.43 on average, and 0.24 to 0.72 in nine of ten searches (4,000 simulated searches, normal scores):
+    only a much larger share is evidence for the trial. Seed and training noise are not covered. All NaN if no resample
+    has a score; empty for no trials.
     """
     if not trials:
         return np.zeros(0)
@@ -50,15 +51,15 @@ def probability_best(trials: Sequence[Counts]) -> Values:
 
 
 def rank_agreement(a: Sequence[float | None], b: Sequence[float | None], level: float = LEVEL) -> Agreement:
-    """Kendall's tau-b of two scores of the same things, such as mIoU on the selection and on all validation images.
+    """Kendall's tau-b of two scores of the same items, such as mIoU on the selection and on all validation images.
 
-    a, b: one number each per thing, higher is better; things that lack either (None or not finite) are left out, and n
-    counts the rest. tau-b = (concordant - discordant) / √((pairs - ties in a) · (pairs - ties in b)) over the
-    n(n-1)/2 pairs (M. G. Kendall, The treatment of ties in ranking problems, Biometrika 33, 1945). NaN for n < 3, and
-    where a or b is the same everywhere.
+    a, b: one number each per item, higher is better; items without both (None or not finite) are left out, and n counts
+    the rest. tau-b = (concordant - discordant) / √((pairs - ties in a) · (pairs - ties in b)) over the n(n-1)/2 pairs
+    (M. G. Kendall, The treatment of ties in ranking problems, Biometrika 33, 1945). NaN for n < 3, and if a or b is
+    constant.
 
-    The interval, from n = 5 on and else NaN, is the percentile bootstrap over things. Where the two orders are the same
-    or opposite, so that every resample agrees too, its end towards 0 is that of Fieller's normal approximation
+    The interval, from n = 5 on and else NaN, is the percentile bootstrap over items. If the two orders are the same or
+    opposite, every resample agrees too; then the interval's end towards 0 is that of Fieller's normal approximation
     (E. C. Fieller et al., Tests for rank correlation coefficients I, Biometrika 44, 1957: var(atanh tau) =
     0.437 / (n-4)) for a tau one pair short of perfect. Simulated on normal pairs (true tau 0 … 0.71, n = 5 … 20), the
     95 % interval covers in 93 % of cases or more. With n = 10 it is about 1 wide: few trials say little about ranks.
@@ -80,10 +81,10 @@ def rank_agreement(a: Sequence[float | None], b: Sequence[float | None], level: 
 
 
 def _tau(pairs: Values, times: NDArray[Any]) -> Values:
-    """pairs: (n, 2). times: (R, n), how often each thing is there. Returns (R,) tau-b, NaN where all is tied.
+    """pairs: (n, 2). times: (R, n), how often each item occurs. Returns (R,) tau-b, NaN if all items are tied.
 
     With x, y the signs of the differences in a and b, numerator and denominator are sums over i, j of
-    times_i · times_j · x_ij y_ij, x_ij² and y_ij²: a thing ties with itself, and each pair counts twice throughout.
+    times_i · times_j · x_ij y_ij, x_ij² and y_ij²: an item ties with itself, and each pair counts twice throughout.
     """
     x, y = (np.sign(column[:, None] - column) for column in pairs.T)
     weights = times.astype(np.float64)

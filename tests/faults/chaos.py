@@ -1,17 +1,17 @@
-"""Kills the demo experiment a hundred times and compares it with one left alone.
+"""Kills the demo experiment a hundred times and compares it with an undisturbed run.
 
     python -m tests.faults.chaos --kills 100 --seed 0
 
-The protocol is a copy of studies/demo: its models, images and steps, with the budget of trials given by --trials. First
-both architectures are searched and promoted undisturbed. Then the same again, while SIGKILL meets the process at random
-instants; each time the same command is typed again. At the end nothing may be lost, twice, or different by a bit.
+The protocol is a copy of studies/demo: its models, images and steps, with the number of trials given by --trials. First
+both architectures are searched and promoted undisturbed. Then the same commands run again, are killed by SIGKILL at
+random instants, and are rerun each time. At the end nothing may be lost, duplicated, or different by a bit.
 
 The ledger fails a trial on purpose when its process has died three times without a new epoch in between. So a process
-is stopped before it is killed, and the ledger asked: where this would be a trial's third death, it goes on for a while.
-All other instants are drawn at random: the phases in the table are where the kills happened to fall.
+is stopped before it is killed, and the ledger is read: if this would be a trial's third death, the process continues
+for a while. All other instants are random: the table shows in which phases the kills fell.
 
-Beside that: eight processes share sixty trials of a trivial objective, on SQLite and on PostgreSQL; and a finished
-experiment is run again, which must train nothing. Exit code 1 on any difference; figures go to reports/chaos.json.
+Also, eight processes share sixty trials of a trivial objective, on SQLite and on PostgreSQL; and a finished experiment
+is rerun, which must train nothing. Exit code 1 on any difference; figures go to reports/chaos.json.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Killer:
         return self.random.uniform(0.05, 1.3 * self.seconds + 1)
 
     def _would_spend_a_trial(self, process: multiprocessing.process.BaseProcess) -> bool:
-        """Stops the process; where killing it now would be a trial's third death, lets it go on."""
+        """Stops the process. If killing it now would be a trial's third death, lets it continue."""
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
         file = self.place.storage / "studies.db"

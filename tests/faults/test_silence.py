@@ -1,4 +1,4 @@
-"""Processes that hang, clocks that are set, and trainings that cannot go on."""
+"""Processes that hang, changed clocks, and trainings that cannot continue."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.faults.harness import Found, Place, assert_whole
 SHORT = (1, 2)  # seconds: between two heartbeats, and of grace
 
 
-def test_a_process_that_hangs_is_replaced_and_writes_nothing_when_it_wakes(place: Place, searched: Found) -> None:
+def test_a_hanging_process_is_replaced_and_writes_nothing_later(place: Place, searched: Found) -> None:
     hangs = place.start("search", Instant("segbench.engine.training", "_pass", 2, what="stop"), heartbeat=SHORT)
     place.wait_until(lambda: liveness.WorkerId.of(hangs.pid) and _state(hangs.pid) == "T")
     waits = place.start("search", Instant("segbench.ledger.queue", "claim", 2))  # killed when the other trial is done
     waits.join(200)
     patient = place.start("search")
-    place.wait_until(lambda: "waiting for 1 more" in place.said.read_text())
+    place.wait_until(lambda: "waiting for trials of other processes (1)" in place.said.read_text())
     os.kill(patient.pid or 0, signal.SIGTERM)
     patient.join(60)
     assert patient.exitcode == 128 + signal.SIGTERM
@@ -68,7 +68,7 @@ def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("what", "state"), [("nan", "diverged"), ("memory", "out of memory")])
-def test_a_training_that_cannot_go_on_spends_its_trial_alone(
+def test_a_training_that_cannot_continue_fails_only_its_trial(
     what: str, state: str, place: Place, searched: Found
 ) -> None:
     assert place.run("search", Instant("segbench.engine.training", "_pass", 2, what=what)) == 0, place.output()

@@ -43,7 +43,6 @@ def show() -> None:
     st.set_page_config("segbench", layout="wide", menu_items={"about": None})
     st.html(Path(__file__).with_name("style.css"))
     with i18n.speaking(_language()):
-        viewer.declare_language()
         _header()
         with _problems_shown():
             models = client.models()
@@ -52,6 +51,7 @@ def show() -> None:
                 if photograph is not None:
                     _results(_answered(photograph, models))
             st.html(tables.cards(models["models"]))
+        viewer.declare_language()
 
 
 @contextlib.contextmanager
