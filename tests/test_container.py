@@ -156,7 +156,8 @@ def test_what_the_api_image_installs_is_enough(tmp_path: Path, monkeypatch: pyte
 def test_what_the_page_image_installs_is_enough() -> None:
     with lean("page", "segbench.serve.page") as address:
         urllib.request.urlopen(f"{address}_stcore/health", timeout=60).close()
-    drawn = "from segbench.serve.page import screen; screen._example(0)"
+    drawn = "from segbench.data import streets; from segbench.serve.page.screen import EXAMPLES as all\n"
+    drawn += "streets.draw(*all[0], 128, 256)"
     command = [sys.executable, "-c", LEAN + drawn, missing("page")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

@@ -139,6 +139,19 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(own: Path, capsys: py
     assert "Traceback" not in done.stderr
 
 
+def test_ray_is_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'segbench[cluster]'")
+    from segbench.serve import ray_serve
+
+    secret = "not for anybody"
+    for name in ("SEGBENCH_TOKEN", "PGPASSWORD", "HF_TOKEN"):
+        monkeypatch.setenv(name, secret)
+    monkeypatch.setenv("SEGBENCH_STORAGE", "elsewhere")
+    told = ray_serve._environment(3)
+    assert secret not in told.values()
+    assert told["SEGBENCH_STORAGE"] == "elsewhere"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

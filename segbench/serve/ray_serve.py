@@ -8,6 +8,7 @@ listens, and Ray carries pixels there and scores back. The nodes see the same fi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import re
@@ -64,9 +65,8 @@ class Scores(NamedTuple):
 class About(NamedTuple):
     """What a replica says of itself."""
 
-    fingerprint: str
-    largest: int  # the batch that computes fastest
-    device: str
+    network: Network  # without its weights
+    device: str  # for people
 
 
 class Replica:
@@ -78,12 +78,12 @@ class Replica:
         model, size = self._lane.load(promoted), promoted.card.size
         best = await self._lane.run(self._lane.warm_up, model, size, largest)
         fingerprint = networks.fingerprint(promoted.card, self._lane.compute.record.precision)
-        self._network = Network(name, promoted.card, fingerprint, (model,), best, None)
+        self._network = Network(name, promoted.card, fingerprint, (model,), best, networks.interval(promoted))
         self.forward.set_max_batch_size(best)  # type: ignore[attr-defined]
 
     async def about(self) -> About:
         """Once the model is warm."""
-        return About(self._network.fingerprint, self._network.largest, self._lane.compute.description)
+        return About(dataclasses.replace(self._network, copies=()), self._lane.compute.description)
 
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
     async def forward(self, images: list[NDArray[np.uint8]]) -> list[Scores]:
@@ -98,10 +98,10 @@ class Replica:
 class Models(Service):
     """A service whose models compute elsewhere. `handles`: of each model's replicas."""
 
-    def __init__(self, promoted: Mapping[str, Promoted], handles: Mapping[str, Any], settings: Settings) -> None:
-        self._promoted, self._handles = promoted, handles
+    def __init__(self, handles: Mapping[str, Any], settings: Settings) -> None:
+        self._handles = handles
         self._device = ""
-        super().__init__(lambda: list(promoted.values()), settings._replace(devices=()))
+        super().__init__(lambda: (), settings._replace(devices=()))
 
     @property
     def device(self) -> str:
@@ -111,11 +111,9 @@ class Models(Service):
     async def load(self) -> None:
         """Waits until a replica of each model is warm."""
         loaded = {}
-        for name, promoted in self._promoted.items():
-            about: About = await self._handles[name].about.remote()
-            self._device = about.device
-            interval = await asyncio.to_thread(networks.interval, promoted)
-            loaded[name] = Network(name, promoted.card, about.fingerprint, (), about.largest, interval)
+        for name, handle in self._handles.items():
+            about: About = await handle.about.remote()
+            self._device, loaded[name] = about.device, about.network
         self.networks = loaded
 
     def _scheduler(self, limits: Limits) -> Scheduler[Network, NDArray[np.uint8], Tensor]:
@@ -159,11 +157,9 @@ class Forwarding(Scheduler[Network, NDArray[np.uint8], Tensor]):
 class Routes:
     """The application, as Ray Serve runs it."""
 
-    async def __init__(  # type: ignore[misc]
-        self, promoted: Mapping[str, Promoted], handles: Mapping[str, Any], plan: Plan
-    ) -> None:
+    async def __init__(self, handles: Mapping[str, Any], plan: Plan) -> None:  # type: ignore[misc]
         guard.log(plan.quiet)
-        self._service, self._access = Models(promoted, handles, plan.settings), plan.access
+        self._service, self._access = Models(handles, plan.settings), plan.access
         await self._service.load()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -207,7 +203,7 @@ def _deploy(promoted: Mapping[str, Promoted], plan: Plan, gpus: int) -> Any:
     """The handle of the routes, once all replicas are warm."""
     settings = plan.settings
     threads = max(1, local_launcher.cores() // (len(promoted) * plan.replicas))
-    actor: dict[str, Any] = {"num_cpus": 1, "runtime_env": {"env_vars": ray_launcher.environment(threads)}}
+    actor: dict[str, Any] = {"num_cpus": 1, "runtime_env": {"env_vars": _environment(threads)}}
     common: dict[str, Any] = {"logging_config": _QUIET, "max_constructor_retry_count": 1}
     replica: Any = serve.deployment(
         Replica,
@@ -228,9 +224,15 @@ def _deploy(promoted: Mapping[str, Promoted], plan: Plan, gpus: int) -> Any:
         name: replica.options(name=name).bind(name, one, settings.largest_batch) for name, one in promoted.items()
     }
     try:
-        return serve.run(routes.bind(promoted, handles, plan), name=APPLICATION, route_prefix="/")
+        return serve.run(routes.bind(handles, plan), name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
         raise UserError(f"Ray Serve did not start the models: {_reason(error)}") from error
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """What the replicas must know of this process's environment: no secrets, which Ray would show in its logs."""
+    known = ray_launcher.environment(threads)
+    return {name: value for name, value in known.items() if not name.startswith("PG") and "TOKEN" not in name}
 
 
 def _reason(error: RuntimeError) -> str:
