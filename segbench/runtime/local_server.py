@@ -71,7 +71,7 @@ def process(command: Sequence[str], environment: Mapping[str, str], probe: str) 
 def starting(
     command: Sequence[str], environment: Mapping[str, str], probe: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], None]]]:
-    """As `process`, but at once: also yields what waits for the server, which raises UserError if it does not answer."""
+    """As `process`, but at once: also yields what waits for the server and raises UserError if it does not answer."""
     with tempfile.TemporaryFile() as output:
         server = subprocess.Popen(
             [sys.executable, "-P", str(_WATCHDOG), *command],
