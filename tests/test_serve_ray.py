@@ -157,7 +157,7 @@ def test_ray_is_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--replicas", "2"], "--replicas is for --launcher ray"),
         (["--launcher", "ray", "--replicas", "0"], "--replicas is 0"),
-        (["--launcher", "ray", "--device", "cpu"], "Ray gives out the GPUs itself"),
+        (["--launcher", "ray", "--device", "cpu"], "Ray assigns the GPUs itself"),
         (["--launcher", "ray", "--admin"], "--admin is not for --launcher ray"),
         (["--launcher", "ray", "--no-page", "--port", "0"], "needs Ray: pip install 'segbench[cluster]'"),
     ],

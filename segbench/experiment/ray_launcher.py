@@ -37,7 +37,7 @@ class Ray:
     def __init__(self, command: Sequence[str], number: int | None, gpus: str | None) -> None:
         """`gpus`: the value of --gpus. Raises UserError if Ray is not installed or its cluster does not answer."""
         if gpus is not None or number is None:
-            raise UserError("Ray gives out the GPUs itself: instead of --gpus give --workers N with --launcher ray")
+            raise UserError("Ray assigns the GPUs itself: instead of --gpus give --workers N with --launcher ray")
         self._ray = ray = connect(number)
         self.size, self._command = number, command
         threads = max(1, local_launcher.cores() // number)

@@ -152,7 +152,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.launcher != "ray" and arguments.replicas is not None:
         raise UserError("--replicas is for --launcher ray; here give --device once for each GPU")
     if arguments.launcher == "ray" and arguments.device:
-        raise UserError("Ray gives out the GPUs itself: instead of --device give --replicas with --launcher ray")
+        raise UserError("Ray assigns the GPUs itself: instead of --device give --replicas with --launcher ray")
     if arguments.launcher == "ray" and arguments.admin:
         raise UserError("--admin is not for --launcher ray: to serve other models, stop the command and run it again")
 
