@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import io
@@ -30,7 +29,6 @@ from PIL import Image
 from segbench import dashboard, predict, promote, search, study
 from segbench import runs as runs_page
 from segbench.core import paths
-from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.engine import inference, speed
 from segbench.experiment import objective, promotion
 from segbench.ledger import curves, database, models, notes, registry, runs, showcase, studies, tracking
@@ -278,39 +276,6 @@ def test_the_weights_lie_on_disk_once(shown: Path) -> None:
     assert not list(copy.glob("*.partial"))
 
 
-SERVES = """
-import signal, sys, time
-from segbench.runtime import local_server
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also under nohup
-port = local_server.free_port(0)
-address = f"http://127.0.0.1:{port}/"
-server = f"{sys.executable} -m http.server {port} --bind 127.0.0.1 & wait"
-with local_server.process(["sh", "-c", server], {}, address):
-    print(address, flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_command_takes_its_server_along(sent: signal.Signals) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVES], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("http://127.0.0.1:")
-    family = psutil.Process(process.pid).children(recursive=True)
-    try:
-        assert len(family) >= 3  # the watchdog, the shell, the server
-        process.send_signal(sent)
-        process.communicate(timeout=60)
-        _, alive = psutil.wait_procs(family, timeout=60)
-        assert not alive
-    finally:
-        for left in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                left.kill()
-
-
 BAD_REQUESTS = [
     b"nonsense\r\n\r\n",
     b"GET /api/studies HTTP/9.9\r\nHost: localhost\r\n\r\n",
@@ -341,32 +306,6 @@ def test_the_dashboard_answers_bad_requests_without_a_traceback(shown: Path) -> 
     finally:
         code, errors = page.end()
     assert (code, errors) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("uri", "told"),
-    [
-        ("foo://me:hunter2@h/x?token=hunter2#hunter2", "foo://h/x"),
-        ("foo:hunter2@bar", "foo:…"),
-        ("https://me:hunter2@mlflow.example/x?token=hunter2", "https://mlflow.example/x"),
-        ("postgresql://me:hunter2@127.0.0.1:1/db", "postgresql://127.0.0.1:1/db"),
-        ("postgresql:/me:hunter2@h/db", "postgresql:h/db"),
-        ("storage/mlruns", "storage/mlruns"),
-    ],
-)
-def test_an_mlflow_address_is_shown_without_secrets(
-    uri: str, told: str, storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert tracking.shown(uri) == told
-    secret = next((part for part in ("me:hunter2", "hunter2") if part in uri), "nothing")
-    assert secret not in tracking._reason(ValueError(f"{uri} refused {secret}"), uri).replace("nothing", "")
-    if not uri.startswith("foo"):
-        return
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert terminal.run(lambda: tracking.client() and 0) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"MLFLOW_TRACKING_URI={told} cannot be used; expected" in line
-    assert "hunter2" not in line
 
 
 @pytest.fixture
@@ -454,27 +393,3 @@ def test_the_time_left_is_not_that_of_loading(
     monkeypatch.setattr(terminal, "progress", lambda *given: happened.append("shown") or progress(*given))
     assert call(predict, photograph, "--out", tmp_path / "out", "--device", "cpu") == 0
     assert happened == ["loaded", "shown"]
-
-
-def epoch(number: int, miou: float) -> EpochRecord:
-    seconds = EpochSeconds(*(0.0 for _ in EpochSeconds.__dataclass_fields__))
-    return EpochRecord(number, 1.0, 1.0, 1.0, 0.5, miou, miou, (0.5,) * 8, seconds, 1.0, 1.0)
-
-
-def test_a_learning_curve_shows_what_was_recorded() -> None:
-    """A line in its colour for each of the four quantities, also where there is one epoch or all values are equal."""
-    for records in ([epoch(1, 0.5)], [epoch(1, 0.5), epoch(2, 0.5)], [epoch(1, 0.2), epoch(2, 0.4)]):
-        with Image.open(io.BytesIO(curves.png(records))) as picture:
-            assert (picture.format, picture.size) == ("PNG", curves.SIZE)
-            pixels = np.asarray(picture.convert("RGB"))
-        for half in np.split(pixels, 2, axis=1):
-            for colour in ((31, 119, 180), (217, 95, 2)):
-                assert (half == colour).all(-1).sum() > 5
-    assert curves.png([epoch(1, 0.2), epoch(2, 0.4)]) != curves.png([epoch(1, 0.4), epoch(2, 0.2)])
-
-
-def test_learning_curves_are_the_same_bytes_from_any_thread() -> None:
-    several = [[epoch(1, 0.1 * n), epoch(2, 0.2)] for n in range(4)] * 2
-    alone = [curves.png(records) for records in several]
-    with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(curves.png, several)) == alone
