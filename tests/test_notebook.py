@@ -37,6 +37,7 @@ def cells() -> list[nbformat.NotebookNode]:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: Path) -> list[nbformat.NotebookNode]:
     """The code cells, run again in a kernel of their own."""
     monkeypatch.setenv("SEGBENCH_EXAMPLE", str(protocol))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # Streamlit sets it for whatever is started later
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # not the user's history
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
     notebook = nbformat.read(NOTEBOOK, 4)
