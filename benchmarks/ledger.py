@@ -10,6 +10,7 @@ report only the value. segbench plans all trials first, which is included; plain
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -71,6 +72,7 @@ def objective(trial: optuna.Trial) -> float:
 def milliseconds(side: Callable[[Path], Callable[[int], None]], trials: int) -> float:
     """The time per trial, without creating the database, which would dominate a small study."""
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["SEGBENCH_STORAGE"] = folder  # each study has folders of its own
         search = side(Path(folder))
         started = time.perf_counter()
         search(trials)

@@ -217,7 +217,7 @@ def test_what_has_a_result_is_promoted_next(
     assert note.user_attrs["commands"][0].endswith(" --trials 1")
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("qmc", marks=pytest.mark.slow)])
 def test_other_samplers_and_pruners(sampler: str, storage: Path, drawn: Path, protocol: Path) -> None:
     options = ["--sampler", sampler, "--pruner", "median", "--trials", 3]
     assert call(search, "deeplab", "--protocol", protocol, "--data", drawn, *options) == 0

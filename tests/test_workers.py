@@ -88,6 +88,7 @@ def test_two_workers_equal_one(
     assert "0 of 2 trials to run" in capfd.readouterr().out
 
 
+@pytest.mark.slow  # as two workers, which the suite runs
 def test_two_hosts_equal_one(alone: tuple[list[object], OUTCOME], storage: Path, postgres: Any) -> None:
     where, expected = alone
     url = postgres.fresh()
