@@ -34,6 +34,8 @@ fmt: $(VENV)/developer  ## format the code, and fix what the linter can
 
 bench: $(VENV)/developer  ## ours against what a user would write instead, in turn (under 15 minutes)
 	$(PYTHON) -m benchmarks.bench
+	$(PYTHON) -m benchmarks.ledger
+	$(PYTHON) -m benchmarks.serving
 
 image:  ## the API's and the page's container images, with docker, podman or buildah (docs/deploy.md)
 	@for engine in docker podman buildah; do \
