@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from segbench.core import files
 from segbench.core.errors import UserError
 from segbench.runtime import options, terminal
 
@@ -53,7 +54,7 @@ def _row(name: str, size: str, checkpoint: Checkpoint) -> list[str]:
     from segbench.architectures.parts import published
 
     path = published.cached(checkpoint)
-    here = published.digest(path)[:_DIGITS] if path else "not here"
+    here = files.sha256(path)[:_DIGITS] if path else "not here"
     return [name, size, checkpoint.name, checkpoint.terms, f"{checkpoint.megabytes:g}", here]
 
 

@@ -19,6 +19,7 @@ from segbench.architectures.parts.torchvision_ops import ensure_importable
 from segbench.architectures.parts.transformers_models import library
 from segbench.architectures.parts.weights import read_state_dict
 from segbench.architectures.segmenter import Segmenter
+from segbench.core import files
 from segbench.core.errors import UserError
 
 Load = Callable[..., tuple[Segmenter, dict[str, Tensor]]]
@@ -113,7 +114,7 @@ def test_deeplabv3plus_loads_the_packages_efficientnet_without_a_network() -> No
     if path is None:
         pytest.skip("the extra 'pretrained' is not installed")
     model, origin = architectures.create("deeplabv3plus", 8, "pretrained", {"size": "efficientnet-lite0"}, 0)
-    assert published.digest(path).startswith("57934424")  # the file's own name says so
+    assert files.sha256(path).startswith("57934424")  # the file's own name says so
     theirs, own = torch.load(path, weights_only=True), model.state_dict()
     for name, ours in LITE0.items():
         assert torch.equal(own[f"network.{ours}"], theirs[name]), name

@@ -6,7 +6,6 @@ folder, the Hugging Face hub's, or the installed package.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import inspect
 import os
@@ -108,12 +107,6 @@ def require(checkpoint: Checkpoint | None) -> Checkpoint:
     if checkpoint is None:
         raise UserError(f"there are no published weights of this architecture at this size: {LOCAL_WAYS}")
     return checkpoint
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def brief(error: Exception) -> str:
