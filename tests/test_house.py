@@ -11,23 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from segbench.__main__ import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segbench"
 HEAVY = ("torch", "torchvision", "transformers", "mlflow", "optuna", "plotly", "pandas", "fastapi", "uvicorn")
-COMMANDS = (
-    "search",
-    "promote",
-    "report",
-    "predict",
-    "serve",
-    "export",
-    "dashboard",
-    "runs",
-    "study",
-    "prepare",
-    "streets",
-    "weights",
-)
+LIBRARY = {"__init__", "__main__", "api", "testing"}  # at the root, but not commands
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -75,6 +64,12 @@ def test_help_is_light(command: str) -> None:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "HEAVY []" in result.stdout
     assert f"python -m segbench.{command}" in result.stdout  # the docstring shows the line to type
+
+
+def test_whatever_is_at_the_root_is_a_listed_command() -> None:
+    files = {path.stem for path in PACKAGE.glob("*.py")} - LIBRARY
+    folders = {path.parent.name for path in PACKAGE.glob("*/__main__.py")}
+    assert files | folders == set(COMMANDS)
 
 
 def test_commands_list_themselves() -> None:
