@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import optuna
 
-from segbench.core.protocol import Architecture, Choice, Data, Final, Protocol, Range, Search
+from segbench.core.protocol import Architecture, Data, Final, Protocol, Search
+from segbench.core.space import Choice, Range
 from segbench.ledger import database, queue, samplers, studies
 from segbench.runtime import terminal
 

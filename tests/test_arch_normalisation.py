@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segbench import architectures
 from segbench.core import files
-from segbench.core.protocol import Augment
+from segbench.core.augment import Augment
 from segbench.core.records import Hyperparameters
 from segbench.data import packing
 from segbench.data.batches import IMAGENET, Batches, Normalisation, normalise

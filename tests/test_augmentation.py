@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from segbench.architectures.parts.torchvision_ops import ensure_importable
+from segbench.core.augment import Augment
 from segbench.core.errors import UserError
-from segbench.core.protocol import Augment, Protocol, fingerprint, load, load_architecture
+from segbench.core.protocol import Protocol, fingerprint, load, load_architecture
 from segbench.data import augmentation, packing
 from segbench.data.batches import Batches
 from segbench.runtime import process_group

@@ -12,7 +12,8 @@ import pytest
 from segbench import architectures
 from segbench.core import paths, protocol
 from segbench.core.errors import UserError
-from segbench.core.protocol import Choice, Range, added
+from segbench.core.space import Choice, Range
+from segbench.core.tables import added
 from tests.conftest import PROTOCOL
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench.core import metrics, protocol
+from segbench.core import metrics
+from segbench.core.augment import Augment
 from segbench.core.labels import CATEGORIES
 from segbench.core.records import Device, WeightsOrigin
 from segbench.report.figures import scenes
@@ -187,7 +188,7 @@ def test_memory_is_said_to_be_of_what_was_measured(
 
 def test_augmenting_one_architecture_alone_is_found(compared: comparison.Comparison) -> None:
     first, *others = compared.candidates
-    augment = protocol.Augment(flip=0.5, scale=(0.5, 2.0), colour=0.4)
+    augment = Augment(flip=0.5, scale=(0.5, 2.0), colour=0.4)
     study = replace(first.study, protocol=replace(first.study.protocol, augment=augment))
     fairness = checks.checks(replace(compared, candidates=(replace(first, study=study), *others)))
     (check,) = (check for check in fairness if not check.held)

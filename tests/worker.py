@@ -12,8 +12,9 @@ import time
 
 import optuna
 
-from segbench.core.protocol import Architecture, Choice, Data, Final, Protocol, Range, Search
+from segbench.core.protocol import Architecture, Data, Final, Protocol, Search
 from segbench.core.records import to_json
+from segbench.core.space import Choice, Range
 from segbench.ledger import database, queue, studies
 
 SPACE = {"x": Range(0.0, 1.0)}

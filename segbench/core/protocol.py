@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import typing
 from collections.abc import Mapping
@@ -19,28 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core import code as sources
-from segbench.core import names, tables
+from segbench.core import names, space, tables
+from segbench.core.augment import Augment
 from segbench.core.errors import UserError
+from segbench.core.limits import require_count, require_rate, require_seed, require_size
 from segbench.core.records import Code, Scalar
-from segbench.core.tables import is_number, is_scalar, require, require_one_of, shown
+from segbench.core.space import Choice, Space
+from segbench.core.tables import is_number, require, require_one_of, shown
 
 DRAWN = "These are drawn streets: no number here is a Cityscapes result."
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SAMPLERS = ("random", "tpe", "qmc", "gp")
 PRUNERS = ("none", "median", "halving", "hyperband")
 SELECT_ON = ("train", "val")
-SMALLEST_SIDE = 32  # pixels: the coarsest feature map of the networks is a 32nd of the image
-LARGEST_SIDE = 4096
-LARGEST_COUNT = 1_000_000  # of trials, epochs, images
-LARGEST_SEED = 2**32 - 1  # the limit of NumPy's RandomState, from which Optuna draws
-SCALES = (0.1, 10.0)  # how far an augmented image may be zoomed
-_ADDED = {"added": True}
-
-
-def added(default: Any) -> Any:
-    """A field added after the first release. At its default it stays out of the fingerprint, so that older studies keep
-    their fingerprint."""
-    return field(default=default, metadata=_ADDED)
 
 
 @dataclass(frozen=True)
@@ -54,9 +44,9 @@ class Streets:
 
     def __post_init__(self) -> None:
         for name in ("train", "val"):
-            _require_count(name, getattr(self, name))
-        _require_size(self.size)
-        _require_seed("seed", self.seed)
+            require_count(name, getattr(self, name))
+        require_size(self.size)
+        require_seed("seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,7 @@ class Data:
     streets: Streets | None = None
 
     def __post_init__(self) -> None:
-        _require_size(self.size)
+        require_size(self.size)
 
 
 @dataclass(frozen=True)
@@ -85,8 +75,8 @@ class Search:
 
     def __post_init__(self) -> None:
         for name in ("trials", "epochs", "train_images", "val_images"):
-            _require_count(name, getattr(self, name))
-        _require_seed("seed", self.seed)
+            require_count(name, getattr(self, name))
+        require_seed("seed", self.seed)
         require_one_of("select_on", self.select_on, SELECT_ON)
         require_one_of("sampler", self.sampler, SAMPLERS)
         require_one_of("pruner", self.pruner, PRUNERS)
@@ -102,29 +92,13 @@ class Final:
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        _require_count("epochs", self.epochs)
+        require_count("epochs", self.epochs)
         for name in ("train_images", "val_images"):
             if getattr(self, name) is not None:
-                _require_count(name, getattr(self, name))
+                require_count(name, getattr(self, name))
         for seed in self.seeds:
-            _require_seed("seeds", seed)
+            require_seed("seeds", seed)
         require(0 < len(self.seeds) == len(set(self.seeds)), "seeds must be distinct, and at least one")
-
-
-@dataclass(frozen=True)
-class Augment:
-    """The table [augment]: how training images vary from epoch to epoch, for every architecture alike."""
-
-    flip: float = 0.0  # share of images mirrored left to right
-    scale: tuple[float, float] = (1.0, 1.0)  # log-uniform; above 1 a random crop, below 1 a border of void around it
-    colour: float = 0.0  # brightness, contrast and saturation each times 1 - colour … 1 + colour
-
-    def __post_init__(self) -> None:
-        require(0 <= self.flip <= 1, f"flip is a share, 0..1, not {self.flip:g}")
-        low, high = self.scale
-        fits = SCALES[0] <= low <= high <= SCALES[1]
-        require(fits, f"scale must be [low, high] with {SCALES[0]} <= low <= high <= {SCALES[1]}, not {[low, high]}")
-        require(0 <= self.colour < 1, f"colour must be 0 or more and below 1, not {self.colour:g}")
 
 
 @dataclass(frozen=True)
@@ -145,38 +119,6 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Range:
-    """A number between two bounds, both included; on a log scale where `log`; whole where `integer`."""
-
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
-
-    def __post_init__(self) -> None:
-        require(math.isfinite(self.low) and math.isfinite(self.high), "bounds must be finite")
-        require(self.low <= self.high, f"low {self.low:g} is above high {self.high:g}")
-        require(math.isfinite(self.high - self.low), "the bounds are too far apart")
-        require(self.low > 0 or not self.log, f"a log scale needs low above 0, not {self.low:g}")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several values; a fixed value is a choice of one."""
-
-    values: tuple[Scalar, ...]
-
-    def __post_init__(self) -> None:
-        require(len(self.values) > 0, "choice needs at least one value")
-        odd = next((value for value in self.values if not is_scalar(value)), None)
-        require(odd is None, f"a value must be a number, a text, true or false, not {shown(odd)}")
-        require(len(set(self.values)) == len(self.values), f"choice repeats a value: {shown(list(self.values))}")
-
-
-Space = Mapping[str, Range | Choice]
-
-
-@dataclass(frozen=True)
 class Architecture:
     """A whole <architecture>.toml. `name` is its file's, and that of the module that builds it: `code`'s, or one in
     segbench/architectures/, or one that an installed package offers."""
@@ -191,19 +133,19 @@ class Architecture:
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
 
     def __post_init__(self) -> None:
-        _require_count("batch_size", self.batch_size)
+        require_count("batch_size", self.batch_size)
         for name in ("lr", "weight_decay", "optimizer"):
             require(name in self.space, f"[space] lacks '{name}'")
         for table, content in (("space", self.space), ("model", self.model)):
             odd = next((name for name in content if not name.isidentifier()), None)
             require(odd is None, f"[{table}] {shown(odd)} cannot be an argument of the architecture's build")
-        for value in _extremes(self.space["lr"]):
-            _require_rate("[space] lr", value, above_zero=True)
-        for value in _extremes(self.space["weight_decay"]):
-            _require_rate("[space] weight_decay", value)
+        for value in space.extremes(self.space["lr"]):
+            require_rate("[space] lr", value, above_zero=True)
+        for value in space.extremes(self.space["weight_decay"]):
+            require_rate("[space] weight_decay", value)
         optimizers = self.space["optimizer"]
         require(isinstance(optimizers, Choice), "[space] optimizer must be a name or a choice of names")
-        for value in _extremes(optimizers):
+        for value in space.extremes(optimizers):
             require_one_of("[space] optimizer", value, OPTIMIZERS)
         if self.baseline:
             self._check_baseline()
@@ -219,8 +161,8 @@ class Architecture:
                 fits = is_number(value) and (isinstance(value, int) or not values.integer)
                 expected = "a whole number" if values.integer else "a number"
                 require(fits, f"[baseline] {name} must be {expected}, not {shown(value)}")
-        _require_rate("[baseline] lr", self.baseline["lr"], above_zero=True)
-        _require_rate("[baseline] weight_decay", self.baseline["weight_decay"])
+        require_rate("[baseline] lr", self.baseline["lr"], above_zero=True)
+        require_rate("[baseline] weight_decay", self.baseline["weight_decay"])
 
 
 def load(folder: Path) -> Protocol:
@@ -239,7 +181,7 @@ def load_architecture(folder: Path, name: str) -> Architecture:
     content = _named(name, "file", path)
     if isinstance(content.get("space"), dict):  # else it is refused as any other value of a wrong type
         content["space"] = {
-            key: _distribution(value, f"{path}: [space] {key}") for key, value in content["space"].items()
+            key: space.distribution(value, f"{path}: [space] {key}") for key, value in content["space"].items()
         }
     architecture = typing.cast(Architecture, tables.record(Architecture, content, str(path)))
     return dataclasses.replace(architecture, code=sources.beside(path))
@@ -282,50 +224,3 @@ def _named(name: str, holder: str, path: Path) -> dict[str, Any]:
     if "name" in content:
         raise UserError(f"{path}: unknown key 'name'; the name is the {holder}'s, here '{name}': remove that line")
     return {"name": name, **content}
-
-
-def _distribution(value: Any, where: str) -> Range | Choice:
-    """log_uniform = [low, high], uniform = [low, high], integer = [low, high], choice = [a, b, …], or a fixed value.
-
-    Raises UserError that begins with `where` for anything else."""
-    with tables.located(where):
-        if not isinstance(value, dict):
-            return Choice((value,))
-        kinds = ("log_uniform", "uniform", "integer", "choice")
-        found = ", ".join(map(shown, value)) or "nothing"
-        require(len(value) == 1 and next(iter(value)) in kinds, f"expected one of {', '.join(kinds)}, found {found}")
-        kind, content = next(iter(value.items()))
-        require(isinstance(content, list), f"{kind} needs a list, found {shown(content)}")
-        if kind == "choice":
-            return Choice(tuple(content))
-        numbers = len(content) == 2 and all(map(is_number, content))
-        require(numbers, f"{kind} needs two numbers [low, high], found {shown(content)}")
-        if kind == "integer":
-            whole = all(isinstance(bound, int) for bound in content)
-            require(whole, f"integer needs two whole numbers [low, high], found {shown(content)}")
-            return Range(content[0], content[1], integer=True)
-        return Range(float(content[0]), float(content[1]), log=kind == "log_uniform")
-
-
-def _extremes(values: Range | Choice) -> tuple[Scalar, ...]:
-    """The values of a choice, or the smallest of a range."""
-    return values.values if isinstance(values, Choice) else (values.low,)
-
-
-def _require_rate(name: str, value: Scalar, above_zero: bool = False) -> None:
-    good = is_number(value) and (float(value) > 0 or (value == 0 and not above_zero))
-    require(good, f"{name} must be a number {'above 0' if above_zero else 'of 0 or more'}, not {shown(value)}")
-
-
-def _require_count(name: str, count: int) -> None:
-    require(count >= 1, f"{name} must be at least 1, not {count}")
-    require(count <= LARGEST_COUNT, f"{name} must be at most {LARGEST_COUNT}, not {count}")
-
-
-def _require_seed(name: str, seed: int) -> None:
-    require(0 <= seed <= LARGEST_SEED, f"{name} must be 0..{LARGEST_SEED}, not {seed}")
-
-
-def _require_size(size: tuple[int, int]) -> None:
-    fits = all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in size)
-    require(fits, f"size must be {SMALLEST_SIDE}..{LARGEST_SIDE} pixels a side, not {list(size)}")

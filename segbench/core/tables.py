@@ -30,6 +30,12 @@ _NOT_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control characters, 
 _SCALARS = (bool, int, float, str)
 
 
+def added(default: Any) -> Any:
+    """A field added after the first release. At its default it stays out of the fingerprint, so that older studies keep
+    their fingerprint."""
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
 def read(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises UserError if it cannot be read or holds a number or text out of bounds."""
     if not os.path.isfile(path):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segbench.core.protocol import Augment
+from segbench.core.augment import Augment
 
 _GREY = (0.2989, 0.587, 0.114)  # of R, G and B: ITU-R BT.601 luma, as torchvision weighs them
 

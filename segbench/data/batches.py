@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segbench.core import labels as table
-from segbench.core.protocol import Augment
+from segbench.core.augment import Augment
 from segbench.data import augmentation
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices

@@ -18,8 +18,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, paths
-from segbench.core.protocol import Architecture, Choice, Search
+from segbench.core.protocol import Architecture, Search
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
+from segbench.core.space import Choice
 from segbench.core.study_record import TrialState
 from segbench.engine import checkpoint, inference, resume, training
 from segbench.experiment import training_run

@@ -18,9 +18,10 @@ import torch
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
+from segbench.core.augment import Augment
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
-from segbench.core.protocol import Architecture, Augment
+from segbench.core.protocol import Architecture
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin
 from segbench.core.study_record import TrialState
 from segbench.data import subsets

@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as AttemptState
 from sqlalchemy import Connection
 
-from segbench.core.protocol import Search, Space
+from segbench.core.protocol import Search
 from segbench.core.records import Scalar
+from segbench.core.space import Space
 from segbench.core.study_record import TrialState
 from segbench.ledger import attempts, database, liveness, optuna_private, samplers
 from segbench.ledger.attempts import Attempt, Planned

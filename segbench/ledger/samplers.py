@@ -11,8 +11,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from segbench.core.protocol import Choice, Range, Search, Space
+from segbench.core.protocol import Search
 from segbench.core.records import Scalar
+from segbench.core.space import Choice, Range, Space
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segbench.core.protocol import Choice, Range
+from segbench.core.space import Choice, Range
 from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import samplers
 from segbench.report.numbers.comparison import Candidate
