@@ -19,7 +19,7 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
 from segbench.core.protocol import OPTIMIZERS
 from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters
-from segbench.data.batches import Batches
+from segbench.data.batches import NO_CLASS, Batches
 from segbench.engine.evaluation import Evaluation, evaluate_together
 from segbench.runtime import global_batch, process_group
 from segbench.runtime.compute import Compute
@@ -147,6 +147,8 @@ def _pass(state: State, train: Batches, epochs: int, seed: int, watch: Stopwatch
                 outputs = state.forward(batch.images)
             with watch.part("loss"):
                 loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
+                if not train.label_set.is_complete:  # a mean over no pixel would be NaN
+                    loss = torch.where((batch.labels != NO_CLASS).any(), loss, 0.0)
         with watch.part("backward"):
             optimizer.zero_grad(set_to_none=True)
             weighted = loss * (batch.loss_weight * processes)  # the processes' gradients are averaged, not summed

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segbench.architectures.segmenter import Segmenter
-from segbench.data.batches import IMAGENET, Normalisation
+from segbench.data.batches import IMAGENET, NO_CLASS, Normalisation
+from segbench.runtime import global_batch
 
 _AUX_WEIGHT = 0.5  # torchvision's reference recipe (references/segmentation/train.py, criterion)
 
@@ -37,9 +38,9 @@ class PerPixel(Segmenter):
         return outputs
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
-        terms = {"main": _cross_entropy(outputs.main, labels)}
+        terms = {"main": _cross_entropy(outputs.main, labels, self.is_sharded)}
         if outputs.aux is not None:
-            terms["aux"] = _AUX_WEIGHT * _cross_entropy(outputs.aux, labels)
+            terms["aux"] = _AUX_WEIGHT * _cross_entropy(outputs.aux, labels, self.is_sharded)
         return terms
 
     def scores(self, outputs: Outputs) -> Tensor:
@@ -86,6 +87,11 @@ def _fold_batch_norms(module: nn.Module) -> None:
         previous = name
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, labels: Tensor, is_sharded: bool) -> Tensor:
+    """The mean over all pixels that have a class."""
     full = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(full, labels)
+    if not is_sharded:
+        return F.cross_entropy(full, labels, ignore_index=NO_CLASS)
+    labelled = (labels != NO_CLASS).sum()
+    summed = F.cross_entropy(full, labels, ignore_index=NO_CLASS, reduction="sum")
+    return summed / global_batch.spread(labelled, len(labels), labels.device, is_sharded)
