@@ -111,7 +111,7 @@ class Protocol:
     search: Search
     final: Final
     augment: Augment | None = None
-    recipe: Recipe = added(OFF)  # of every architecture, unless its own [recipe] says otherwise
+    recipe: Recipe = added(OFF)  # noqa: RUF009 (it is frozen)  # of every architecture, unless its [recipe] differs
 
     def recipe_of(self, architecture: Architecture) -> Recipe:
         """What the architecture is trained by: its own fields over the protocol's."""

@@ -220,7 +220,8 @@ def _decode(hint: Any, data: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
         # A field with a default may be newer than the stored JSON.
-        written = [f for f in _stored(hint) if f.name in data or f.default is dataclasses.MISSING]
+        missing = dataclasses.MISSING
+        written = [f for f in _stored(hint) if f.name in data or (f.default, f.default_factory) == (missing, missing)]
         return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in written})
     if origin is tuple and not isinstance(data, list):
         raise TypeError(f"expected a list, found {data!r}")

@@ -76,8 +76,8 @@ class Batches:
         raw = sum(torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw)
         assert isinstance(raw, Tensor)
         categories = self._categories.to(raw.device)
-        counts = torch.zeros(int(categories.max()) + 1, dtype=torch.int64, device=raw.device)
-        return counts.index_add_(0, categories[: len(raw)], raw).cpu()
+        counts = torch.zeros(256, dtype=torch.int64, device=raw.device)  # also of ids that are no category
+        return counts.index_add_(0, categories, raw)[: len(table.CATEGORIES)].cpu()
 
     def some(self, number: int) -> tuple[Tensor, Tensor]:
         """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 categories,
