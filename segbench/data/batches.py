@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segbench.core import metrics
 from segbench.core.augment import Augment
 from segbench.core.labels import IGNORED
 from segbench.data import augmentation
@@ -69,6 +70,17 @@ class Batches:
     def images(self) -> int:
         """The number of images of one pass."""
         return len(self._images)
+
+    @property
+    def steps(self) -> int:
+        """The number of batches of one pass."""
+        return len(_chunks(torch.arange(self.images), self.batch_size))
+
+    def category_counts(self) -> Tensor:
+        """(C,) int64 on the CPU: how many pixels of all images are of each class, before augmentation."""
+        raw = sum(torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw)
+        assert isinstance(raw, Tensor)
+        return torch.from_numpy(metrics.per_class(raw.cpu().numpy(), self.label_set))
 
     def some(self, number: int) -> tuple[Tensor, Tensor]:
         """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,
