@@ -89,7 +89,7 @@ def test_counts_of_the_training_images(drawn: Path, tmp_path: Path) -> None:
     split = packing.prepare(drawn, SIZE, tmp_path).train
     chosen = np.arange(5)
     expected = np.bincount(np.array(DEFAULT.class_of_raw)[split.labels[chosen]].ravel(), minlength=8)
-    assert Batches(split, chosen, 2, torch.device("cpu")).category_counts().tolist() == expected.tolist()
+    assert Batches(split, chosen, 2, torch.device("cpu")).class_counts().tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("name", architectures.names())

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segbench.core import metrics
 from segbench.core.augment import Augment
 from segbench.core.labels import IGNORED
 from segbench.data import augmentation
@@ -76,11 +75,13 @@ class Batches:
         """The number of batches of one pass."""
         return len(_chunks(torch.arange(self.images), self.batch_size))
 
-    def category_counts(self) -> Tensor:
+    def class_counts(self) -> Tensor:
         """(C,) int64 on the CPU: how many pixels of all images are of each class, before augmentation."""
-        raw = sum(torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw)
-        assert isinstance(raw, Tensor)
-        return torch.from_numpy(metrics.per_class(raw.cpu().numpy(), self.label_set))
+        raw = torch.stack([torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw]).sum(0).cpu()
+        classes = self._classes.cpu()
+        counts = torch.zeros(len(self.label_set.names), dtype=torch.int64)
+        known = (classes >= 0) & (classes < len(counts))
+        return counts.index_add_(0, classes[known], raw[known])
 
     def some(self, number: int) -> tuple[Tensor, Tensor]:
         """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,

@@ -136,7 +136,7 @@ def _weigh_pixels(state: State, train: Batches) -> None:
     """Gives the model, and its average, the loss of a pixel that the recipe describes."""
     recipe = state.hyperparameters.recipe
     if recipe.weighs_pixels:
-        counts = train.category_counts() if recipe.class_weights != "none" else None
+        counts = train.class_counts() if recipe.class_weights != "none" else None
         loss = PixelLoss.of(recipe, counts)
         for model in {state.model, state.evaluated}:
             model.use(loss)
