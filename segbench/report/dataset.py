@@ -76,7 +76,7 @@ def _verdict(findings: inspection.Findings) -> list[str]:
     """What to look at, gravest first."""
     said = []
     if findings.twins:
-        equal = sum(twin.likeness == 1 for twin in findings.twins)
+        equal = sum(twin.equal for twin in findings.twins)
         said.append(text("dataset.twins", number=len(findings.twins), equal=equal))
     else:
         said.append(text("dataset.no_twins"))
