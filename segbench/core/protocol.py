@@ -2,6 +2,7 @@
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what belongs to one architecture: weights, batch size, space, known-good values
+studies/<name>/<architecture>@<variant>.toml   the same architecture once more, trained or built in another way
 studies/<name>/<architecture>.py      only for an architecture of the user's: the code that builds it
 """
 
@@ -24,7 +25,7 @@ from segbench.core.errors import UserError
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
 from segbench.core.records import Code, Scalar
 from segbench.core.space import Choice, Space
-from segbench.core.tables import is_number, require, require_one_of, shown
+from segbench.core.tables import added, is_number, require, require_one_of, shown
 
 DRAWN = "These are drawn streets: no number here is a Cityscapes result."
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -112,6 +113,10 @@ class Protocol:
     final: Final
     augment: Augment | None = None
 
+    def augment_of(self, architecture: Architecture) -> Augment | None:
+        """How this architecture's training images vary: as its own table says, else as this protocol's."""
+        return self.augment if architecture.augment is None else architecture.augment
+
     @property
     def drawn(self) -> bool:
         """True if the images are drawn: results then say nothing about real photographs."""
@@ -120,8 +125,8 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole <architecture>.toml. `name` is its file's, and that of the module that builds it: `code`'s, or one in
-    segbench/architectures/, or one that an installed package offers."""
+    """A whole <architecture>.toml or <architecture>@<variant>.toml. `name` is its file's. Before "@" it is that of the
+    module that builds it: `code`'s, or one in segbench/architectures/, or one that an installed package offers."""
 
     name: str
     title: str
@@ -131,6 +136,7 @@ class Architecture:
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
+    augment: Augment | None = added(None)  # in place of the protocol's
 
     def __post_init__(self) -> None:
         require_count("batch_size", self.batch_size)

@@ -44,6 +44,7 @@ class Split:
     cities: tuple[str, ...]
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
     void_only: tuple[str, ...]  # scenes without a labelled pixel
+    aspects: NDArray[np.float64]  # (N,) width / height of the photographs, which packing may squeeze
     digest: str  # SHA-256 of the content
 
     def __len__(self) -> int:
@@ -78,6 +79,7 @@ class _Line(NamedTuple):
     stamp: list[int]  # sizes and modification times of the two files: a changed file is packed again
     digest: str  # SHA-256 of the packed pixels
     ids: dict[str, int]  # raw id -> pixels at the photograph's own size
+    size: list[int]  # [height, width] of the photograph; a line of an earlier version lacks it and is packed again
 
 
 def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = lambda text="": None) -> Dataset:
@@ -127,6 +129,7 @@ def open_split(folder: Path) -> Split:
         cities=tuple(line.name.split("/")[0] for line in lines),
         histogram=histogram,
         void_only=tuple(void_only),
+        aspects=np.array([line.size[1] / line.size[0] for line in lines]),
         digest=hashlib.sha256("".join(line.name + line.digest for line in lines).encode()).hexdigest(),
     )
 
@@ -162,9 +165,9 @@ def _pack(
             if isinstance(result, str):
                 problems.append(Problem(_which(root, pairs[index], result), result, pairs[index].name))
             else:
-                image, labels, ids = result
+                image, labels, ids, own_size = result
                 arrays.write(index, image, labels)
-                line = _Line(pairs[index].name, stamps[index], digest(image, labels), ids)
+                line = _Line(pairs[index].name, stamps[index], digest(image, labels), ids, own_size)
                 lines[index] = line
                 journal.write(json.dumps(line._asdict()) + "\n")
                 journal.flush()
@@ -242,8 +245,9 @@ def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _decode(scene: Scene, size: tuple[int, int]) -> tuple[Any, Any, dict[str, int]] | str:
-    """The scene's packed image, packed labels and pixels per raw id, or one sentence that describes its problem."""
+def _decode(scene: Scene, size: tuple[int, int]) -> tuple[Any, Any, dict[str, int], list[int]] | str:
+    """The scene's packed image, packed labels, pixels per raw id and own size, or one sentence that describes its
+    problem."""
     height, width = size
     try:
         ids = pictures.upright(scene.labels)
@@ -263,7 +267,8 @@ def _decode(scene: Scene, size: tuple[int, int]) -> tuple[Any, Any, dict[str, in
         return f"labels hold ids Cityscapes does not have: {', '.join(map(str, unknown[:5]))}; expected 0..33 or 255"
     packed = image.resize((width, height), Image.Resampling.BILINEAR)
     nearest = ids.resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(packed), np.asarray(nearest), {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
+    counts = {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
+    return np.asarray(packed), np.asarray(nearest), counts, [image.height, image.width]
 
 
 def _which(root: Path, scene: Scene, what: str) -> str:
@@ -313,8 +318,10 @@ def _line(content: Any) -> _Line | None:
     try:
         line = _Line(**content)
         counts = {int(raw): pixels for raw, pixels in line.ids.items()}
+        height, width = line.size
     except (TypeError, ValueError, AttributeError):
         return None
     named = isinstance(line.name, str) and isinstance(line.digest, str) and isinstance(line.stamp, list)
     counted = all(0 <= raw < 256 and isinstance(pixels, int) for raw, pixels in counts.items())
-    return line if named and counted else None
+    sized = all(isinstance(side, int) and side > 0 for side in (height, width))
+    return line if named and counted and sized else None
