@@ -49,9 +49,7 @@ def test_every_operation_on_colours_has_a_reference() -> None:
 
 @pytest.mark.parametrize("name", REFERENCES)
 @given(factors=st.tuples(*[st.floats(0.05, 1.95)] * 3), seed=st.integers(0, 100))
-def test_a_batch_is_changed_as_torchvision_changes_each_image(
-    name: str, factors: tuple[float, ...], seed: int
-) -> None:
+def test_a_batch_is_changed_as_torchvision_changes_each_image(name: str, factors: tuple[float, ...], seed: int) -> None:
     images = photographs(3, 9, 14, seed)
     expected = [REFERENCES[name](image, factor) for image, factor in zip(planes(images), factors, strict=True)]
     found = colours.COLOURING[name](images, torch.tensor(factors).view(-1, 1, 1, 1))
@@ -133,10 +131,10 @@ def test_a_reflected_border_continues_image_and_labels() -> None:
     images, raw = planes(photographs(1, 12, 20)), torch.randint(1, 34, (1, 12, 20), dtype=torch.uint8)
     seen, labels = placed(images, raw, geometry.zoomed(one(1.5), one(1.5), one(0.0), one(0.0)), "reflect")
     assert labels.all()
-    for found, given in ((labels[:, None], raw[:, None].float()), (seen, images)):
-        wide = torch.cat([given.flip(-1), given, given.flip(-1)], -1)
+    for found, whole in ((labels[:, None], raw[:, None].float()), (seen, images)):
+        wide = torch.cat([whole.flip(-1), whole, whole.flip(-1)], -1)
         tall = torch.cat([wide.flip(-2), wide, wide.flip(-2)], -2)
-        assert found.shape == given.shape
+        assert found.shape == whole.shape
         inside = tall[..., 12 - 3 : 24 + 3, 20 - 5 : 40 + 5]
-        shrunk = F.interpolate(inside, given.shape[-2:], mode="nearest-exact" if found is not seen else "bilinear")
+        shrunk = F.interpolate(inside, whole.shape[-2:], mode="nearest-exact" if found is not seen else "bilinear")
         torch.testing.assert_close(found.float(), shrunk, atol=1e-4, rtol=0)

@@ -11,8 +11,6 @@ from segbench.core.augment import Augment
 from segbench.data.augmentation import Views, colours, draw, policies, recoloured, reframed
 from tests.test_augmentation_operations import REFERENCES, photographs, planes
 
-from torchvision.transforms.v2 import RandAugment  # noqa: E402 — importable after the import above
-
 EVERYTHING = Augment(0.5, (0.5, 2.0), 0.4, 15.0, 0.3, 1.5, 0.1, "randaugment", "reflect")
 ASPECTS = np.full(600, 2.0)
 
@@ -50,6 +48,8 @@ def test_trivialaugment_draws_one_at_any_strength_and_moves_no_further() -> None
 
 
 def test_the_strongest_are_torchvisions() -> None:
+    from torchvision.transforms.v2 import RandAugment
+
     moving = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
     colouring = ("Brightness", "Color", "Contrast", "Sharpness", "AutoContrast", "Equalize")
     ours = [*policies.MOVING.values(), *policies.COLOURING.values()]
@@ -136,7 +136,12 @@ def test_the_hash_is_lowbias32() -> None:
 def test_what_was_added_leaves_earlier_draws_as_they_were() -> None:
     """The first image of seed 0's first epoch, as drawn before there was more than these three."""
     three = draw(Augment(0.5, (0.5, 2.0), 0.4), ASPECTS[:24], 0, 0)
-    torch.testing.assert_close(three.frame[0], torch.tensor([[-0.786443949, 0, 0.046089988], [0, 0.786443949, -0.083197154]]), atol=1e-7, rtol=0)
+    torch.testing.assert_close(
+        three.frame[0],
+        torch.tensor([[-0.786443949, 0, 0.046089988], [0, 0.786443949, -0.083197154]]),
+        atol=1e-7,
+        rtol=0,
+    )
     torch.testing.assert_close(three.light[0], torch.tensor([1.168406487, 1.223143220, 0.688296974]), atol=1e-7, rtol=0)
     turned = draw(Augment(0.5, (0.5, 2.0), 0.4, rotate=10), ASPECTS[:24], 0, 0)
     noisy = draw(Augment(0.5, (0.5, 2.0), 0.4, rotate=10, noise=0.1, policy="randaugment"), ASPECTS[:24], 0, 0)

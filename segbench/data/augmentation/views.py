@@ -29,7 +29,7 @@ class Views(NamedTuple):
     def of(self, chosen: Tensor, to_device: Callable[[Tensor], Tensor]) -> Views:
         """The views of some of the images; `chosen`: (n,) int64 on the CPU."""
         *views, operation, strength = (part[chosen] for part in self)
-        return Views(*map(to_device, views), operation, strength)
+        return Views._make((*map(to_device, views), operation, strength))
 
 
 def draw(augment: Augment, aspects: NDArray[np.float64], seed: int, epoch: int) -> Views:
@@ -51,9 +51,5 @@ def draw(augment: Augment, aspects: NDArray[np.float64], seed: int, epoch: int) 
     frame = geometry.zoomed(mirror * step, step, x, y) @ geometry.turned(angle, aspects)
     for operations in drawn.frames(aspects):
         frame = frame @ operations
-    return Views(
-        *(torch.from_numpy(part).float() for part in (frame[:, :2], light, blur, noise)),
-        torch.from_numpy(key),
-        torch.from_numpy(drawn.operation),
-        torch.from_numpy(drawn.strength).float(),
-    )
+    *views, strength = (torch.from_numpy(part).float() for part in (frame[:, :2], light, blur, noise, drawn.strength))
+    return Views._make((*views, torch.from_numpy(key), torch.from_numpy(drawn.operation), strength))

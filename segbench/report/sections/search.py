@@ -68,7 +68,8 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
     if asked.select_on == "val":
         facts.append(text("search.select_on_val"))
     if augmentation := searches.augmentation(study):
-        facts.append(text("search.augmented", how=augmentation))
+        own = "search.augmented_own" if study.architecture.augment is not None else "search.augmented"
+        facts.append(text(own, how=augmentation))
     return tuple(facts)
 
 
