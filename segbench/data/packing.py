@@ -44,7 +44,7 @@ class Split:
     cities: tuple[str, ...]
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
     void_only: tuple[str, ...]  # scenes without a labelled pixel
-    aspects: NDArray[np.float64]  # (N,) width / height of the photographs, which packing may squeeze
+    aspects: NDArray[np.float64]  # (N,) width / height of the photographs, which packing may squeeze; NaN if unknown
     digest: str  # SHA-256 of the content
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class _Line(NamedTuple):
     stamp: list[int]  # sizes and modification times of the two files: a changed file is packed again
     digest: str  # SHA-256 of the packed pixels
     ids: dict[str, int]  # raw id -> pixels at the photograph's own size
-    size: list[int]  # [height, width] of the photograph; a line of an earlier version lacks it and is packed again
+    size: list[int] | tuple[()] = ()  # [height, width] of the photograph; () in lines of earlier versions
 
 
 def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = lambda text="": None) -> Dataset:
@@ -129,7 +129,7 @@ def open_split(folder: Path) -> Split:
         cities=tuple(line.name.split("/")[0] for line in lines),
         histogram=histogram,
         void_only=tuple(void_only),
-        aspects=np.array([line.size[1] / line.size[0] for line in lines]),
+        aspects=np.array([line.size[1] / line.size[0] if line.size else np.nan for line in lines]),
         digest=hashlib.sha256("".join(line.name + line.digest for line in lines).encode()).hexdigest(),
     )
 
@@ -195,7 +195,8 @@ def _kept(
     """The split's arrays, one row per scene, and for each scene its line if it is packed already, else None.
 
     The pixels decide, not the journal, which may be newer than they are after a power cut. If scenes were added or
-    removed, the known rows are copied into new arrays.
+    removed, the known rows are copied into new arrays. A line of an earlier version, without the photograph's size, is
+    as good as none.
     """
     try:
         old = Arrays(folder)
@@ -208,7 +209,7 @@ def _kept(
     rows: list[int | None] = []  # the scenes' rows in the old arrays
     for index, (scene, stamp) in enumerate(zip(pairs, stamps, strict=True)):
         line = known.get(scene.name)
-        row = row_of.get(line.digest) if line and line.stamp == stamp else None
+        row = row_of.get(line.digest) if line and line.stamp == stamp and line.size else None
         if line and row is not None and index < len(digests) and digests[index] == line.digest:
             row = index  # scenes with equal pixels each keep their row
         rows.append(row)
@@ -318,10 +319,10 @@ def _line(content: Any) -> _Line | None:
     try:
         line = _Line(**content)
         counts = {int(raw): pixels for raw, pixels in line.ids.items()}
-        height, width = line.size
+        sizes = [side for side in line.size if isinstance(side, int) and side > 0]
     except (TypeError, ValueError, AttributeError):
         return None
     named = isinstance(line.name, str) and isinstance(line.digest, str) and isinstance(line.stamp, list)
     counted = all(0 <= raw < 256 and isinstance(pixels, int) for raw, pixels in counts.items())
-    sized = all(isinstance(side, int) and side > 0 for side in (height, width))
+    sized = len(sizes) == len(line.size) and len(sizes) in (0, 2)
     return line if named and counted and sized else None
