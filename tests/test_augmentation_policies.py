@@ -34,12 +34,12 @@ def test_randaugment_draws_two_of_its_operations_at_nine_of_thirty_steps() -> No
         assert set(np.round(own, 9)) == {round(0.3 * full, 9), -round(0.3 * full, 9)}
 
 
-def test_trivialaugment_draws_one_at_any_strength_and_moves_no_further() -> None:
+def test_trivialaugment_draws_one_and_stays_within_what_streets_look_like() -> None:
     operation, strength = drawn("trivialaugment")
     assert operation.shape == (4000, 1)
     for name, full in {**policies.MOVING, **policies.COLOURING}.items():
         own = strength[operation == policies.OPERATIONS.index(name)] / (full or 1)
-        strongest = (0.3 if name in policies.MOVING else 1.0) if full else 0
+        strongest = (0.3 if name in policies.MOVING else 17 / 30) if full else 0
         assert np.abs(own).max() == pytest.approx(strongest)
         assert own.min() == pytest.approx(-strongest)
         if full:

@@ -1,12 +1,14 @@
 """RandAugment and TrivialAugment for streets: which operations an image gets, and how strong.
 
 RandAugment (Cubuk et al., arXiv 1909.13719): two operations per image, each at 9 of 30 steps of its full strength.
-TrivialAugment (Müller and Hutter, arXiv 2103.10158): one operation per image, at any of 0 … 30 steps.
+TrivialAugment (Müller and Hutter, arXiv 2103.10158): one operation per image, at a number of steps drawn evenly.
 
-Operations and full strengths are those of torchvision.transforms.v2.RandAugment, with three differences:
-- No posterize and no solarize: no camera makes such photographs of a street.
-- TrivialAugment uses RandAugment's strengths as well, not the wide ones of its paper (which turn by 135 degrees), and
-  moves an image no further than RandAugment does: a camera on a car stays upright.
+Operations and full strengths are those of torchvision.transforms.v2.RandAugment, with these differences for streets:
+- No posterize and no solarize: no camera makes such photographs.
+- TrivialAugment does not go to the full strengths, nor to the wide ones of its paper (which turn by 135 degrees). It
+  moves an image no further than RandAugment does, since a camera on a car stays upright. It changes colours by factors
+  of 0.49 … 1.51, about the 0.5 … 1.5 of the photometric distortion in published recipes for Cityscapes
+  (mmsegmentation's, EoMT's).
 - Shears are about the middle of the image, which moves less of it away than shears about its corner.
 """
 
@@ -19,19 +21,20 @@ from numpy.typing import NDArray
 
 from segbench.data.augmentation import geometry
 
-STEPS = 30
-PAPERS = 9  # steps, RandAugment's
+STEPS = 30  # at full strength
+RANDAUGMENT = 9  # steps, the paper's choice
+COLOURS = 17  # steps, TrivialAugment's strongest colours
 
 
 class Policy(NamedTuple):
     operations: int  # per image
-    steps: tuple[int, int]  # the fewest and the most, of STEPS
-    moving_steps: tuple[int, int]  # the same of operations that move pixels
+    moving: tuple[int, int]  # the fewest and the most steps of an operation that moves pixels
+    colouring: tuple[int, int]  # and of one that changes colours
 
 
 POLICIES = {
-    "randaugment": Policy(2, (PAPERS, PAPERS), (PAPERS, PAPERS)),
-    "trivialaugment": Policy(1, (0, STEPS), (0, PAPERS)),
+    "randaugment": Policy(2, (RANDAUGMENT, RANDAUGMENT), (RANDAUGMENT, RANDAUGMENT)),
+    "trivialaugment": Policy(1, (0, RANDAUGMENT), (0, COLOURS)),
 }
 MOVING = {  # full strength
     "shear_x": 0.3,  # pixels sideways per pixel down, both of the photograph
@@ -68,7 +71,7 @@ def draw(name: str, images: int, random: np.random.Generator) -> Drawn:
     policy = POLICIES.get(name, Policy(0, (0, 0), (0, 0)))
     shape = (images, policy.operations)
     operation = random.integers(len(OPERATIONS), size=shape)
-    ranges = [policy.moving_steps if name in MOVING else policy.steps for name in OPERATIONS]
+    ranges = [policy.moving if name in MOVING else policy.colouring for name in OPERATIONS]
     fewest, most = np.array(ranges)[operation].transpose(2, 0, 1)
     steps = random.integers(fewest, most, endpoint=True)
     full = np.array([{**MOVING, **COLOURING}.get(name, 0.0) for name in OPERATIONS])[operation]
