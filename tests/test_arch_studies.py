@@ -50,7 +50,7 @@ def test_the_published_recipes_fit_their_architectures(name: str) -> None:
     )
     assert size in architectures.checkpoints(name)
     chosen = Hyperparameters.from_params(
-        own.baseline or {"lr": 1e-3, "weight_decay": 0.0, "optimizer": "adamw"}, recipe
+        own.baseline or {"lr": 1e-3, "weight_decay": 0.1, "optimizer": "adamw"}, recipe
     )
     groups = optimizers.groups(model, chosen)
     assert len(groups) > 1 or not (recipe.no_decay or recipe.parts_backbone)
