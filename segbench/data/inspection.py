@@ -69,7 +69,7 @@ def _thumbnails(split: Split) -> NDArray[np.float32]:
     """(N, _SIDE²) grey values, 0..255."""
     made = np.empty((len(split), _SIDE, _SIDE), np.float32)
     for index, image in enumerate(split.images):
-        made[index] = Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+        made[index] = np.asarray(Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX))
     return made.reshape(len(split), -1)
 
 
@@ -77,7 +77,7 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row less its mean, of length 1, or 0 where that is constant."""
     rows = rows - rows.mean(1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-3)
+    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-3))
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:

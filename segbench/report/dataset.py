@@ -81,9 +81,9 @@ def _verdict(findings: inspection.Findings) -> list[str]:
     else:
         said.append(text("dataset.no_twins"))
     if findings.shared:
-        said.append(text("dataset.shared", number=len(findings.shared), list=listed(findings.shared[:5])))
+        said.append(text("dataset.shared", number=len(findings.shared), list=listed(list(findings.shared[:5]))))
     if findings.absent:
-        said.append(text("dataset.absent", list=listed(findings.absent)))
+        said.append(text("dataset.absent", list=listed(list(findings.absent))))
     return said
 
 
