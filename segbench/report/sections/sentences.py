@@ -9,11 +9,9 @@ from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.checks import Check
 from segbench.report.numbers.comparison import Comparison
-from segbench.report.numbers.tables import PairwiseComparison, Summary, costs, front, ranked
+from segbench.report.numbers.tables import SEED_NOISE, PairwiseComparison, Summary, costs, front, ranked
 from segbench.report.numbers.tuning import Budgets, Tuning, shared_seconds
 from segbench.report.text.i18n import clauses, duration, listed, number, percent, points, score, text
-
-SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
 
 def verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tuple[str, str]:
