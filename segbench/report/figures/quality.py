@@ -54,9 +54,7 @@ def reach(pairs: Sequence[PairwiseComparison]) -> float:
     return max((abs(v) for v in ends), default=0.01) * 108
 
 
-def borders(
-    measured: pixels.Borders, candidates: Sequence[Candidate], behind: Sequence[Candidate] = ()
-) -> go.Figure:
+def borders(measured: pixels.Borders, candidates: Sequence[Candidate], behind: Sequence[Candidate] = ()) -> go.Figure:
     """The share of wrong pixels in bands of distance from a border; `behind`: as in `curves.curves`."""
     edges = pixels.EDGES
     names = [_band(low, high) for low, high in zip((0, *edges), (*edges, None), strict=True)]
@@ -80,7 +78,14 @@ def borders(
         )
     x = {"title": text("figures.distance"), "type": "category"}
     y = {"title": {"text": text("figures.error_rate"), "standoff": 10}, "tickformat": ".0%", "rangemode": "tozero"}
-    return figure(traces, _PANEL if behind else _BORDERS, xaxis=x, yaxis=y, hovermode="x", margin={"l": 68, "r": 12, "t": 12, "b": 44})
+    return figure(
+        traces,
+        _PANEL if behind else _BORDERS,
+        xaxis=x,
+        yaxis=y,
+        hovermode="x",
+        margin={"l": 68, "r": 12, "t": 12, "b": 44},
+    )
 
 
 def _shares(measured: pixels.Borders, candidate: Candidate) -> list[float | None]:

@@ -40,6 +40,7 @@ class Figure:
     caption: str
     half: bool = False  # beside the next half one, where there is room
     shown: int = 0  # how many choices are shown at a time; 0: all plots
+    small: bool = False  # many plots of the same axes: more of them side by side
     kind: str = "figure"
 
     @property
@@ -56,6 +57,7 @@ class Cell:
     note: str = ""  # smaller, after the text
     best: bool = False  # the best of its row
     swatch: str = ""  # a colour before the text
+    symbol: str = ""  # one of theme.SYMBOLS: the swatch's shape, else a square
     number: bool = False
     shade: float = 0.0  # 0..1: how strong the colour behind it is
     quiet: bool = False  # of less weight than its neighbours
@@ -92,6 +94,7 @@ class Heading:
 
     text: str
     swatch: str = ""
+    symbol: str = ""
     note: str = ""
     kind: str = "heading"
 
@@ -103,6 +106,7 @@ class Fold:
     title: str
     blocks: tuple[Block, ...]
     swatch: str = ""
+    symbol: str = ""
     kind: str = "fold"
 
 
@@ -144,6 +148,7 @@ class Picture:
     label: str
     note: str = ""
     swatch: str = ""
+    symbol: str = ""
     pixels: bool = False  # a mask: enlarge without smoothing
     keys: tuple[tuple[str, str], ...] = ()  # (colour, what it means)
 
@@ -169,6 +174,9 @@ class Gallery:
     right: str
     size: tuple[int, int]  # (height, width) of the pictures
     caption: str
+    derived: bool = False  # of many architectures, the browser draws where a mask is wrong, and who is right of two
+    wrong: str = ""  # the colours it does so in
+    both_wrong: str = ""
     kind: str = "gallery"
 
 
