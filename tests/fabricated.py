@@ -87,7 +87,7 @@ def promote(
     """`errors`: the share of pixels that are wrong; `place`: its place among the architectures decides its cost."""
     folder = paths.model_folder(record.name, 0)
     truth = np.array(CATEGORY_OF_RAW, np.uint8)[data.val.labels]
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(place)
     wrong = generator.random(truth.shape) < errors
     predicted = np.where(wrong, generator.integers(0, 8, truth.shape), truth).astype(np.uint8)
     cells = data.val.labels.astype(np.int64) * 8 + predicted

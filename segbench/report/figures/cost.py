@@ -39,7 +39,7 @@ def frontier(rows: Sequence[Summary], cost: str, height: int) -> go.Figure:
     for row, place in zip(known, _label_places(spots), strict=True):
         traces.append(_candidate(row, cost, str(rows.index(row) + 1), place, row in best))
     x = {"title": text(f"figures.{cost}"), "range": x_range, "type": "log" if logarithmic else "linear"}
-    x |= {"dtick": "D2" if x_range[1] - x_range[0] < 2 else "D1"} if logarithmic else {"nticks": 6}
+    x |= {"dtick": "D2" if x_range[1] - x_range[0] < 2 else 1} if logarithmic else {"nticks": 6}
     y = {"title": "mIoU", "range": y_range, "nticks": 6}
     return figure(traces, height, xaxis=x, yaxis=y, hovermode="closest", margin={"l": 52, "r": 12, "t": 12, "b": 44})
 

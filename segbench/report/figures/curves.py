@@ -13,7 +13,8 @@ from segbench.report.figures.theme import GREY, colour, figure, finite, line, sa
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.text.i18n import text
 
-HEIGHT, PANEL = 260, 190  # pixels; of one figure for all, of one of many
+HEIGHT, PANEL = 260, 180  # pixels; of one figure for all, of one of many
+_TICKS_OF_PANEL = 6
 
 
 def curves(
@@ -25,6 +26,7 @@ def curves(
     """One line per candidate and seed over the epochs. `baselines`: horizontal dashed lines, equal ones once. `behind`:
     thin grey lines, first seeds only, to compare with and to give all panels of a row the same axes."""
     traces: list[Any] = [_thin(candidate, value) for candidate in behind]
+    style = {"dash": "solid"} if behind else {}
     for candidate in candidates:
         for model in candidate.models:
             name = (
@@ -37,7 +39,7 @@ def curves(
                     x=[e.epoch for e in model.epochs],
                     y=[finite(value(e)) for e in model.epochs],
                     name=safe(name),
-                    line=line(candidate.index),
+                    line={**line(candidate.index), **style},
                     marker={"symbol": symbol(candidate.index), "size": 7, "color": colour(candidate.index)},
                     mode="lines+markers",
                     hovertemplate="%{y:.4f}",
@@ -56,8 +58,10 @@ def curves(
                 hovertemplate="%{y:.4f}",
             )
         )
-    x = {"title": text("figures.epoch"), "range": [0.7, last + 0.3], "tick0": 0, "dtick": whole_step(last, 12)}
-    y = {"rangemode": "tozero"}
+    x = {"title": text("figures.epoch"), "range": [0.7, last + 0.3], "tick0": 0, "dtick": whole_step(last, _TICKS_OF_PANEL if behind else 12)}
+    y: dict[str, Any] = {"rangemode": "tozero"}
+    if behind:
+        y = {"range": [0, 1.07 * max(v for trace in traces for v in trace.y if v is not None)], "nticks": 5}
     height = PANEL if behind else HEIGHT
     return figure(traces, height, xaxis=x, yaxis=y, hovermode="x", margin={"l": 48, "r": 12, "t": 12, "b": 44})
 

@@ -16,7 +16,7 @@ from segbench.report.text.i18n import points_range, signed, text
 from segbench.stats import Interval, trimap_errors
 
 CONFUSION = 400  # heights, in pixels
-_BORDERS, _PANEL, _BARS, _ROW = 300, 200, 360, 26
+_BORDERS, _PANEL, _BARS, _ROW = 300, 180, 360, 26
 
 
 def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
@@ -78,14 +78,10 @@ def borders(measured: pixels.Borders, candidates: Sequence[Candidate], behind: S
         )
     x = {"title": text("figures.distance"), "type": "category"}
     y = {"title": {"text": text("figures.error_rate"), "standoff": 10}, "tickformat": ".0%", "rangemode": "tozero"}
-    return figure(
-        traces,
-        _PANEL if behind else _BORDERS,
-        xaxis=x,
-        yaxis=y,
-        hovermode="x",
-        margin={"l": 68, "r": 12, "t": 12, "b": 44},
-    )
+    if behind:  # the heading above all panels says it
+        del y["title"]
+    height, left = (_PANEL, 44) if behind else (_BORDERS, 68)
+    return figure(traces, height, xaxis=x, yaxis=y, hovermode="x", margin={"l": left, "r": 12, "t": 12, "b": 44})
 
 
 def _shares(measured: pixels.Borders, candidate: Candidate) -> list[float | None]:

@@ -70,7 +70,7 @@ def budgets(tuned: Sequence[Tuning]) -> Budgets | None:
         curve[grid > sum(tuning.seconds) + grid[1]] = NAN  # nothing is known of a search longer than it was
         expected.append(curve)
     common = grid <= shared_seconds(tuned)
-    shared = np.stack([curve[common] for curve in expected])
+    shared = np.stack([curve[common] for curve in expected]).round(9)  # equal but for rounding is equal
     order = np.argsort(-shared[:, -1], kind="stable")
     ahead = int(order[0])
     if shared[order[0], -1] == shared[order[1], -1]:

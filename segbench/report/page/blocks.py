@@ -41,6 +41,7 @@ class Figure:
     half: bool = False  # beside the next half one, where there is room
     shown: int = 0  # how many choices are shown at a time; 0: all plots
     small: bool = False  # many plots of the same axes: more of them side by side
+    keys: tuple[Key, ...] = ()  # of all plots together
     kind: str = "figure"
 
     @property

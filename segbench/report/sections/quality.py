@@ -44,7 +44,7 @@ def section(
         if categories:
             blocks += _categories(categories, pairs, ceiling, many)
         blocks.append(_borders(comparison, shown, borders, keys))
-        blocks += quality_many.training(shown) if many else _curves(comparison, rows, keys)
+        blocks += [quality_many.training(shown)] if many else _curves(comparison, rows, keys)
     else:
         blocks = [Prose((text("quality.nothing"),), tone="note")]
     return Section("quality", text("quality.title"), text("quality.short"), tuple(blocks))

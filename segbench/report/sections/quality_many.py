@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.records import EpochRecord
 from segbench.report.figures import curves, quality, ranks
-from segbench.report.figures.theme import GREY
 from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tables import ClassRow, PairwiseComparison, Summary
-from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Table, plot
+from segbench.report.page.blocks import Block, Cell, Figure, Plot, Table, plot
 from segbench.report.sections.heads import candidate_cell
 from segbench.report.text.i18n import score, signed, text
 
@@ -51,7 +50,7 @@ def borders(measured: pixels.Borders, candidates: Sequence[Candidate], title: st
     return Figure(title, tuple(plots), f"{caption} {text('figures.behind_caption')}", small=True)
 
 
-def training(rows: Sequence[Summary]) -> list[Block]:
+def training(rows: Sequence[Summary]) -> Figure:
     """A panel per architecture, the others grey behind it; one measure at a time, which the reader chooses."""
     candidates = [row.candidate for row in rows]
     accuracies = [tables.majority_accuracy(candidate) for candidate in candidates]
@@ -63,10 +62,7 @@ def training(rows: Sequence[Summary]) -> list[Block]:
         *_panels("val_loss", candidates, lambda e: e.val_loss, alone=True),
     ]
     caption = f"{text('quality.training_caption')} {text('figures.behind_caption')}"
-    return [
-        Heading(text("quality.learning")),
-        Figure(text("quality.training"), tuple(plots), caption, shown=1, small=True),
-    ]
+    return Figure(text("quality.learning"), tuple(plots), caption, shown=1, small=True)
 
 
 def _panels(
@@ -80,10 +76,9 @@ def _panels(
     drawn = []
     for own in candidates:
         made = curves.curves([own], value, baselines, () if alone else candidates)
-        keys = (Key(text("figures.majority"), GREY, "dash"),) if baselines and own is candidates[0] else ()
         choice = text(f"quality.{key}")
         name, label = f"{key}-{own.index}", f"{choice}, {own.title}"
-        drawn.append(Plot(name, made, label, made.layout.height, own.title, keys=keys, choice=choice))
+        drawn.append(Plot(name, made, label, made.layout.height, own.title, choice=choice))
     return drawn
 
 

@@ -21,6 +21,8 @@ _NAMED = 3  # so many are named in a sentence; of more, it is said how many ther
 def verdict(ranking: Ranking) -> tuple[str, str]:
     """The headline, and what it rests on."""
     best, undecided, count = ranking.best, ranking.undecided, len(ranking.rows)
+    tied = [pair.second for pair in ranking.of_best if not pair.told_apart]
+    close = [row for row in undecided if row not in tied]
     values = {"first": best.candidate.title, "count": count, "a": score(best.miou.estimate)}
     if not undecided:
         gap = ranking.of_best[0]
@@ -29,11 +31,10 @@ def verdict(ranking: Ranking) -> tuple[str, str]:
     elif len(undecided) == count - 1:
         headline = text("many.none_apart", **values)
     else:
-        headline = text("many.tied", list=_titles(undecided), **values)
+        headline = text(f"many.{'tied' if tied else 'close_best'}", list=_titles(tied or close), **values)
     apart = sum(pair.told_apart for pair in ranking.pairs)
     detail = text("many.detail", images=ranking.images, pairs=len(ranking.pairs), apart=apart, **values)
     detail += " " + text("many.first", share=percent(float(ranking.chances[0, 0])), **values)
-    close = [pair.second for pair in ranking.of_best if pair.told_apart and not pair.decided]
     return headline, detail + (" " + text("many.close", list=_titles(close)) if close else "")
 
 
@@ -134,8 +135,8 @@ def _line(pair: Pair) -> tuple[Cell, ...]:
 
 
 def _p(value: float) -> str:
-    """Three decimals; what is smaller says so."""
-    return f"< {decimals(0.001, 3)}" if value < 0.001 else decimals(value, 3)
+    """Two decimals; what is smaller says so: the smallest that can be found depends on the number of resamples."""
+    return f"<\u00a0{decimals(0.01, 2)}" if value < 0.01 else decimals(value, 2)
 
 
 def _choice(ranking: Ranking) -> str:
