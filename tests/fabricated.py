@@ -167,15 +167,17 @@ def keep(record: Any) -> None:
         )
 
 
-def fabricate(root: Path, databases: Path, toml: str = PROTOCOL, errors: Mapping[str, float] = ERRORS) -> None:
-    """Makes `storage/` and the protocol `fab/` in `root`: architectures, searched and promoted, that get a share of the
+def fabricate(
+    root: Path, databases: Path, toml: str = PROTOCOL, name: str = "fab", errors: Mapping[str, float] = ERRORS
+) -> None:
+    """Makes `storage/` and the protocol `name` in `root`: architectures, searched and promoted, that get a share of the
     pixels wrong."""
     shutil.copytree(databases, root / "storage")
-    folder = root / "fab"
+    folder = root / name
     folder.mkdir()
     (folder / "protocol.toml").write_text(toml.format(title=HOSTILE))
-    for name in errors:
-        (folder / f"{name}.toml").write_text(TOML.format(title=TITLES.get(name, name)))
+    for architecture in errors:
+        (folder / f"{architecture}.toml").write_text(TOML.format(title=TITLES.get(architecture, architecture)))
     asked = protocol.load(folder)
     drawn = asked.data.streets
     streets.write(root / "data", drawn.train, drawn.val, *drawn.size, seed=0)
@@ -184,10 +186,10 @@ def fabricate(root: Path, databases: Path, toml: str = PROTOCOL, errors: Mapping
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         data = packing.prepare(root / "data", asked.data.size, paths.cache())
         storage = database.connect(paths.studies_database())
-        for place, (name, wrong) in enumerate(errors.items()):
-            own = protocol.load_architecture(folder, name)
+        for place, (architecture, wrong) in enumerate(errors.items()):
+            own = protocol.load_architecture(folder, architecture)
             search(storage, asked, own, data.fingerprint)
-            record = studies.record(storage, f"fab-{name}")
+            record = studies.record(storage, f"{name}-{architecture}")
             promote(asked, own, data, record, wrong, place)
             keep(record)
 

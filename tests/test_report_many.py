@@ -20,7 +20,7 @@ TEN = {
 @pytest.fixture(scope="session")
 def ten(tmp_path_factory: pytest.TempPathFactory, made_databases: Path) -> Path:
     root = tmp_path_factory.mktemp("ten")
-    fabricate(root, made_databases, PROTOCOL, TEN)
+    fabricate(root, made_databases, PROTOCOL, errors=TEN)
     return root
 
 

@@ -58,7 +58,12 @@ def curves(
                 hovertemplate="%{y:.4f}",
             )
         )
-    x = {"title": text("figures.epoch"), "range": [0.7, last + 0.3], "tick0": 0, "dtick": whole_step(last, _TICKS_OF_PANEL if behind else 12)}
+    x = {
+        "title": text("figures.epoch"),
+        "range": [0.7, last + 0.3],
+        "tick0": 0,
+        "dtick": whole_step(last, _TICKS_OF_PANEL if behind else 12),
+    }
     y: dict[str, Any] = {"rangemode": "tozero"}
     if behind:
         y = {"range": [0, 1.07 * max(v for trace in traces for v in trace.y if v is not None)], "nticks": 5}

@@ -16,7 +16,8 @@ from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tuning import Budgets, Tuning
 from segbench.report.text.i18n import duration, percent, scalar, score, text
 
-HISTORY, PANEL, PARALLEL = 280, 200, 340
+HISTORY, PANEL, PARALLEL = 280, 180, 340
+_TICKS_OF_PANEL = 6
 _MANY = 60  # marks in a row; more would cover one another
 _THIN = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.45, "hoverinfo": "skip"}
 _MARGIN = {"l": 52, "r": 12, "t": 12, "b": 44}
@@ -87,10 +88,9 @@ def expected_by_trials(tuned: Sequence[Tuning], axis: tuple[float, float], only:
         )
         for tuning in tuned
     ]
-    step = whole_step(max(len(tuning.by_trials) for tuning in tuned), 12)
+    step = whole_step(max(len(tuning.by_trials) for tuning in tuned), _TICKS_OF_PANEL if only else 12)
     x = {"title": text("figures.trials"), "tick0": 0, "dtick": step}
-    height = PANEL if only else HISTORY
-    return figure(traces, height, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x", margin=_MARGIN)
+    return _expected(traces, x, axis, only)
 
 
 def expected_by_time(
@@ -122,6 +122,13 @@ def expected_by_time(
         hovermode="x",
         margin=_MARGIN,
     )
+
+
+def _expected(traces: list[Any], x: dict[str, Any], axis: tuple[float, float], only: Candidate | None) -> go.Figure:
+    """`only`: as one of many, it is lower, and the heading above all of them names the axis."""
+    y = {"range": axis, "nticks": 5} if only else {"title": "mIoU", "range": axis}
+    margin = {**_MARGIN, "l": 40} if only else _MARGIN
+    return figure(traces, PANEL if only else HISTORY, xaxis=x, yaxis=y, hovermode="x", margin=margin)
 
 
 def _by_trial(tuning: Tuning) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Figure, Fold, Heading, Key, Plot, Prose, Section, plot
 from segbench.report.sections import trials, tuning
 from segbench.report.sections.heads import mark
-from segbench.report.text.i18n import duration, text
+from segbench.report.text.i18n import duration, scalar, text
 
 _NAMED = 12  # so many trials without a value are named; of more, it is said how many there are
 Searched = Sequence[tuple[Candidate, StudyRecord]]
@@ -74,21 +74,34 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
         facts.append(text("search.select_on_val"))
     if augmentation := searches.augmentation(study):
         facts.append(text("search.augmented", how=augmentation))
-    return tuple(facts)
+    if recipe := searches.recipe(study):
+        facts.append(text("search.recipe", fields=recipe))
+    return (*facts, *map(_at_bound, searches.at_bounds(study)))
+
+
+def _at_bound(found: searches.AtBound) -> str:
+    low, high = scalar(found.range.low), scalar(found.range.high)
+    key = "search.at_upper_bound" if found.upper else "search.at_lower_bound"
+    return text(key, name=found.name, value=scalar(found.value), low=low, high=high)
 
 
 def _history(shown: Searched) -> Figure:
     axis = search.span([study for _, study in shown], epochs=False)
-    plots, without = [], []
+    plots, without, many = [], [], len(shown) >= MANY
     for candidate, study in shown:
-        drawn = _panel(search.history(study, candidate.index, axis), shown)
-        tint = colour(candidate.index)
-        own = (Key(text("figures.trial"), tint), Key(text("figures.best_so_far"), tint, "line"))
-        plots.append(plot(f"history-{candidate.index}", drawn, candidate.title, keys=(*own, *_baseline_key(study))))
+        drawn = _panel(search.history(study, candidate.index, axis), many)
+        keys = () if many else _history_keys(colour(candidate.index), study)
+        plots.append(plot(f"history-{candidate.index}", drawn, candidate.title, keys=keys))
         without += _without_value(candidate, study)
+    shared = _history_keys(GREY, shown[0][1]) if many else ()
     said = text("search.without", list=", ".join(without)) if without else ""
     caption = text("search.history_caption", without=" " + said if said else "")
-    return Figure(text("search.history"), tuple(plots), caption, small=len(shown) >= MANY)
+    return Figure(text("search.history"), tuple(plots), caption, small=many, keys=shared)
+
+
+def _history_keys(tint: str, study: StudyRecord) -> tuple[Key, ...]:
+    own = (Key(text("figures.trial"), tint), Key(text("figures.best_so_far"), tint, "line"))
+    return (*own, *_baseline_key(study))
 
 
 def _without_value(candidate: Candidate, study: StudyRecord) -> list[str]:
@@ -100,18 +113,18 @@ def _without_value(candidate: Candidate, study: StudyRecord) -> list[str]:
 
 
 def _learning(shown: Searched) -> Figure:
-    axis = search.span([study for _, study in shown])
+    axis, many = search.span([study for _, study in shown]), len(shown) >= MANY
     plots = [
         plot(
             f"learning-{candidate.index}",
-            _panel(search.learning(study, candidate.index, axis), shown),
+            _panel(search.learning(study, candidate.index, axis), many),
             candidate.title,
-            keys=_keys(candidate, study),
+            keys=() if many else _keys(candidate, study),
         )
         for candidate, study in shown
     ]
-    caption = text("search.learning_caption")
-    return Figure(text("search.learning"), tuple(plots), caption, small=len(shown) >= MANY)
+    shared = _keys(*shown[0])[1:] if many else ()  # the best trial's colour is each one's own
+    return Figure(text("search.learning"), tuple(plots), text("search.learning_caption"), small=many, keys=shared)
 
 
 def _parallel(shown: Searched) -> list[Block]:
@@ -144,9 +157,12 @@ def _importance(shown: Searched) -> list[Block]:
     return [*made, Prose(tuple(missing), tone="note")] if missing else made
 
 
-def _panel(drawn: Any, shown: Searched) -> Any:
-    """Lower where there are many."""
-    return drawn.update_layout(height=search.PANEL) if len(shown) >= MANY else drawn
+def _panel(drawn: Any, many: bool) -> Any:
+    """One of many is lower, without the axis title that the heading above all of them stands for."""
+    if many:
+        drawn.update_layout(height=search.PANEL, yaxis_title=None, margin_l=40)
+        drawn.update_xaxes(dtick=None, nticks=6)
+    return drawn
 
 
 def _chosen(name: str, drawn: Any, candidate: Candidate, keys: tuple[Key, ...] = ()) -> Plot:
