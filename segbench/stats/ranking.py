@@ -57,7 +57,7 @@ def rank_range(probabilities: Values, level: float = LEVEL) -> tuple[int, int]:
     """One row of `rank_probabilities` to the ranks, 1 … M, between its (1 - level) / 2 quantiles; (0, 0) for NaN."""
     if not np.isfinite(probabilities).all():
         return 0, 0
-    tail = (1 - level) / 2 * (1 - 1e-9)  # sums that reach the tail but for rounding have reached it
+    tail = (1 - level) / 2 * (1 + 1e-9)  # shares that are the tail but for rounding are no more than it
     low = int(np.argmax(np.cumsum(probabilities) > tail))
     high = len(probabilities) - 1 - int(np.argmax(np.cumsum(probabilities[::-1]) > tail))
     return low + 1, high + 1
