@@ -58,9 +58,8 @@ final = {{ epochs = 4 }}
 def epoch(number: int, quality: float) -> EpochRecord:
     seconds = EpochSeconds(0.1, 0.5, 0.2, 1.0, 0.1, 0.29, 0.01, 2.5)
     iou = (None, *(quality for _ in CATEGORIES[1:]))
-    return EpochRecord(
-        number, 2 / number, 3 / number, 1 - quality, quality, quality, quality, iou, seconds, 40.0, 1.25 + number / 100
-    )
+    scores = (1 - quality, quality, quality, quality, iou)
+    return EpochRecord(number, 2 / number, 3 / number, *scores, seconds, 40.0, 1.25 + number / 100, 1e-3, 1.5, 4.0)
 
 
 def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, data: str) -> None:
