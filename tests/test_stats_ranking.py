@@ -10,15 +10,16 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from segbench import stats
-from segbench.core.labels import CATEGORIES, LABELS
+from segbench.core.labels import DEFAULT
 
-ROAD, PIXELS = 7, 100  # a row of LABELS
+ROAD, PIXELS = 7, 100  # a row of the default label set
+MIOU = stats.miou(DEFAULT)
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
 def model(share: float, images: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """One training: road pixels, of which in each image a share scattered around `share` is right."""
-    made = np.zeros((images, len(LABELS), len(CATEGORIES)), np.int64)
+    made = np.zeros((images, len(DEFAULT.rows), len(DEFAULT)), np.int64)
     right = generator.binomial(PIXELS, np.clip(generator.normal(share, 0.1, images), 0, 1))
     made[:, ROAD, 1], made[:, ROAD, 5] = right, PIXELS - right
     return made
@@ -91,17 +92,17 @@ def test_rank_range_holds_all_but_the_tails() -> None:
 def test_one_seed_is_the_bootstrap_over_images() -> None:
     generator = np.random.default_rng(0)
     runs = [model(share, 30, generator) for share in (0.6, 0.5, 0.7)]
-    scores = stats.resampled_scores([[run] for run in runs], stats.miou, resamples=200)
+    scores = stats.resampled_scores([[run] for run in runs], MIOU, resamples=200)
     times = stats.draws(30, 200)
-    assert np.array_equal(scores[1], stats.miou(stats.resample(runs[1], times)))
+    assert np.array_equal(scores[1], MIOU(stats.resample(runs[1], times)))
 
 
 def test_seeds_add_the_variance_of_their_mean() -> None:
     """Images that do not differ, so that only the seeds are chance: the variance of a mean of S is s² / S."""
     images, seeds = 5, (0.4, 0.5, 0.6, 0.9)
     runs = [np.repeat(model(share, 1, np.random.default_rng(0)), images, axis=0) for share in seeds]
-    values = [float(stats.miou(run.sum(0))) for run in runs]
-    (scores,) = stats.resampled_scores([runs], stats.miou, resamples=20_000)
+    values = [float(MIOU(run.sum(0))) for run in runs]
+    (scores,) = stats.resampled_scores([runs], MIOU, resamples=20_000)
     assert scores.mean() == pytest.approx(np.mean(values), abs=0.005)
     assert scores.std() == pytest.approx(np.std(values, ddof=1) / len(seeds) ** 0.5, rel=0.05)
 
@@ -121,7 +122,7 @@ def test_no_difference_is_found_where_there_is_none() -> None:
     generator, wrong = np.random.default_rng(1), 0
     for _ in range(200):
         models = [[model(0.6, 60, generator)] for _ in range(4)]
-        scores = stats.resampled_scores(models, stats.miou, resamples=1000)
+        scores = stats.resampled_scores(models, MIOU, resamples=1000)
         p_values = [stats.paired(scores[a], scores[b], 0.0)[1] for a in range(4) for b in range(a)]
         wrong += bool((stats.holm(p_values) <= 0.05).any())
     assert wrong <= 20  # 5 % promised; at 60 images percentile intervals are a little too narrow

@@ -62,7 +62,7 @@ def gmac(model: Segmenter, size: tuple[int, int], compute: Compute) -> float:
     image = torch.zeros(1, 3, *size, device=compute.device)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         scores(model, image, compute)
-    return counter.get_total_flops() / 2e9
+    return float(counter.get_total_flops()) / 2e9
 
 
 def _median(call: Callable[[], object], device: torch.device) -> float:

@@ -11,6 +11,7 @@ boundary    how errors depend on the distance from a class border
 
 from segbench.stats.bootstrap import (
     Interval,
+    Statistic,
     difference,
     draws,
     interval,
@@ -32,6 +33,7 @@ __all__ = [
     "Agreement",
     "Interval",
     "SeedSummary",
+    "Statistic",
     "boundary_errors",
     "crossover",
     "difference",

@@ -38,7 +38,7 @@ def frontier(rows: Sequence[Summary], cost: str, height: int) -> go.Figure:
     traces: list[Any] = [_front_line(best, cost)] if len(best) > 1 else []
     for row, place in zip(known, _label_places(spots), strict=True):
         traces.append(_candidate(row, cost, str(rows.index(row) + 1), place, row in best))
-    x = {"title": text(f"figures.{cost}"), "range": x_range, "type": "log" if logarithmic else "linear"}
+    x: dict[str, Any] = {"title": text(f"figures.{cost}"), "range": x_range, "type": "log" if logarithmic else "linear"}
     x |= {"dtick": "D2" if x_range[1] - x_range[0] < 2 else 1} if logarithmic else {"nticks": 6}
     y = {"title": "mIoU", "range": y_range, "nticks": 6}
     return figure(traces, height, xaxis=x, yaxis=y, hovermode="closest", margin={"l": 52, "r": 12, "t": 12, "b": 44})
@@ -87,8 +87,8 @@ def _front_line(best: Sequence[Summary], cost: str) -> Any:
 def _candidate(row: Summary, cost: str, rank: str, place: str, best: bool) -> Any:
     value, miou = tables.costs(row)[cost], row.miou
     tint = colour(row.candidate.index) if best else GREY
-    lines = (row.candidate.title, f"mIoU {score(miou.estimate)} {score_range(miou)}")
-    lines += (f"{text(f'figures.{cost}')}: {number(value)}",)
+    paid = f"{text(f'figures.{cost}')}: {number(value)}"
+    lines = (row.candidate.title, f"mIoU {score(miou.estimate)} {score_range(miou)}", paid)
     return go.Scatter(
         x=[value],
         y=[miou.estimate],

@@ -15,12 +15,15 @@ from segbench.report.text.i18n import separators
 # seen with normal vision, protanopia, deuteranopia and tritanopia (simulated after Machado et al., IEEE TVCG 15, 2009),
 # at a contrast that can be read on white and on near-black; `tests/test_report_theme.py` measures both. No twelve
 # colours are easy to tell apart for everybody: each architecture also has its own marker, and figures of many name it.
-COLOURS = ("#2b83ba", "#d95f02", "#4848cc", "#9c6078", "#b43c00", "#00a8b4")
-COLOURS += ("#906cfc", "#783c84", "#c090fc", "#903048", "#fc840c", "#84b478")
-DASHES = ("solid", "solid", "dash", "dash", "dot", "dot")
-DASHES += ("dashdot", "dashdot", "longdash", "longdash", "longdashdot", "longdashdot")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
-SYMBOLS += ("triangle-down", "cross", "pentagon", "hexagram", "bowtie", "hourglass")
+COLOURS = (
+    *("#2b83ba", "#d95f02", "#4848cc", "#9c6078", "#b43c00", "#00a8b4"),
+    *("#906cfc", "#783c84", "#c090fc", "#903048", "#fc840c", "#84b478"),
+)
+DASHES = tuple(dash for dash in ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot") for _ in range(2))
+SYMBOLS = (
+    *("circle", "square", "diamond", "triangle-up", "x", "star"),
+    *("triangle-down", "cross", "pentagon", "hexagram", "bowtie", "hourglass"),
+)
 MANY = 5  # from so many architectures on, each has a panel or a row of its own instead of a place in a legend
 GREY = "#8a8f98"
 WRONG = "#d7191c"  # in an error map

@@ -67,12 +67,13 @@ class Ranking:
 
 
 def ranking(rows: Sequence[Summary]) -> Ranking | None:
-    """None below FEWEST, and where the per-image confusions are not of the same images."""
+    """None below FEWEST, and where the per-image confusions are not of the same images and classes."""
     order = tables.ranked(row for row in rows if row.candidate.runs)
     names = {model.names for row in order for model in row.candidate.scored}
-    if len(order) < FEWEST or len(names) != 1:
+    labels = [row.candidate.labels for row in order]
+    if len(order) < FEWEST or len(names) != 1 or any(other != labels[0] for other in labels):
         return None
-    scores = stats.resampled_scores([row.candidate.runs for row in order], stats.miou)
+    scores = stats.resampled_scores([row.candidate.runs for row in order], stats.miou(labels[0]))
     chances = stats.rank_probabilities(scores)
     couples = list(itertools.combinations(range(len(order)), 2))
     tests = [stats.paired(scores[a], scores[b], _gap(order[a], order[b])) for a, b in couples]

@@ -176,6 +176,7 @@ class Gallery:
     size: tuple[int, int]  # (height, width) of the pictures
     caption: str
     derived: bool = False  # of many architectures, the browser draws where a mask is wrong, and who is right of two
+    black_is_none: bool = False  # whether black in the truth is no class: such pixels are neither right nor wrong
     wrong: str = ""  # the colours it does so in
     both_wrong: str = ""
     kind: str = "gallery"

@@ -11,6 +11,7 @@
   const strip = browser.querySelector(".strip");
   const derived = "wrong" in browser.dataset; // error maps and who is right are drawn here, not stored in the page
   const who = document.getElementById("who"), whoKeys = browser.querySelector(".who-keys");
+  const blackIsNone = "blackIsNone" in browser.dataset; // in the truth
   let shown = scenes[0];
 
   const layer = (scene, key) => scene.querySelector(`img[data-layer="${CSS.escape(key)}"]`);
@@ -47,7 +48,8 @@
     for (let i = 0; i < pixels.length; i++) {
       let bits = 0;
       given.forEach((own, place) => { if (own[i] === wanted[i]) bits |= 1 << place; });
-      const tint = tints[bits];
+      const none = blackIsNone && (wanted[i] & 0xffffff) === 0;
+      const tint = none ? undefined : tints[bits];
       if (tint) out.data.set([...tint, 255], 4 * i);
       else {
         const grey = 0.299 * photo[4 * i] + 0.587 * photo[4 * i + 1] + 0.114 * photo[4 * i + 2];

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from segbench.core import paths
-from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.records import EpochRecord
 from segbench.report.figures import curves, quality
 from segbench.report.figures.theme import GREY, MANY, colour
@@ -38,7 +37,11 @@ def section(
         ordered = list(ranking.rows) if ranking else tables.ranked(rows)
         shown = ordered if many else rows  # many are in order of rank, few in the protocol's
         keys = candidate_keys([row.candidate for row in shown])
-        categories = [(row.candidate, known) for row in shown if (known := tables.classes(row.candidate))]
+        categories = [
+            (row.candidate, known)
+            for row in shown
+            if row.candidate.labels == comparison.labels and (known := tables.classes(row.candidate))
+        ]
         blocks: list[Block] = [quality_table(ordered)] if many else []
         blocks += _differences(pairs, ranking)
         if categories:
@@ -81,12 +84,13 @@ def _categories(
         made = quality_many.categories(categories, _table(categories, ceiling), pairs, ceiling)
         return [made[0], Prose((_ceiling(ceiling),), tone="note"), *made[1:], quality_many.confusions(categories)]
     keys = candidate_keys([candidate for candidate, _ in categories], "box")
-    known = dict(zip(CATEGORIES, ceiling.iou, strict=True)) if ceiling else None
+    labels = categories[0][0].labels
+    known = dict(zip(labels.names, ceiling.iou, strict=True)) if ceiling else None
     bars = quality.class_bars(categories, known)
     caption = text("quality.bars_caption", ceiling=" " + text("quality.bars_ceiling") if ceiling else "")
     matrices = []
     for candidate, _ in categories:
-        drawn = quality.confusion(tables.confusion(candidate))
+        drawn = quality.confusion(tables.confusion(candidate), candidate.labels.names)
         label = f"{text('quality.confusion')}, {candidate.title}"
         matrices.append(Plot(f"confusion-{candidate.index}", drawn, label, quality.CONFUSION, candidate.title))
     return [
@@ -113,9 +117,9 @@ def _table(categories: ByCategory, ceiling: pixels.Ceiling | None) -> Table:
     if ceiling:
         columns.append(Cell(text("quality.ceiling_column"), number=True))
     rows = []
-    for i, name in enumerate(CATEGORIES):
+    for i, one in enumerate(categories[0][0].labels.classes):
         share = categories[0][1][i].share
-        cells = [Cell(name, swatch=f"rgb{COLOURS[i]}"), Cell(_share(share), number=True, values=(share,))]
+        cells = [Cell(one.name, swatch=f"rgb{one.colour}"), Cell(_share(share), number=True, values=(share,))]
         for _, own in categories:
             official = own[i].iou_official
             cells += [interval_cell(own[i].iou), Cell(score(official), number=True, values=(official,))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from segbench.core.labels import CATEGORIES, COLOURS
+from segbench.core.labels import LabelSet
 from segbench.core.records import EpochRecord
 from segbench.report.figures import curves, quality, ranks
 from segbench.report.numbers import pixels, tables
@@ -23,7 +23,7 @@ def categories(
     """A panel per category with every architecture; the table with a row per architecture, `long` as its CSV; the
     distance from the best per category."""
     panels = []
-    for i, name in enumerate(CATEGORIES):
+    for i, name in enumerate(own[0][0].labels.names):
         drawn = ranks.category([(candidate, rows[i].iou) for candidate, rows in own], ceiling and ceiling.iou[i])
         panels.append(plot(f"category-{i}", drawn, name))
     caption = text("quality.panels_caption") + (text("quality.bars_ceiling") if ceiling else "")
@@ -35,7 +35,7 @@ def confusions(own: ByCategory) -> Figure:
     """Two matrices at a time, which the reader chooses."""
     plots = []
     for candidate, _ in own:
-        drawn = quality.confusion(tables.confusion(candidate))
+        drawn = quality.confusion(tables.confusion(candidate), candidate.labels.names)
         label = f"{text('quality.confusion')}, {candidate.title}"
         name = f"confusion-{candidate.index}"
         plots.append(Plot(name, drawn, label, quality.CONFUSION, candidate.title, choice=candidate.title))
@@ -83,8 +83,8 @@ def _panels(
 
 
 def _table(own: ByCategory, long: Table, ceiling: pixels.Ceiling | None) -> Table:
-    heads = [Cell(name, swatch=f"rgb{COLOURS[i]}", number=True) for i, name in enumerate(CATEGORIES)]
-    best = [max((rows[i].iou.estimate for _, rows in own), default=0.0) for i in range(len(CATEGORIES))]
+    heads = _heads(own[0][0].labels)
+    best = [max((rows[i].iou.estimate for _, rows in own), default=0.0) for i in range(len(heads))]
     lines = [
         (
             candidate_cell(candidate),
@@ -123,7 +123,10 @@ def _differences(pairs: Sequence[PairwiseComparison]) -> Table:
         )
         for pair in pairs
     ]
-    heads = [Cell(name, swatch=f"rgb{COLOURS[i]}", number=True) for i, name in enumerate(CATEGORIES)]
-    columns = (Cell(text("many.architecture")), *heads)
+    columns = (Cell(text("many.architecture")), *_heads(best.labels))
     title = text("quality.differences", title=best.title)
     return Table("differences", title, columns, tuple(rows), text("quality.differences_caption"), dense=True)
+
+
+def _heads(labels: LabelSet) -> list[Cell]:
+    return [Cell(one.name, swatch=f"rgb{one.colour}", number=True) for one in labels.classes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segbench.core.labels import CATEGORIES, COLOURS
+from segbench.core.labels import Class
 from segbench.data import packing
 from segbench.report.figures import scenes
 from segbench.report.figures.theme import BOTH_WRONG, MANY, WRONG, colour
@@ -12,7 +12,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
 from segbench.report.sections.heads import mark
-from segbench.report.text.i18n import score, text
+from segbench.report.text.i18n import language, score, text
 
 
 def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split | None) -> Section:
@@ -22,11 +22,16 @@ def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split 
         reason = text(f"scenes.{chosen.missing}", protocol_option=comparison.protocol_option)
         blocks: tuple[Block, ...] = (Prose((reason,), tone="note"),)
     else:
-        legend = Legend(
-            tuple((f"rgb{c}", n, text(f"categories.{n}")) for c, n in zip(COLOURS, CATEGORIES, strict=True))
-        )
+        legend = Legend(tuple((f"rgb{one.colour}", one.name, _about(one)) for one in comparison.labels.classes))
         blocks = (legend, _gallery(comparison, rows, chosen))
     return Section("scenes", text("scenes.title"), text("scenes.short"), blocks)
+
+
+def _about(one: Class) -> str:
+    """What a class covers, in the page's language."""
+    if language() == "fr":
+        return one.about_french or one.french
+    return one.about
 
 
 def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Scenes) -> Gallery:
@@ -46,7 +51,8 @@ def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Sce
         caption += " " + text("scenes.licence")
     derived = len(order) >= MANY
     title = text("scenes.gallery")
-    return Gallery(title, tuple(shown), left, right, chosen.size, caption, derived, WRONG, BOTH_WRONG)
+    black_is_none = (0, 0, 0) not in comparison.labels.colours
+    return Gallery(title, tuple(shown), left, right, chosen.size, caption, derived, black_is_none, WRONG, BOTH_WRONG)
 
 
 def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bool) -> Scene:
