@@ -81,8 +81,9 @@ def borders(measured: pixels.Borders, candidates: Sequence[Candidate], behind: S
         )
     x = {"title": text("figures.distance"), "type": "category"}
     y = {"title": {"text": text("figures.error_rate"), "standoff": 10}, "tickformat": ".0%", "rangemode": "tozero"}
-    if behind:  # the heading above all panels says it
-        del y["title"]
+    if behind:  # the heading above all panels names the axes
+        del x["title"], y["title"]
+        x["dtick"], x["tickangle"] = 2, 0
     height, left = (_PANEL, 44) if behind else (_BORDERS, 68)
     return figure(traces, height, xaxis=x, yaxis=y, hovermode="x", margin={"l": left, "r": 12, "t": 12, "b": 44})
 

@@ -41,7 +41,7 @@ def _frontier(rows: Sequence[Summary], devices: str) -> Figure:
             drawn = cost.frontier(rows, measure, _LARGE if one else _SMALL)
             heading = text(f"cost.panel_{measure}")
             height = int(drawn.layout.height)
-            plots.append(Plot(f"frontier-{measure}", drawn, heading, height, heading, keys=keys, choice=heading))
+            plots.append(Plot(f"frontier-{measure}", drawn, heading, height, heading, one, keys, heading))
     caption = text("cost.frontier_caption", device=devices)
     return Figure(text("cost.frontier"), tuple(plots), caption, shown=1 if one else 0)
 

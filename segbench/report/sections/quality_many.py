@@ -12,7 +12,7 @@ from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tables import ClassRow, PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Plot, Table, plot
 from segbench.report.sections.heads import candidate_cell
-from segbench.report.text.i18n import score, signed, text
+from segbench.report.text.i18n import decimals, score, signed, text
 
 ByCategory = Sequence[tuple[Candidate, Sequence[ClassRow]]]
 
@@ -95,7 +95,7 @@ def _table(own: ByCategory, long: Table, ceiling: pixels.Ceiling | None) -> Tabl
         )
         for candidate, rows in own
     ]
-    shares = [Cell(f"{row.share * 100:.1f}\u00a0%", number=True, quiet=True) for row in own[0][1]]
+    shares = [Cell(f"{decimals(row.share * 100, 1)}\u00a0%", number=True, quiet=True) for row in own[0][1]]
     lines.append((Cell(text("quality.share")), *shares))
     if ceiling:
         lines.append((Cell(text("quality.ceiling_column")), *(Cell(score(v), number=True) for v in ceiling.iou)))
