@@ -79,7 +79,7 @@ def borders(measured: pixels.Borders, candidates: Sequence[Candidate], behind: S
                 hovertemplate="%{y:.1%}",
             )
         )
-    x = {"title": text("figures.distance"), "type": "category"}
+    x: dict[str, Any] = {"title": text("figures.distance"), "type": "category"}
     y = {"title": {"text": text("figures.error_rate"), "standoff": 10}, "tickformat": ".0%", "rangemode": "tozero"}
     if behind:  # the heading above all panels names the axes
         del x["title"], y["title"]
