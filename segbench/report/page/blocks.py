@@ -115,7 +115,7 @@ class Fold:
 class Item:
     """One line of a checklist."""
 
-    held: bool
+    held: bool | None  # None: neither; the protocol compares just that
     title: str
     detail: str
 
