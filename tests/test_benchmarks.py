@@ -1,4 +1,4 @@
-"""The benchmarks' own parts: peers that really train and predict, and pairs that are run in turn. No timing is tested."""
+"""The benchmarks' own parts: peers that train and predict, and pairs that run in turn. No timing is tested."""
 
 from __future__ import annotations
 
