@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 
 from segbench.core import paths
 from segbench.runtime import options, terminal
@@ -30,14 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = options.parse(parser, argv)
     protocol, architectures = options.read(arguments)
 
-    import psutil
-
     from segbench.experiment import estimating, training_run
     from segbench.runtime import compute
 
     device = compute.choose(arguments.device, arguments.precision)
     sample = estimating.drawn_sample(protocol, None if protocol.drawn else paths.dataset(arguments.data))
-    start_up = time.time() - psutil.Process().create_time()  # of search, and again of promote
     estimates, trials = [], protocol.search.trials
     with terminal.progress("timing", len(architectures)) as advance:
         for architecture in architectures:
@@ -47,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             estimates.append(one)
             advance(architecture.name)
     estimating.table(estimates)
-    whole = estimating.total(estimates, sample.drawing + 2 * start_up)
+    whole = estimating.total(estimates, sample)
     disk = sum(one.disk_gb for one in estimates) + sample.bytes / 1e9
     terminal.result(f"search and promotion: {estimating.shown(whole)}, {disk:.1f} GB on disk; {device.description}")
     if not protocol.drawn and not paths.dataset(arguments.data):

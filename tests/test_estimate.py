@@ -87,7 +87,8 @@ def test_times_follow_from_the_protocol(protocol: Path, monkeypatch: pytest.Monk
     assert found.largest_batch == 0  # not asked for
     assert 0.01 < found.disk_gb < 0.1  # 0.7 M parameters, twelve copies
     assert found.line == "estimated: 12 min (6 min to 17 min) for 10 trials, then 3.4 h to promote; memory 0.5 GB"
-    assert estimating.total([found, found], 100) == pytest.approx((12970, 25726, 38482))
+    sample = estimating.drawn_sample(protocols.load(protocol), None)
+    assert estimating.total([found, found], sample._replace(beside=100)) == pytest.approx((12970, 25726, 38482))
 
 
 def test_the_command_prints_a_line_for_each_and_their_sum(
@@ -106,11 +107,11 @@ def test_the_command_prints_a_line_for_each_and_their_sum(
 
 def test_a_dataset_is_counted_and_drawn_streets_are_weighed(protocol: Path, drawn: Path) -> None:
     given = estimating.drawn_sample(protocols.load(protocol), drawn)
-    assert (given.counts, given.drawing) == ((24, 8), 0.0)
+    assert given.counts == (24, 8)
     assert given.bytes == 32 * 32 * 64 * 4
     demo = estimating.drawn_sample(protocols.load(Path("studies/demo")), None)
     assert demo.counts == (240, 48)
-    assert demo.drawing > 0
+    assert demo.beside > 0
     assert demo.bytes > 288 * 64 * 128 * 4
 
 

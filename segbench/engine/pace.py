@@ -53,8 +53,8 @@ class Pace(NamedTuple):
 def measure(
     model: Segmenter, hyperparameters: Hyperparameters, train: Batches, val: Batches, compute: Compute, seconds: float
 ) -> Pace:
-    """Trains a model, which is used up, on a few batches: for about `seconds`, but at least three epochs, after one that
-    is not timed. Raises UserError and Diverged like `training.fit`."""
+    """Trains a model, which is used up, on a few batches: for about `seconds`, at least three epochs, after one that is
+    not timed. Raises UserError and Diverged like `training.fit`."""
     state = training.begin(model, hyperparameters, compute)
     fit = training.fit(state, train, val, epochs=_MOST + 1, seed=0)
     peak = next(fit).peak_memory_gb

@@ -35,8 +35,9 @@ from segbench.runtime.compute import Compute
 CITYSCAPES = (2975, 500)  # images of train and val, where there is no dataset to count
 _DRAWN = 8  # images to train on, as often as it takes
 _STEPS = 2  # of a timed epoch
-# What a trial and a promotion cost beside their epochs; see benchmarks/RESULTS.md.
-_TRIAL, _PROMOTION = 0.5, 12.0  # seconds
+# Seconds beside the epochs: of a trial, start-up and pictures; of a promotion, timing the model and publishing it; of
+# a search and a promotion together, what they import beyond this command, and making the databases.
+_TRIAL, _PROMOTION, _LEDGER = 0.6, 10.0, 12.0
 _BOOKKEEPING = 1.02  # of the epochs' time, with checkpoints and both databases
 _FLOAT = 4  # bytes
 
@@ -57,7 +58,7 @@ class Sample(NamedTuple):
     train: Split
     val: Split
     counts: Counts
-    drawing: float = 0.0  # seconds to draw all of the protocol's streets, if it draws them
+    beside: float = 0.0  # seconds of the protocol that no architecture accounts for: start-up, drawing
     bytes: int = 0  # of the packed dataset and of the drawn photographs
 
 
@@ -135,10 +136,10 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     """Streets drawn at the protocol's size, to time with before there is a dataset; `data`: its root, if there is one,
     whose images are counted."""
     height, width = protocol.data.size
-    own = protocol.data.streets
-    started = time.perf_counter()
+    own, started = protocol.data.streets, time.time()
+    start_up = started - psutil.Process().create_time()  # of search, and again of promote
     pairs = [streets.draw(seed, seed, *(own.size if own else (height, width))) for seed in range(_DRAWN)]
-    each = (time.perf_counter() - started) / _DRAWN
+    each = (time.time() - started) / _DRAWN
     images = np.stack([np.array(Image.fromarray(image).resize((width, height))) for image, _ in pairs])
     nearest = Image.Resampling.NEAREST
     labels = np.stack([np.array(Image.fromarray(ids).resize((width, height), nearest)) for _, ids in pairs])
@@ -148,7 +149,8 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     number = counts.train + counts.val
     packed = number * height * width * 4
     pngs = number * _png_bytes(pairs[0][0]) if own else 0
-    return Sample(split, split, counts, each * number / (psutil.cpu_count() or 1) if own else 0.0, packed + pngs)
+    drawing = each * number / (psutil.cpu_count() or 1) if own else 0.0
+    return Sample(split, split, counts, 2 * start_up + drawing + _LEDGER, packed + pngs)
 
 
 def _counted(data: Path | None) -> Counts:
@@ -196,9 +198,9 @@ def table(estimates: list[Estimate]) -> None:
     terminal.table("estimated, with the range of what was timed", columns, rows, right=set(range(1, len(columns))))
 
 
-def total(estimates: list[Estimate], beside: float) -> Span:
-    """Seconds of the whole protocol, one process doing all; `beside`: seconds that no architecture accounts for."""
-    whole = Span(beside, beside, beside)
+def total(estimates: list[Estimate], sample: Sample) -> Span:
+    """Seconds of the whole protocol, with one process for everything."""
+    whole = _with(Span(0, 0, 0), sample.beside)
     for one in estimates:
         whole = whole.plus(one.search).plus(one.promotion)
     return whole

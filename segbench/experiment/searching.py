@@ -254,7 +254,7 @@ def _alone(search: _Search) -> StudyRecord:
 
 
 def _say_cost(search: _Search, left: int) -> None:
-    """Says what the trials that are left will take, from a few timed steps; nothing if these fail: the trials will tell."""
+    """Says what the trials that are left will take, from a few timed steps; nothing if they fail: trials will tell."""
     from segbench.engine.training import Diverged
     from segbench.experiment import estimating
 
