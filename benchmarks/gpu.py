@@ -28,14 +28,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import paired
+from benchmarks import paired, peers
 from benchmarks.architectures import matrix_limit
 from benchmarks.ours import inputs, train_step
 from segbench import architectures
 from segbench.core import files, paths
 from segbench.core import protocol as protocols
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Data, Protocol, Streets
 from segbench.core.records import Hyperparameters, to_json
 from segbench.data import dataset
@@ -147,7 +146,7 @@ class Run:
 
     def _speed(self, name: str) -> dict[str, Any]:
         plan, device = self.plan, self.device
-        model, _ = architectures.create(name, len(CATEGORIES), "random", plan.options, 0)
+        model, _ = architectures.create(name, peers.CLASSES, "random", plan.options, 0)
         images, labels = (part.to(device.device) for part in inputs(plan.batch, plan.size, model.normalisation))
         step = train_step(model, images, labels, device)
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -184,7 +183,7 @@ class Run:
                    for split, indices in zip((data.train, data.val), chosen, strict=True)]  # fmt: skip
         hyperparameters = Hyperparameters.from_params(architecture.baseline)
         options = {**self.plan.options, **hyperparameters.model}
-        model, _ = architectures.create(name, len(CATEGORIES), "random", options, 0)
+        model, _ = architectures.create(name, peers.CLASSES, "random", options, 0)
         state = training.begin(model, hyperparameters, self.device)
         session = TrainingSession(self.folder / f"{name}-{index}", resume.identity(self.about, name, index))
         session.restore(state)

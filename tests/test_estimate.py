@@ -68,7 +68,7 @@ def estimated(folder: Path, name: str, **options: Any) -> estimating.Estimate:
     sample = estimating.drawn_sample(loaded, None)
 
     def build(hyperparameters: Any) -> Any:
-        return training_run.build(architecture, hyperparameters, 0)
+        return training_run.build(architecture, hyperparameters, 0, len(loaded.data.labels))
 
     return estimating.of(loaded, architecture, sample, choose("cpu", "fp32"), build, **{"trials": 2, **options})
 

@@ -144,7 +144,9 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     nearest = Image.Resampling.NEAREST
     labels = np.stack([np.array(Image.fromarray(ids).resize((width, height), nearest)) for _, ids in pairs])
     names = tuple(f"drawn {index}" for index in range(_DRAWN))
-    split = Split(images, labels, names, names, np.zeros(256, np.int64), (), "")
+    ids = np.array(protocol.data.labels.raw_ids, np.uint8)
+    labels = ids[labels % len(ids)]  # of the protocol's label set, whatever they mean
+    split = Split(images, labels, names, names, np.zeros(256, np.int64), (), "", protocol.data.labels)
     counts = Counts(own.train, own.val) if own else _counted(data)
     number = counts.train + counts.val
     packed = number * height * width * 4

@@ -84,15 +84,15 @@ def _cross(module: Any, queries: Tensor, keys: Tensor, values: Tensor, seen: Ten
     """torch's MultiheadAttention without the attention weights, which it would average. seen: (B, Q, S) bool."""
     weights, biases = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
     parts = zip((queries, keys, values), weights, biases, strict=True)
-    projected = [_heads(F.linear(part, weight, bias), module.num_heads) for part, weight, bias in parts]
-    mixed: Tensor = module.out_proj(_joined(F.scaled_dot_product_attention(*projected, seen[:, None])))
+    q, k, v = (_heads(F.linear(part, weight, bias), module.num_heads) for part, weight, bias in parts)
+    mixed: Tensor = module.out_proj(_joined(F.scaled_dot_product_attention(q, k, v, seen[:, None])))
     return mixed
 
 
 def _self(module: Any, places: Tensor, values: Tensor) -> Tensor:
     parts = ((module.q_proj, places), (module.k_proj, places), (module.v_proj, values))
-    projected = [_heads(project(part), module.num_heads) for project, part in parts]
-    mixed: Tensor = module.out_proj(_joined(F.scaled_dot_product_attention(*projected)))
+    q, k, v = (_heads(project(part), module.num_heads) for project, part in parts)
+    mixed: Tensor = module.out_proj(_joined(F.scaled_dot_product_attention(q, k, v)))
     return mixed
 
 
