@@ -5,8 +5,10 @@
     python -m benchmarks.architectures --only segformer        the architectures whose name contains a word
     python -m benchmarks.architectures --layouts               channels_last against channels first, on our side alone
 
-Each pair runs alternately in one process (see paired.py). GMAC are counted while the network runs; the machine's limit
-is a large matrix product in the same precision, timed in the same run. Writes reports/architectures.json.
+Each pair runs alternately in one process (see paired.py); inference goes from photographs to classes on both sides. GMAC
+are counted while the network runs; the machine's limit is a large matrix product in the same precision, timed in the
+same run. A network can exceed it: a dilated convolution's taps in the padding are counted, but not computed. Writes
+reports/architectures-SIZE.json, or reports/layouts-SIZE.json.
 """
 
 from __future__ import annotations
@@ -133,9 +135,11 @@ def _against_plain(name: str, model: Segmenter, size: Size, device: Compute) -> 
     ready, drawn = inference.ready(model, device), photographs(size.batch, size.image).to(device.device)
     peer.model.eval()
 
+    mean, std = (torch.tensor(part, device=device.device)[:, None, None] for part in model.normalisation)
+
     @torch.inference_mode()
     def theirs() -> object:
-        return peer.predict(first)
+        return peer.predict((drawn.permute(0, 3, 1, 2).float().contiguous() / 255 - mean) / std)
 
     def ours() -> object:
         return inference.predict(ready, drawn, device)

@@ -86,7 +86,7 @@ def test_times_follow_from_the_protocol(protocol: Path, monkeypatch: pytest.Monk
     assert found.peak_gb == 0.5
     assert found.largest_batch == 0  # not asked for
     assert 0.01 < found.disk_gb < 0.1  # 0.7 M parameters, twelve copies
-    assert found.line == "estimated: 12 min (6 min to 17 min) for 10 trials, then 3.4 h to promote; memory 0.5 GB"
+    assert found.line == "estimated: 12 min (6 min 18 s to 17 min) for 10 trials, then 3.4 h to promote; memory 0.5 GB"
     sample = estimating.drawn_sample(protocols.load(protocol), None)
     assert estimating.total([found, found], sample._replace(beside=100)) == pytest.approx((12970, 25726, 38482))
 
