@@ -5,9 +5,9 @@
     python -m benchmarks.architectures --only segformer        the architectures whose name contains a word
     python -m benchmarks.architectures --layouts               channels_last against channels first, on our side alone
 
-Each pair runs alternately in one process (see paired.py); inference goes from photographs to classes on both sides. GMAC
-are counted while the network runs; the machine's limit is a large matrix product in the same precision, timed in the
-same run. A network can exceed it: a dilated convolution's taps in the padding are counted, but not computed. Writes
+Each pair runs alternately in one process (see paired.py); inference goes from photographs to classes on both sides.
+GMAC are counted while the network runs; the machine's limit is a large matrix product in the same precision, timed in
+the same run. A network can exceed it: a dilated convolution's taps in the padding are counted, but not computed. Writes
 reports/architectures-SIZE.json, or reports/layouts-SIZE.json.
 """
 
