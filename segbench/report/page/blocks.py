@@ -91,7 +91,7 @@ class Heading:
 class Item:
     """One line of a checklist."""
 
-    held: bool
+    held: bool | None  # None: neither; the protocol compares just that
     title: str
     detail: str
 

@@ -17,7 +17,7 @@ def section(comparison: Comparison, checks: Sequence[Check]) -> Section:
     known = [candidate for candidate in comparison.candidates if candidate.models or candidate.study]
     blocks: list[Block] = []
     if checks:
-        items = tuple(Item(c.held, text(f"checks.{c.key}"), _recorded(c)) for c in checks)
+        items = tuple(Item(c.held, _title(c), _recorded(c)) for c in checks)
         blocks.append(Checklist(text("checks.title"), items, text("checks.caption")))
     if comparison.promoted:
         blocks.append(_hyperparameters(comparison.promoted))
@@ -25,6 +25,10 @@ def section(comparison: Comparison, checks: Sequence[Check]) -> Section:
         blocks.append(Prose((text("quality.nothing"),), tone="note"))
     blocks.append(_provenance(known))
     return Section("record", text("record.title"), text("record.short"), tuple(blocks))
+
+
+def _title(check: Check) -> str:
+    return text(f"checks.{check.key}" if check.held is not None else f"checks.{check.key}_compared")
 
 
 def _hyperparameters(candidates: tuple[Candidate, ...]) -> Table:

@@ -68,7 +68,8 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
     if asked.select_on == "val":
         facts.append(text("search.select_on_val"))
     if augmentation := searches.augmentation(study):
-        facts.append(text("search.augmented", how=augmentation))
+        own = "search.augmented_own" if study.architecture.augment is not None else "search.augmented"
+        facts.append(text(own, how=augmentation))
     if recipe := searches.recipe(study):
         facts.append(text("search.recipe", fields=recipe))
     return (*facts, *map(_at_bound, searches.at_bounds(study)))

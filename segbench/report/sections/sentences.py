@@ -28,7 +28,7 @@ def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks
     sentences = []
     if pairs:
         sentences += [*_opposite(pairs[0]), *_others(pairs[1:])]
-    failed = [text(f"checks.{check.key}") for check in checks if not check.held]
+    failed = [text(f"checks.{check.key}") for check in checks if check.held is False]
     if failed:
         listing = ", ".join(name[:1].lower() + name[1:] for name in failed)
         sentences.append(text("verdict.unfair", list=listing))
