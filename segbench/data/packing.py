@@ -278,6 +278,7 @@ def _decoded(
 
 
 def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decoded | _Bad:
+    """The scene packed, or its problem."""
     try:
         ids = masks.read(scene.labels, label_set)
     except pictures.Unreadable as reason:
