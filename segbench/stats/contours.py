@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ def contours(truth: Categories, predicted: Categories, classes: int, void: int |
     nowhere.
     """
     outline, band = np.zeros((classes, 4), np.int64), np.zeros((classes, 2), np.int64)
-    width = max(1, round(0.02 * float(np.hypot(*truth.shape))))
+    width = max(1, round(0.02 * math.hypot(*truth.shape)))
     labelled = np.ones(truth.shape, np.bool_) if void is None else truth != void
     for category in range(classes):
         true, guess = truth == category, predicted == category

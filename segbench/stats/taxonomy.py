@@ -7,6 +7,8 @@ and prediction, IoU and the six parts sum to 1. Written from the paper's descrip
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ NEIGHBOURS = np.ones((3, 3), np.bool_)  # regions are 8-connected, so that a dia
 
 def boundary_width(shape: tuple[int, ...]) -> int:
     """The width of an outline in pixels: 1 % of the image's diagonal, at least 1. shape: (height, width)."""
-    return max(1, round(float(np.hypot(*shape[:2])) / 100))
+    return max(1, round(math.hypot(*shape[:2]) / 100))
 
 
 def error_parts(truth: Categories, predicted: Categories, classes: int, void: int | None = None) -> NDArray[np.int64]:
