@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -187,3 +188,18 @@ class Live:
         """Posts all at once."""
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as threads:
             return list(threads.map(lambda call: self.post(*call), calls))
+
+
+def problem(reply: Any, status: int) -> str:
+    assert reply.status == status, reply
+    assert reply.headers["content-type"] == "application/problem+json"
+    content = reply.json()
+    assert set(content) == {"type", "title", "status", "detail"}
+    assert content["status"] == status
+    return str(content["detail"])
+
+
+def wait_for(live: Live, path: str) -> Any:
+    while (reply := live.ask("GET", path)).status == 202:
+        time.sleep(0.01)
+    return reply

@@ -201,4 +201,4 @@ def _warning_where_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        terminal.warn(f"{path} could not be written ({error}); the search continues without it")
+        terminal.warn(f"{path} could not be written ({error.strerror or error}); the search continues without it")
