@@ -61,7 +61,7 @@ class Row(NamedTuple):
     difference: Evidence | None  # subject minus the other
     shares: Evidence | None  # likewise, of the shares of their grid's ceiling
     verdict: str
-    reason: str  # names the text, under [claims], that says more: "", or such as "grid"
+    contrary: tuple[str, ...] = ()  # the verdicts of two readings that disagree, which leaves the claim undecided
 
 
 def rows(measured: Measured) -> list[Row]:
@@ -90,13 +90,14 @@ def _row(claim: Claim, statistic: Statistic, measured: Measured) -> Row:
     subject = measured.side(*SUBJECTS[claim.subject])
     other = measured.side(*(name for key, names in SUBJECTS.items() if key != claim.subject for name in names))
     if subject is None or other is None:
-        return Row(claim, values, ceilings, None, None, MISSING, "missing")
+        return Row(claim, values, ceilings, None, None, MISSING)
     found, verdict = _tested(claim, subject, other, statistic, times, by_grid=False)
     if not claim.by_grid:
-        return Row(claim, values, ceilings, found, None, verdict, "")
+        return Row(claim, values, ceilings, found, None, verdict)
     shares, of_shares = _tested(claim, subject, other, statistic, times, by_grid=True)
-    agreed = verdict == of_shares
-    return Row(claim, values, ceilings, found, shares, verdict if agreed else UNDECIDED, "" if agreed else "grid")
+    if verdict == of_shares:
+        return Row(claim, values, ceilings, found, shares, verdict)
+    return Row(claim, values, ceilings, found, shares, UNDECIDED, (verdict, of_shares))
 
 
 def _tested(

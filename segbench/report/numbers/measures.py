@@ -82,7 +82,8 @@ class Measured:
 
 def read(comparison: Comparison) -> Measured:
     """From the files beside the promoted models' cards."""
-    sides, missing = [], []
+    sides: list[Side] = []
+    missing: list[Candidate] = []
     for candidate in comparison.promoted:
         errors = [measured.read_errors(model.folder / artefacts.ERRORS) for model in candidate.models]
         reliability = [measured.read_reliability(model.folder / artefacts.RELIABILITY) for model in candidate.models]
