@@ -1,6 +1,6 @@
 """The server under load: what batching together gains, what it costs a lone client, and what happens past its capacity.
 
-    python -m benchmarks.serving                       a promoted tiny model, every table, about 5 minutes
+    python -m benchmarks.serving                       the note's DeepLab with random weights, about 5 minutes
     python -m benchmarks.serving --model demo-deeplab  a promoted model of your own, on its own device
 
 Clients are processes of their own. Closed loop: each of N clients asks again as soon as it is answered. Open loop:
@@ -358,22 +358,32 @@ def photograph() -> bytes:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", metavar="STUDY|DIR", help="a promoted model; default: a tiny one, made for this")
+    parser.add_argument("--model", metavar="STUDY|DIR", help="a promoted model; default: one made for this")
     parser.add_argument("--seconds", type=float, default=10, metavar="N", help="of each row; default: 10")
+    parser.add_argument("--only", choices=("fake", "real"), help="only the fake model, or only a real one")
     arguments = parser.parse_args(argv)
-    found: dict[str, Any] = {"fake": fakes(arguments.seconds), **start()}
+    found: dict[str, Any] = {}
+    if arguments.only != "real":
+        found["fake"] = fakes(arguments.seconds)
+    if arguments.only != "fake":
+        found |= promoted(arguments.model, arguments.seconds)
+    (paths.reports() / "serving.json").write_text(json.dumps(found, indent=1))
+    return 0
+
+
+def promoted(name: str | None, seconds: float) -> dict[str, Any]:
+    """The command with a promoted model, or with one that is made for this."""
     with tempfile.TemporaryDirectory() as folder:
-        if not arguments.model:
+        if not name:
             reports = paths.reports().resolve()
             os.environ |= {"SEGBENCH_STORAGE": folder, "SEGBENCH_REPORTS": str(reports)}
             from tests.serving import promote
 
-            promote("deeplab")
-        found["real"] = real(arguments.model, photograph(), arguments.seconds)
+            promote("deeplab", model_size="resnet50", size=(256, 256))
+        found = {**start(), "real": real(name, photograph(), seconds)}
     ratio = found["real"]["ready_seconds"] / found["imports_seconds"]
     print(f"start to ready: {ratio:.2f} x importing torch, torchvision and transformers (target <= 2)")
-    (paths.reports() / "serving.json").write_text(json.dumps(found, indent=1))
-    return 0
+    return found
 
 
 if __name__ == "__main__":
