@@ -20,7 +20,7 @@ def page(comparison: Comparison) -> Page:
     borders, ceiling = pixels.borders(comparison, val), pixels.ceiling(comparison, val)
     sections = (
         quality.section(comparison, rows, pairs, borders, ceiling),
-        why.section(comparison, measures.read(comparison)),
+        why.section(comparison, measures.read(comparison), val),
         cost.section(rows),
         search.section(comparison),
         scenes.section(comparison, rows, val),
