@@ -1,6 +1,7 @@
 """The names of the files that training leaves. `paths` names the folders they lie in.
 
-<storage>/models/<study>/seed<k>/     card.json, best.safetensors, last.safetensors, confusions.npz, masks/<scene>.png
+<storage>/models/<study>/seed<k>/     card.json, best.safetensors, last.safetensors, confusions.npz, masks/<scene>.png,
+                                      explained.json
 <storage>/trials/<study>/trial<i>/    confusions.npz, of the best trial also best.safetensors
 """
 
@@ -10,3 +11,4 @@ LAST_WEIGHTS = "last.safetensors"  # of the last epoch
 CONFUSIONS = "confusions.npz"  # the raw confusion of each validation image, and the scenes' names
 MASKS = "masks"  # a folder: <scene>.png holds the predicted categories, in the legend's colours
 LEARNING_CURVE = "learning-curve.png"
+EXPLANATIONS = "explained.json"  # of a promoted model: what `explain` measured, image by image

@@ -6,6 +6,7 @@ budget      the expected result of a search of k trials, or of a number of GPU-h
 seeds       the mean of several trainings
 ceiling     the score lost to the size of the labels alone
 boundary    how errors depend on the distance from a class border
+shapley     what each player of a game adds, exactly
 """
 
 from segbench.stats.bootstrap import (
@@ -25,6 +26,7 @@ from segbench.stats.budget import crossover, expected_best, expected_best_by_cos
 from segbench.stats.ceiling import label_ceiling
 from segbench.stats.seeds import SeedSummary, seed_summary
 from segbench.stats.selection import Agreement, probability_best, rank_agreement
+from segbench.stats.shapley import shapley
 
 __all__ = [
     "Agreement",
@@ -47,6 +49,7 @@ __all__ = [
     "rank_agreement",
     "resample",
     "seed_summary",
+    "shapley",
     "superiority",
     "trimap_errors",
 ]
