@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from segbench.core import explained
-from segbench.core.labels import VOID
 from segbench.explain.fills import fills
 from segbench.explain.probe import Probe, Scene, confusion
 
@@ -26,7 +25,7 @@ def kept(probe: Probe, scene: Scene) -> dict[str, Any]:
     """
     windows = _windows(scene)
     near = [explained.pixels(share, scene.size) for share in explained.DISTANCES]
-    counted = sum(int((_inside(scene.truth, w, scene) != VOID).sum()) for w in windows)
+    counted = sum(int(_inside(scene.labelled, window, scene).sum()) for window in windows)
     whole = probe.predicted([scene.image])
     result: dict[str, Any] = {"counted": counted, "whole": sum(_hits(whole[0], w, scene) for w in windows)}
     for name, rest in fills(scene).items():
@@ -78,8 +77,8 @@ def _within(scene: Scene, rest: Tensor, window: Window, distance: int) -> Tensor
 
 
 def _hits(predicted: Tensor, window: Window, scene: Scene) -> int:
-    truth = _inside(scene.truth, window, scene)
-    return int(((_inside(predicted, window, scene) == truth) & (truth != VOID)).sum())
+    right = (predicted == scene.truth) & scene.labelled
+    return int(_inside(right, window, scene).sum())
 
 
 def _permuted(planes: Tensor, side: int, order: Tensor) -> Tensor:

@@ -17,8 +17,13 @@ _STRIDES = (2, 4, 8, 16, 32, 64)
 
 
 class Cam(NamedTuple):
-    map: Tensor  # (H, W) float32, 0 or more
+    signed: Tensor  # (H, W) float32; the map itself is its positive part
     layer: str  # the module whose feature maps were weighted
+
+    @property
+    def map(self) -> Tensor:
+        """(H, W) float32, 0 or more: what speaks for the category."""
+        return self.signed.relu()
 
 
 class _Seen(NamedTuple):
@@ -61,7 +66,7 @@ def grad_cam(model: Segmenter, image: Tensor, asked: Region) -> Cam | str:
     coarsest = min(each.features[0, 0].numel() for each, _ in reached)
     last, gradient = [pair for pair in reached if pair[0].features[0, 0].numel() == coarsest][-1]
     weights = gradient.float().mean((2, 3), keepdim=True)
-    cam = (weights * last.features.detach().float()).sum(1, keepdim=True).relu()
+    cam = (weights * last.features.detach().float()).sum(1, keepdim=True)
     return Cam(resize(cam, size)[0, 0], last.layer)
 
 
@@ -73,5 +78,3 @@ def _note(seen: list[_Seen], layer: str, output: object, size: tuple[int, int]) 
     fits = any(grid == (-(-size[0] // stride), -(-size[1] // stride)) for stride in _STRIDES)
     if fits and grid[0] * grid[1] >= _FEWEST_CELLS:
         seen.append(_Seen(layer, output))
-
-

@@ -1,9 +1,9 @@
 """Maps of what one region's prediction leans on, each with the test whether it says more than chance.
 
-A map ranks the tiles outside of the region. The deletion test (Samek et al., IEEE TNNLS 2017, arXiv 1509.06321) replaces
-the tiles it ranks highest, and compares the loss of evidence with that of random tiles. The random-weights check
-(Adebayo et al., NeurIPS 2018, arXiv 1810.03292) compares the map with that of the untrained network: a map that hardly
-changes does not show what was learnt.
+A map ranks the tiles outside of the region. The deletion test (Samek et al., IEEE TNNLS 2017, arXiv 1509.06321)
+replaces the tiles it ranks highest, and compares the loss of evidence with that of random tiles. The random-weights
+check (Adebayo et al., NeurIPS 2018, arXiv 1810.03292) compares the map with that of the untrained network: a map that
+hardly changes does not show what was learnt.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _DIGITS = 5
 def maps(probe: Probe, scene: Scene, untrained: Segmenter) -> dict[str, Any]:
     """What the evidence for a region, the mean log-probability (nats) of its true category, leans on.
 
-    {"category", "box": top, left, bottom, right in pixels, "shape": rows and columns of tiles, "outside": T times 0 or 1,
-     "occlusion": T, the loss of evidence if a tile is replaced by another image's, 0 inside, "cam": T means or null,
-     "layer": of the CAM, "why": it is null ("gradients" or "layer"), "random": rank correlation of the CAM with that of
-     the untrained network, or null, "deletion": {map: {fill: nats lost beyond random tiles}}}
+    {"category", "box": top, left, bottom, right in pixels, "shape": rows and columns of tiles,
+     "outside": T times 0 or 1, "occlusion": T, the loss of evidence if a tile is replaced by another image's, 0 inside,
+     "cam": T means or null, "layer": of the CAM, "why": it is null ("gradients" or "layer"), "random": rank correlation
+     of the CAM with that of the untrained network, or null, "deletion": {map: {fill: nats lost beyond random tiles}}}
     or {"why": "region"} if no region qualifies.
     """
     asked = regions.region(scene)
@@ -50,7 +50,7 @@ def maps(probe: Probe, scene: Scene, untrained: Segmenter) -> dict[str, Any]:
     if isinstance(cam, Cam):
         rankings["cam"] = tiles.mean(cam.map)
         result |= {"cam": _rounded(rankings["cam"]), "layer": cam.layer, "why": None}
-        result["random"] = _correlation(rankings["cam"], grad_cam(untrained, scene.image, asked), tiles)
+        result["random"] = _correlation(cam, grad_cam(untrained, scene.image, asked), tiles)
     else:
         result |= {"cam": None, "layer": None, "why": cam, "random": None}
     return {**result, "deletion": _deletion(probe, scene, asked, tiles, rankings)}
@@ -88,11 +88,12 @@ def _deletion(
     return lost
 
 
-def _correlation(trained: Tensor, other: Cam | str, tiles: Tiles) -> float | None:
-    """Spearman's rank correlation of two maps over all tiles; None if one is constant."""
+def _correlation(trained: Cam, other: Cam | str, tiles: Tiles) -> float | None:
+    """Spearman's rank correlation of two maps over all tiles, with their negative parts, since nothing may speak for a
+    category in an untrained network; None if one is constant."""
     if not isinstance(other, Cam):
         return None
-    first, second = trained.cpu().numpy(), tiles.mean(other.map).cpu().numpy()
+    first, second = (tiles.mean(cam.signed).cpu().numpy() for cam in (trained, other))
     if first.min() == first.max() or second.min() == second.max():
         return None
     rho = float(spearmanr(first, second).statistic)
@@ -101,5 +102,3 @@ def _correlation(trained: Tensor, other: Cam | str, tiles: Tiles) -> float | Non
 
 def _rounded(values: Tensor) -> list[float]:
     return [round(value, _DIGITS) for value in values.double().tolist()]
-
-

@@ -53,7 +53,8 @@ class Scene:
     name: str
     pixels: Tensor  # (H, W, 3) uint8 RGB
     image: Tensor  # (3, H, W) float32, the same normalised
-    truth: Tensor  # (H, W) int64 categories
+    truth: Tensor  # (H, W) int64 classes; a number that is no class where a pixel has none
+    labelled: Tensor  # (H, W) bool, which pixels have a class that means something: not void
     others: tuple[Tensor, ...]  # two other images of that size, normalised, chosen by the name
 
     @property
@@ -73,7 +74,7 @@ def draws(name: str, purpose: str) -> np.random.Generator:
 
 
 def confusion(truth: Tensor, predicted: Tensor, classes: int) -> list[list[int]]:
-    """(H, W) true and predicted classes as (C, C) pixel counts, rows are the truth."""
-    cells = torch.bincount((truth * classes + predicted).flatten(), minlength=classes * classes)
-    counts: list[list[int]] = cells.view(classes, classes).tolist()
+    """(H, W) true and predicted classes as (C, C) pixel counts, rows are the truth; pixels without a class left out."""
+    cells = (truth * classes + predicted)[truth < classes]
+    counts: list[list[int]] = torch.bincount(cells, minlength=classes * classes).view(classes, classes).tolist()
     return counts

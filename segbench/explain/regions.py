@@ -9,11 +9,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from segbench.core.labels import VOID
 from segbench.explain.probe import Scene
 
 ROWS = 8  # tiles from top to bottom; as many from left to right as make them square
-_SMALLEST, _LARGEST = 1 / 400, 1 / 4  # of the image's area
+_SMALLEST, _LARGEST = 1 / 400, 1 / 10  # of the image's area
 _EIGHT = np.ones((3, 3), bool)  # neighbours
 
 
@@ -38,23 +37,19 @@ class Tiles(NamedTuple):
 
 
 def region(scene: Scene) -> Region | None:
-    """The largest connected region of one true category that covers no more than a quarter of the image, which leaves
-    an outside to ask about; None if every region is larger, or smaller than 1/400."""
-    truth = scene.truth.cpu().numpy()
-    best: tuple[int, int, np.ndarray] | None = None
-    for category in np.unique(truth):
-        if category == VOID:
-            continue
+    """The largest connected region of one true category that covers no more than a tenth of the image: things
+    rather than roads, with much outside to ask about; None if every region is larger, or smaller than 1/400."""
+    truth, labelled = scene.truth.cpu().numpy(), scene.labelled.cpu().numpy()
+    found = []
+    for category in np.unique(truth[labelled]):
         parts, _ = ndimage.label(truth == category, _EIGHT)
         areas = np.bincount(parts.ravel())
         areas[0] = 0
-        areas[areas > truth.size * _LARGEST] = 0
-        largest = int(areas.argmax())
-        if areas[largest] > (best[0] if best else max(truth.size * _SMALLEST - 1, 0)):
-            best = int(areas[largest]), int(category), parts == largest
-    if best is None:
+        areas[(areas < truth.size * _SMALLEST) | (areas > truth.size * _LARGEST)] = 0
+        found.append((int(areas.max()), int(category), parts == areas.argmax()))
+    area, category, mask = max(found, key=lambda each: each[0], default=(0, 0, labelled))
+    if not area:
         return None
-    _, category, mask = best
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
     return Region(category, torch.from_numpy(mask).to(scene.truth.device), box)

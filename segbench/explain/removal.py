@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from segbench import stats
-from segbench.core.labels import VOID
 from segbench.explain.fills import inpainted
 from segbench.explain.probe import Probe, Scene
 
@@ -26,13 +25,13 @@ def removed(probe: Probe, scene: Scene) -> dict[str, Any]:
     {"truth": pixels by category, "intact": correct ones, "inpainted": by removed category, C numbers each, or None
      where the image lacks it, "other": likewise}
     """
-    truth = _per_category(scene.truth, torch.ones_like(scene.truth, dtype=torch.bool), probe.classes)
-    players = _players(truth)
+    players = _players(scene)
     holes = [scene.truth == category for category in players]
     questions = [scene.image]
     questions += [inpainted(scene.image, hole) for hole in holes]
     questions += [torch.where(hole, scene.others[0], scene.image) for hole in holes]
     hits = _hits(probe, scene, questions)
+    truth = _per_category(scene, scene.labelled, probe.classes)
     result: dict[str, Any] = {"truth": truth, "intact": hits[0]}
     for name, first in (("inpainted", 1), ("other", 1 + len(players))):
         of_player = dict(zip(players, hits[first : first + len(players)], strict=True))
@@ -46,7 +45,7 @@ def coalitions(probe: Probe, scene: Scene) -> dict[str, Any]:
     {"all": correct pixels by category with all categories there, "none": with none, "shapley": (C, C), what the row's
      category adds to the correct pixels of the column's; each column sums to "all" minus "none"}
     """
-    players = _players(_per_category(scene.truth, scene.truth >= 0, probe.classes))
+    players = _players(scene)
     number = 1 << len(players)
     questions = [_only(scene, players, coalition) for coalition in range(number)]
     worth = np.array(_hits(probe, scene, questions), np.float64)
@@ -55,8 +54,10 @@ def coalitions(probe: Probe, scene: Scene) -> dict[str, Any]:
     return {"all": worth[-1].tolist(), "none": worth[0].tolist(), "shapley": values.round(6).tolist()}
 
 
-def _players(truth: list[int]) -> list[int]:
-    return [category for category, pixels in enumerate(truth) if pixels and category != VOID]
+def _players(scene: Scene) -> list[int]:
+    """The categories of the image, without void."""
+    present: list[int] = scene.truth[scene.labelled].unique().tolist()
+    return present
 
 
 def _only(scene: Scene, players: list[int], coalition: int) -> Tensor:
@@ -71,9 +72,9 @@ def _only(scene: Scene, players: list[int], coalition: int) -> Tensor:
 def _hits(probe: Probe, scene: Scene, questions: list[Tensor]) -> list[list[int]]:
     """Correct pixels by true category, for each image."""
     answers = probe.predicted(questions)
-    return [_per_category(scene.truth, answer == scene.truth, probe.classes) for answer in answers]
+    return [_per_category(scene, (answer == scene.truth) & scene.labelled, probe.classes) for answer in answers]
 
 
-def _per_category(truth: Tensor, counted: Tensor, classes: int) -> list[int]:
-    counts: list[int] = torch.bincount(truth[counted], minlength=classes).tolist()
+def _per_category(scene: Scene, counted: Tensor, classes: int) -> list[int]:
+    counts: list[int] = torch.bincount(scene.truth[counted], minlength=classes).tolist()
     return counts

@@ -93,7 +93,7 @@ def load(data: packing.Dataset, name: str, normalisation: Normalisation, device:
     pixels = torch.from_numpy(np.stack([data.val.images[index], *(pool.images[i] for i in chosen)])).to(device)
     image, *others = normalise(pixels, normalisation).contiguous()
     truth = _CATEGORY[torch.from_numpy(np.array(data.val.labels[index])).int()].to(device)
-    return Scene(name, pixels[0], image, truth, tuple(others))
+    return Scene(name, pixels[0], image, truth, truth != labels.VOID, tuple(others))
 
 
 def _data(card: ModelCard) -> packing.Dataset:

@@ -6,7 +6,7 @@ from segbench.report.numbers import checks, pixels, tables
 from segbench.report.numbers.comparison import Comparison
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Glossary, Page, Points, Prose, Section
-from segbench.report.sections import cost, quality, record, scenes, search, sentences
+from segbench.report.sections import cost, explained, quality, record, scenes, search, sentences
 from segbench.report.sections.summary import summary_table
 from segbench.report.text.i18n import glossary, language, text
 
@@ -23,6 +23,7 @@ def page(comparison: Comparison) -> Page:
         cost.section(rows),
         search.section(comparison),
         scenes.section(comparison, rows, val),
+        explained.section(comparison, val),
         record.section(comparison, fairness),
         _glossary(),
     )

@@ -6,11 +6,13 @@ budget      the expected result of a search of k trials, or of a number of GPU-h
 seeds       the mean of several trainings
 ceiling     the score lost to the size of the labels alone
 boundary    how errors depend on the distance from a class border
+per_image   ratios and scores of images, which keep their resamples
 shapley     what each player of a game adds, exactly
 """
 
 from segbench.stats.bootstrap import (
     Interval,
+    Sampled,
     difference,
     draws,
     interval,
@@ -31,6 +33,7 @@ from segbench.stats.shapley import shapley
 __all__ = [
     "Agreement",
     "Interval",
+    "Sampled",
     "SeedSummary",
     "boundary_errors",
     "crossover",

@@ -40,6 +40,26 @@ class Interval(NamedTuple):
         return bool(self.low > 0 or self.high < 0)
 
 
+class Sampled(NamedTuple):
+    """A number and its values in R resamples. Two of the same draws are paired: their difference and ratio, too."""
+
+    estimate: float
+    values: Values  # (R,)
+
+    def minus(self, other: Sampled) -> Sampled:
+        return Sampled(self.estimate - other.estimate, self.values - other.values)
+
+    def over(self, other: Sampled) -> Sampled:
+        """The ratio; NaN over zero."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = np.where(other.values == 0, np.nan, self.values / other.values)
+        return Sampled(self.estimate / other.estimate if other.estimate else float("nan"), values)
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """The percentile interval; resamples where the number is undefined are left out."""
+        return _intervals(np.array([self.estimate]), self.values[:, None], level)[0]
+
+
 def miou(raw_confusion: Counts) -> Values:
     """(…, 35, 8) to (…): the mean IoU over the 8 categories, absent ones skipped, as metrics.scores computes it."""
     return _mean(iou(raw_confusion))
