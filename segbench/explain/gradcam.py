@@ -57,7 +57,8 @@ def grad_cam(model: Segmenter, image: Tensor, asked: Region) -> Cam | str:
     wide = [each for each in seen if each.features.shape[1] > scores.shape[1]]
     if not wide:
         return "layer"
-    if not target.requires_grad:
+    wide = [each for each in wide if each.features.requires_grad]
+    if not wide or not target.requires_grad:
         return "gradients"
     gradients = torch.autograd.grad(target, [each.features for each in wide], allow_unused=True)
     reached = [(each, g) for each, g in zip(wide, gradients, strict=True) if g is not None and bool(g.any())]
@@ -71,8 +72,8 @@ def grad_cam(model: Segmenter, image: Tensor, asked: Region) -> Cam | str:
 
 
 def _note(seen: list[_Seen], layer: str, output: object, size: tuple[int, int]) -> None:
-    """Notes a module's output if it is a feature map on a grid of the image that gradients can reach."""
-    if not isinstance(output, Tensor) or output.ndim != 4 or len(output) != 1 or not output.requires_grad:
+    """Notes a module's output if it is a feature map on a grid of the image."""
+    if not isinstance(output, Tensor) or output.ndim != 4 or len(output) != 1:
         return
     grid = (output.shape[2], output.shape[3])
     fits = any(grid == (-(-size[0] // stride), -(-size[1] // stride)) for stride in _STRIDES)
