@@ -1,7 +1,7 @@
 """Measure why the promoted models decide as they do: what they lean on, and what they withstand.
 
     python -m segbench.explain deeplab
-    python -m segbench.explain --protocol demo               every promoted model of the protocol
+    python -m segbench.explain --protocol demo               every promoted architecture, by its first seed
     python -m segbench.explain --protocol demo --corruptions also under noise, motion blur, fog, night and JPEG
 
 It changes what a model sees and trains nothing: context is hidden, tiles are shuffled, categories are removed, tiles
@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = options.parse(parser, argv)
     if arguments.images < 1:
         raise UserError(f"--images must be at least 1, not {arguments.images}")
-    chosen = _chosen(options.folder_of(arguments), arguments.architecture)
+    command = f"python -m segbench.promote{options.repeat_protocol(arguments)}"
+    chosen = _chosen(options.folder_of(arguments), arguments.architecture, command)
     if arguments.exact:
         _require_few(chosen)
 
@@ -52,20 +53,22 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _chosen(folder: Path, names: Sequence[str]) -> list[Promoted]:
-    """The promoted models of these architectures, by default of all. Raises UserError if one has none."""
+def _chosen(folder: Path, names: Sequence[str], command: str) -> list[Promoted]:
+    """The first seed of each of these architectures, by default of all that are promoted. Raises UserError, with the
+    `command` that promotes, if one has none."""
     protocol = folder.resolve().name
     listing = models.listing(protocol)
     for broken in listing.unreadable:
         terminal.warn(f"{broken} is skipped: its card.json cannot be read; promote it again")
-    command = f"python -m segbench.promote --protocol {protocol}"
     if not listing.promoted:
         raise UserError(f"no promoted model of '{protocol}' in {paths.models()}; promote first: {command}")
-    known = {model.card.architecture for model in listing.promoted}
+    known: dict[str, Promoted] = {}
+    for model in listing.promoted:
+        known.setdefault(model.card.architecture, model)
     for name in names:
         if name not in known:
             raise UserError(f"no promoted model of '{name}'; there are: {', '.join(sorted(known))}. Promote: {command}")
-    return [model for model in listing.promoted if not names or model.card.architecture in names]
+    return [model for name, model in known.items() if not names or name in names]
 
 
 def _require_few(chosen: Sequence[Promoted]) -> None:
