@@ -30,8 +30,8 @@ def kept(probe: Probe, scene: Scene) -> dict[str, Any]:
     result: dict[str, Any] = {"counted": counted, "whole": sum(_hits(whole[0], w, scene) for w in windows)}
     for name, rest in fills(scene).items():
         questions = [_within(scene, rest, window, distance) for distance in near for window in windows]
-        answers = probe.predicted(questions).split(len(windows))
-        result[name] = [sum(_hits(a, w, scene) for a, w in zip(part, windows, strict=True)) for part in answers]
+        answers = iter(probe.predicted(questions))
+        result[name] = [sum(_hits(next(answers), window, scene) for window in windows) for _ in near]
     return result
 
 

@@ -44,7 +44,6 @@ def _push_pull(weighted: Tensor, weight: Tensor) -> Tensor:
     colour = weighted / weight.clamp(min=1e-6)
     if max(height, width) == 1 or bool((weight >= 1).all()):
         return colour
-    half = {"kernel_size": 2, "ceil_mode": True}
-    coarse = _push_pull(F.avg_pool2d(weighted, **half), F.avg_pool2d(weight, **half))
+    coarse = _push_pull(*(F.avg_pool2d(plane, 2, ceil_mode=True) for plane in (weighted, weight)))
     around = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
     return colour * weight + around * (1 - weight)

@@ -59,7 +59,7 @@ def maps(probe: Probe, scene: Scene, untrained: Segmenter) -> dict[str, Any]:
 def _occlusion(probe: Probe, scene: Scene, asked: Region, tiles: Tiles) -> Tensor:
     """(T,) nats, on the CPU's or the device's: how much evidence each tile outside holds."""
     chosen = tiles.outside.nonzero().flatten()
-    questions = [scene.image, *(torch.where(tiles.index == tile, scene.others[0], scene.image) for tile in chosen)]
+    questions = [scene.image, *(torch.where(tiles.of == tile, scene.others[0], scene.image) for tile in chosen)]
     evidence = probe.evidence(questions, asked.mask, asked.category)
     lost = torch.zeros(len(tiles.outside), device=evidence.device)
     lost[chosen] = evidence[0] - evidence[1:]
@@ -77,7 +77,7 @@ def _deletion(
     orders = [chosen[ranking[chosen].argsort(descending=True, stable=True)] for ranking in rankings.values()]
     orders += [chosen[torch.from_numpy(generator.permutation(len(chosen))).to(chosen.device)]
                for _ in range(_RANDOM_ORDERS)]  # fmt: skip
-    holes = [torch.isin(tiles.index, order[:number]) for order in orders]
+    holes = [torch.isin(tiles.of, order[:number]) for order in orders]
     lost: dict[str, dict[str, float]] = {name: {} for name in rankings}
     for fill, rest in {**fills(scene), "other": scene.others[1]}.items():
         questions = [scene.image, *(torch.where(hole, rest, scene.image) for hole in holes)]

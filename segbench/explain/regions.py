@@ -25,13 +25,13 @@ class Region(NamedTuple):
 class Tiles(NamedTuple):
     """The tiles of an image, numbered row by row."""
 
-    index: Tensor  # (H, W) int64, the tile of each pixel
+    of: Tensor  # (H, W) int64, the tile of each pixel
     shape: tuple[int, int]
     outside: Tensor  # (T,) bool, which hold no pixel of the region
 
     def mean(self, plane: Tensor) -> Tensor:
         """(H, W) to the (T,) means over tiles."""
-        number, index = self.shape[0] * self.shape[1], self.index.flatten()
+        number, index = self.shape[0] * self.shape[1], self.of.flatten()
         total = torch.zeros(number, device=plane.device).index_add_(0, index, plane.flatten().float())
         return total / torch.bincount(index, minlength=number)
 

@@ -56,8 +56,7 @@ def coalitions(probe: Probe, scene: Scene) -> dict[str, Any]:
 
 def _players(scene: Scene) -> list[int]:
     """The categories of the image, without void."""
-    present: list[int] = scene.truth[scene.labelled].unique().tolist()
-    return present
+    return torch.bincount(scene.truth[scene.labelled]).nonzero().flatten().tolist()
 
 
 def _only(scene: Scene, players: list[int], coalition: int) -> Tensor:

@@ -188,7 +188,7 @@ def _shapley(measured: Measured, scenes: Sequence[str]) -> Values | None:
         return None
     added = np.array([measured.scenes[name]["coalitions"]["shapley"] for name in with_values]).sum(0)
     truth = np.array([measured.scenes[name]["removal"]["truth"] for name in with_values], np.float64).sum(0)
-    return np.divide(added, truth, out=np.full_like(added, np.nan), where=truth > 0)
+    return np.asarray(np.divide(added, truth, out=np.full_like(added, np.nan), where=truth > 0))
 
 
 def robustness(measured: Sequence[Measured]) -> list[Robustness]:
