@@ -53,7 +53,7 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
     measures their speed. Returns the card, which the caller writes last. Raises UserError if the disk is full.
     """
     state, session, images = trained.run.state, trained.run.session, trained.run.task.images
-    model, compute, folder = state.model, state.compute, session.folder
+    model, compute, folder = state.evaluated, state.compute, session.folder
     try:
         if (code := trained.plan.architecture.code) is not None:
             sources.keep(folder, code)

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as AttemptState
 from sqlalchemy import Connection
 
+from segbench.core import space as spaces
 from segbench.core.protocol import Search
 from segbench.core.records import Scalar
 from segbench.core.space import Space
@@ -126,14 +127,19 @@ def _plan(
             attempts.requeue(connection, study, attempt.id)
         elif attempt.state == AttemptState.WAITING and index >= search.trials:  # left by a longer search
             attempts.end(connection, attempt.id, withdrawn=True)
-    distributions = {name: samplers.distribution(values) for name, values in space.items()}
-    drawn = distributions if search.sampler == "random" else {}
+    distributions = {entry: samplers.distribution(values) for entry, values in space.items()}
     missing = [index for index in range(search.trials) if index not in known]
-    planned = [Planned(index, samplers.draw(drawn, search.seed, index), drawn) for index in missing]
+    planned = []
+    for index in missing:
+        drawn = samplers.draw(distributions, search.seed, index) if search.sampler == "random" else {}
+        entries = samplers.chosen(space, drawn) if drawn else {}
+        planned.append(Planned(index, drawn, {entry: distributions[entry] for entry in entries}))
     if baseline and BASELINE not in known:
+        names = spaces.entries(space, str(baseline["optimizer"]))
+        params = {names[name]: value for name, value in baseline.items()}
         # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
-        widened = {name: samplers.around(value, distributions[name]) for name, value in baseline.items()}
-        planned.append(Planned(BASELINE, dict(baseline), widened))
+        widened = {entry: samplers.around(value, distributions[entry]) for entry, value in params.items()}
+        planned.append(Planned(BASELINE, params, widened))
     attempts.queue(connection, study, planned)
 
 
