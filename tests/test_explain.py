@@ -19,7 +19,9 @@ from segbench.engine.inference import resize
 from segbench.explain import context, fills, local, regions, removal
 from segbench.explain.gradcam import Cam, grad_cam
 from segbench.explain.measures import spread
+from segbench.report.numbers import context as contexts
 from segbench.report.numbers import explained
+from segbench.report.numbers.claims import FAILS, HOLDS, MISSING, UNDECIDED
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.explained import Measured
 from tests import planted
@@ -38,12 +40,16 @@ def kept(network: planted.Planted, scenes: list[Any]) -> list[Any]:
     return [context.kept(planted.probe(network), scene) for scene in scenes]
 
 
+def verdicts(found: contexts.Contexts) -> list[str]:
+    images = len(found.names)
+    return [contexts.verdict(list(found.gains(row).values()), images) for row in found.rows]
+
+
 def test_a_network_that_sees_only_a_pixel_uses_no_context() -> None:
     values = kept(planted.Pixel(), [planted.patches(index, noise=0.5) for index in range(IMAGES)])
-    found = explained.contexts([measured("context", values)])
-    (row,) = found.rows
-    assert row.verdict == "none"
-    accuracies = {sampled.estimate for curve in row.accuracy.values() for sampled in curve}
+    found = contexts.contexts([measured("context", values)])
+    assert verdicts(found) == ["none"]
+    accuracies = {each.estimate for fill in shared.FILLS for each in found.rows[0].accuracy(fill)}
     assert len(accuracies) == 1  # whatever is around
     assert 0 < accuracies.pop() < 1
 
@@ -51,13 +57,18 @@ def test_a_network_that_sees_only_a_pixel_uses_no_context() -> None:
 def test_a_network_that_sees_all_uses_context() -> None:
     scenes = [planted.textures(index) for index in range(IMAGES)]
     far, near = kept(planted.Texture(), scenes), kept(planted.Pixel(), scenes)
-    found = explained.contexts([measured("context", far, "far"), measured("context", near, "near")])
-    assert [row.verdict for row in found.rows] == ["uses", "none"]
-    assert all(row.accuracy["other"][-1].estimate == 1.0 for row in found.rows[:1])
-    assert explained.more_context(*found.rows, found.images) == "first"
-    assert explained.more_context(*reversed(found.rows), found.images) == "second"
-    few = explained.contexts([measured("context", far[:3], "far")])
-    assert few.rows[0].verdict == "few"
+    sides = [measured("context", near, "deeplab"), measured("context", far, "mask2former")]
+    found = contexts.contexts(sides)
+    assert verdicts(found) == ["none", "uses"]
+    assert found.rows[1].accuracy("other")[-1].estimate == 1.0
+    differences = [each.interval for each in found.differences(*found.rows).values()]
+    assert contexts.more(differences, IMAGES) == "second"
+    assert [(row.claim.key, row.verdict) for row in contexts.rows(sides)] == [("global", HOLDS), ("local", HOLDS)]
+    swapped = [measured("context", far, "deeplab"), measured("context", near, "mask2former")]
+    assert [row.verdict for row in contexts.rows(swapped)] == [FAILS, FAILS]
+    assert [row.verdict for row in contexts.rows([sides[0]])] == [MISSING, MISSING]
+    assert verdicts(contexts.contexts([measured("context", far[:3], "far")])) == ["few"]
+    assert contexts.rows([measured("context", far[:3], "mask2former")]) == []
 
 
 def test_the_reach_of_a_mean_filter_is_found() -> None:
@@ -66,19 +77,30 @@ def test_the_reach_of_a_mean_filter_is_found() -> None:
         image = torch.randn(3, *SIZE, generator=torch.Generator().manual_seed(index))
         truth = planted.Box()(image[None])[0].argmax(0)
         scenes.append(planted.scene(index, image, truth))
-    (row,) = explained.contexts([measured("context", kept(planted.Box(), scenes))]).rows
-    assert row.verdict == "uses"
-    for curve in row.accuracy.values():
-        for share, sampled in zip(shared.DISTANCES, curve, strict=False):
-            assert (sampled.estimate == 1.0) == (shared.pixels(share, SIZE) >= planted.Box.RADIUS)
+    found = contexts.contexts([measured("context", kept(planted.Box(), scenes))])
+    assert verdicts(found) == ["uses"]
+    for fill in shared.FILLS:
+        for distance, accuracy in zip(found.distances, found.rows[0].accuracy(fill), strict=False):
+            assert (accuracy.estimate == 1.0) == (distance >= planted.Box.RADIUS)
 
 
 def test_two_fills_that_contradict_each_other_decide_nothing() -> None:
     up, down = stats.Interval(0.05, 0.02, 0.08), stats.Interval(-0.05, -0.08, -0.02)
     wide = stats.Interval(0.01, -0.02, 0.04)
-    assert explained.context_verdict([up, down], 50) == "disagree"
-    assert explained.context_verdict([up, wide], 50) == "undecided"
-    assert explained.context_verdict([up, up], 50) == "uses"
+    assert contexts.verdict([up, down], 50) == contexts.more([up, down], 50) == "disagree"
+    assert contexts.verdict([up, wide], 50) == contexts.more([up, wide], 50) == "undecided"
+    assert (contexts.verdict([up, up], 50), contexts.more([up, up], 50)) == ("uses", "first")
+    both = [contradictory(name, sign) for name, sign in (("deeplab", 1), ("mask2former", -1))]
+    assert [(row.verdict, row.contrary) for row in contexts.rows(both)] == [
+        (UNDECIDED, (FAILS, HOLDS)),
+        (UNDECIDED, (FAILS, HOLDS)),
+    ]
+
+
+def contradictory(name: str, sign: int) -> Measured:
+    """Gains more than the one of the other sign if the rest comes from another image, and less if it is blurred."""
+    far = {"counted": 100, "whole": 90, "other": [70 - 10 * sign] * 6, "blur": [70 + 10 * sign] * 6}
+    return measured("context", [far] * IMAGES, name)
 
 
 def test_shuffled_tiles_keep_every_pixel_with_its_label() -> None:
@@ -202,6 +224,6 @@ def test_scenes_are_spread_evenly() -> None:
 
 
 def test_numbers_of_nothing_are_none() -> None:
-    assert explained.contexts([]) is None
+    assert contexts.contexts([]) is None
     assert explained.removals([measured("context", [])]) == []
     assert math.isnan(stats.per_image.ratio([0, 0], [0, 0]).interval().estimate)

@@ -11,6 +11,7 @@ WINDOW = 1 / 8  # side of a window
 TILES = (1 / 16, 1 / 8, 1 / 4)  # sides of shuffled tiles
 REMOVALS = ("inpainted", "other")  # what takes the place of a removed category
 MAPS = ("occlusion", "cam")
+REASONS = ("region", "gradients", "layer")  # why there is no map: no region, no gradient, no feature map
 CORRUPTIONS = ("noise", "motion", "fog", "night", "jpeg")
 SEVERITIES = (1, 3, 5)  # of the five of Hendrycks and Dietterich (ICLR 2019, arXiv 1903.12261)
 

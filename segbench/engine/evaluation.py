@@ -31,11 +31,20 @@ class Evaluation(NamedTuple):
         return metrics.scores(self.confusions.sum(0))
 
 
-def evaluate(
-    model: Segmenter, batches: Batches, compute: Compute, see: Callable[[Tensor], None] | None = None
-) -> Evaluation:
-    """Scores the model, in evaluation mode, on every image once. Calls `see` with each batch's predicted categories,
-    (B, H, W) int64, in order."""
+class View(NamedTuple):
+    """What an evaluation saw of one batch."""
+
+    labels: Tensor  # (B, H, W) int64, true categories
+    predicted: Tensor  # (B, H, W) int64
+    log_probabilities: Tensor  # (B, C, H, W), of the class-normalised scores
+    grid: tuple[int, int]  # (h, w) of the network's own scores, before they were resized
+
+
+See = Callable[[View], None]
+
+
+def evaluate(model: Segmenter, batches: Batches, compute: Compute, see: See | None = None) -> Evaluation:
+    """Scores the model, in evaluation mode, on every image once. Calls `see` with each batch, in order."""
     return _joined([_pass(model, batches.every(1, normalisation=model.normalisation), compute, see)], batches.images)
 
 
@@ -52,9 +61,7 @@ class _Part(NamedTuple):
     confusions: list[NDArray[np.int64]]  # of each batch, (B, 35, 8)
 
 
-def _pass(
-    model: Segmenter, batches: Iterable[Batch], compute: Compute, see: Callable[[Tensor], None] | None = None
-) -> _Part:
+def _pass(model: Segmenter, batches: Iterable[Batch], compute: Compute, see: See | None = None) -> _Part:
     model.eval()
     loss = torch.zeros((), device=compute.device)
     nll = torch.zeros((), device=compute.device)
@@ -64,12 +71,14 @@ def _pass(
             with compute.autocast():
                 outputs = model(batch.images)
             loss += sum(model.losses(outputs, batch.labels).values()) * len(batch.images)
-            scores = resize(model.scores(outputs), batch.labels.shape[-2:])
-            nll += F.nll_loss(model.log_probabilities(scores), batch.labels) * len(batch.images)
+            coarse = model.scores(outputs)
+            scores = resize(coarse, batch.labels.shape[-2:])
+            logarithms = model.log_probabilities(scores)
+            nll += F.nll_loss(logarithms, batch.labels) * len(batch.images)
             predicted = scores.argmax(1)
             counts.append(_count(batch.raw, predicted))
             if see:
-                see(predicted)
+                see(View(batch.labels, predicted, logarithms, (coarse.shape[-2], coarse.shape[-1])))
     return _Part(float(loss), float(nll), [metrics.rows(count.cpu().numpy()) for count in counts])
 
 

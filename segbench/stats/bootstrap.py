@@ -5,7 +5,8 @@ B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, Chapman & Hall 199
 score is computed from each sum, because it is a score of all pixels together. Two models are compared on the *same*
 draws, so that the difficulty of an image for both cancels out.
 
-It does not cover another seed, another training, or the similarity of neighbouring frames of one drive.
+It does not cover another seed or another training: see `seeds`. Neighbouring frames of one drive are no independent
+evidence: `clusters` draws whole drives or cities.
 """
 
 from __future__ import annotations
@@ -98,20 +99,30 @@ def resample(confusions: Counts, times: NDArray[np.int64]) -> Counts:
     return sums.astype(np.int64).reshape(len(times), *confusions.shape[1:])
 
 
-def interval(runs: Sequence[Counts], statistic: Statistic, level: float = LEVEL) -> list[Interval]:
+def interval(
+    runs: Sequence[Counts],
+    statistic: Statistic,
+    level: float = LEVEL,
+    times: NDArray[np.int64] | None = None,
+) -> list[Interval]:
     """The statistic's value and interval at `level` (0..1). `runs` holds one (N, 35, 8) array per seed, of the same
-    images in the same order; the statistic is averaged over them. Returns one Interval for a scalar statistic, 8 for
-    one per category."""
-    return _intervals(_estimate(runs, statistic), _resampled(runs, statistic), level)
+    images in the same order; the statistic is averaged over them. `times`: the resamples, (R, N); default: `draws` of
+    single images. Returns one Interval for a scalar statistic, 8 for one per category."""
+    return _intervals(_estimate(runs, statistic), _resampled(runs, statistic, times), level)
 
 
 def difference(
-    first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic, level: float = LEVEL
+    first: Sequence[Counts],
+    second: Sequence[Counts],
+    statistic: Statistic,
+    level: float = LEVEL,
+    times: NDArray[np.int64] | None = None,
 ) -> list[Interval]:
     """Like `interval`, for `first` minus `second`, paired: both use the same resamples. All arrays hold the same
     images."""
     estimate = _estimate(first, statistic) - _estimate(second, statistic)
-    return _intervals(estimate, _resampled(first, statistic) - _resampled(second, statistic), level)
+    values = _resampled(first, statistic, times) - _resampled(second, statistic, times)
+    return _intervals(estimate, values, level)
 
 
 def superiority(first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic) -> list[float]:
@@ -134,9 +145,9 @@ def _estimate(runs: Sequence[Counts], statistic: Statistic) -> Values:
     return np.asarray(np.mean([np.atleast_1d(statistic(run.sum(0))) for run in runs], axis=0))
 
 
-def _resampled(runs: Sequence[Counts], statistic: Statistic) -> Values:
+def _resampled(runs: Sequence[Counts], statistic: Statistic, times: NDArray[np.int64] | None = None) -> Values:
     """(R, 1) or (R, 8)."""
-    times = draws(len(runs[0]))
+    times = draws(len(runs[0])) if times is None else times
     values = [statistic(resample(run, times)) for run in runs]
     return np.asarray(np.mean([v if v.ndim > 1 else v[:, None] for v in values], axis=0))
 

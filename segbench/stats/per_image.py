@@ -12,10 +12,11 @@ from segbench.core.metrics import jaccard
 from segbench.stats.bootstrap import Sampled, draws
 
 
-def ratio(part: ArrayLike, whole: ArrayLike) -> Sampled:
-    """(N,) parts and (N,) wholes of N images: the sum of the parts over that of the wholes; NaN if the wholes are 0."""
+def ratio(part: ArrayLike, whole: ArrayLike, times: NDArray[np.int64] | None = None) -> Sampled:
+    """(N,) parts and (N,) wholes of N images: the sum of the parts over that of the wholes; NaN if the wholes are 0.
+    `times`: the resamples, (R, N); default: `draws` of single images."""
     parts, wholes = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    times = draws(len(parts)).astype(np.float64)
+    times = (draws(len(parts)) if times is None else times).astype(np.float64)
     return Sampled(_over(parts.sum(), wholes.sum()).item(), _over(times @ parts, times @ wholes))
 
 

@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from segbench.core import explained
 from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol
-from segbench.report.numbers.explained import Contexts, Removal, Robustness
+from segbench.report.numbers.context import Contexts
+from segbench.report.numbers.explained import Removal, Robustness
 from segbench.report.text.i18n import signed, text
 from segbench.stats import Interval
 
@@ -25,8 +26,7 @@ def context(measured: Contexts, fill: str, reach: tuple[float, float]) -> go.Fig
     names = [*(f"{distance}" for distance in measured.distances), text("explained.everything")]
     traces = []
     for row in measured.rows:
-        curve = [sampled.interval() for sampled in row.accuracy[fill]]
-        traces.append(_line(row.candidate.index, row.candidate.title, names, curve))
+        traces.append(_line(row.candidate.index, row.candidate.title, names, row.accuracy(fill)))
     x = {"title": text("explained.distance"), "type": "category"}
     y = {"title": {"text": text("explained.accuracy"), "standoff": 10}, "tickformat": ".0%", "range": list(reach)}
     return figure(traces, _CONTEXT, xaxis=x, yaxis=y, hovermode="x", margin={"l": 68, "r": 12, "t": 12, "b": 44})
@@ -34,8 +34,8 @@ def context(measured: Contexts, fill: str, reach: tuple[float, float]) -> go.Fig
 
 def context_reach(measured: Contexts) -> tuple[float, float]:
     """A common axis for both fills."""
-    curves = [sampled.interval() for row in measured.rows for curve in row.accuracy.values() for sampled in curve]
-    low, high = min(interval.low for interval in curves), max(interval.high for interval in curves)
+    intervals = [each for row in measured.rows for fill in explained.FILLS for each in row.accuracy(fill)]
+    low, high = min(interval.low for interval in intervals), max(interval.high for interval in intervals)
     margin = max(high - low, 0.01) * 0.06
     return max(low - margin, 0.0), min(high + margin, 1.01)
 

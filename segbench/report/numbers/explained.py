@@ -1,4 +1,6 @@
-"""What `explain` measured, as numbers with intervals: hidden context, shuffled tiles, removed categories, corruptions.
+"""What `explain` measured, as numbers with intervals: shuffled tiles, removed categories, corruptions.
+
+`context` has what it measured with hidden context, `maps` that of single scenes.
 
 Every number is of the images that all compared models were measured on, and is resampled over these images, paired.
 """
@@ -18,7 +20,6 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.stats import Interval, Sampled, per_image
 
 FEWEST = 10  # images; the bootstrap of fewer is too narrow for a verdict
-NEGLIGIBLE = 0.01  # a gain whose interval lies within one point of 0 is none
 
 Values = NDArray[np.float64]
 
@@ -28,25 +29,6 @@ class Measured(NamedTuple):
 
     candidate: Candidate
     scenes: Mapping[str, Mapping[str, Any]]
-
-
-class Context(NamedTuple):
-    """How the accuracy inside of windows depends on what is kept around them."""
-
-    candidate: Candidate
-    accuracy: Mapping[str, tuple[Sampled, ...]]  # by fill: for each distance, then with the whole image
-    verdict: str  # "uses", "none", "disagree", "undecided" or "few"
-
-    def gain(self, fill: str) -> Sampled:
-        """What the whole image adds to the window alone."""
-        return self.accuracy[fill][-1].minus(self.accuracy[fill][0])
-
-
-class Contexts(NamedTuple):
-    rows: tuple[Context, ...]
-    distances: tuple[int, ...]  # pixels
-    window: int  # side, pixels
-    images: int
 
 
 class Removal(NamedTuple):
@@ -89,54 +71,6 @@ def common(measured: Sequence[Measured], measure: str) -> list[str]:
     if not measured:
         return []
     return sorted(set.intersection(*({n for n, m in each.scenes.items() if measure in m} for each in measured)))
-
-
-def contexts(measured: Sequence[Measured]) -> Contexts | None:
-    """None where there is no scene."""
-    scenes = common(measured, "context")
-    if not scenes:
-        return None
-    size = measured[0].candidate.models[0].card.size
-    distances = tuple(explained.pixels(share, size) for share in explained.DISTANCES)
-    rows = tuple(_context(each, scenes) for each in measured)
-    return Contexts(rows, distances, explained.pixels(explained.WINDOW, size), len(scenes))
-
-
-def _context(measured: Measured, scenes: Sequence[str]) -> Context:
-    values = [measured.scenes[name]["context"] for name in scenes]
-    counted = [value["counted"] for value in values]
-    whole = per_image.ratio([value["whole"] for value in values], counted)
-    accuracy = {}
-    for fill in explained.FILLS:
-        hits = np.array([value[fill] for value in values])
-        accuracy[fill] = (*(per_image.ratio(column, counted) for column in hits.T), whole)
-    gains = [curve[-1].minus(curve[0]).interval() for curve in accuracy.values()]
-    return Context(measured.candidate, accuracy, context_verdict(gains, len(scenes)))
-
-
-def context_verdict(gains: Sequence[Interval], images: int) -> str:
-    """From the gain under each fill: "uses" if all are above 0; "none" if all are negligible; "disagree" if they
-    contradict each other, which shows that the fill decides; else "undecided"; "few" if there are too few images."""
-    if images < FEWEST:
-        return "few"
-    if all(gain.low > 0 for gain in gains):
-        return "uses"
-    if all(-NEGLIGIBLE <= gain.low <= gain.high <= NEGLIGIBLE for gain in gains):
-        return "none"
-    signs = {gain.low > 0 for gain in gains if gain.excludes_zero}
-    return "disagree" if len(signs) > 1 else "undecided"
-
-
-def more_context(first: Context, second: Context, images: int) -> str:
-    """Which of two gains more from context: "first" or "second" if both fills say so beyond chance, "disagree" if both
-    do and contradict each other, else "undecided"; "few" if there are too few images."""
-    if images < FEWEST:
-        return "few"
-    differences = [first.gain(fill).minus(second.gain(fill)).interval() for fill in explained.FILLS]
-    if not all(difference.excludes_zero for difference in differences):
-        return "undecided"
-    signs = {difference.low > 0 for difference in differences}
-    return "disagree" if len(signs) > 1 else "first" if signs.pop() else "second"
 
 
 def shuffled(measured: Sequence[Measured]) -> list[Shuffled]:

@@ -88,6 +88,17 @@ class Heading:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Blocks that a screen shows when asked to, and paper always."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    swatch: str = ""
+    symbol: str = ""
+    kind: str = "fold"
+
+
+@dataclass(frozen=True)
 class Item:
     """One line of a checklist."""
 
@@ -188,7 +199,7 @@ class Glossary:
     kind: str = "glossary"
 
 
-Block = Figure | Table | Prose | Heading | Checklist | Points | Gallery | Album | Legend | Glossary
+Block = Figure | Table | Prose | Heading | Fold | Checklist | Points | Gallery | Album | Legend | Glossary
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,9 @@ function paint(source) {
 
 // One figure after another from the top, so that the page can be read meanwhile; or all `atOnce`.
 let round = 0;
+const shows = (source) => document.getElementById(source.dataset.for).getClientRects().length > 0; // not folded
 function draw(atOnce) {
-  const mine = ++round, sources = [...document.querySelectorAll("script[data-for]")];
+  const mine = ++round, sources = [...document.querySelectorAll("script[data-for]")].filter(shows);
   if (atOnce) return sources.forEach(paint);
   (function next() {
     if (mine !== round || !sources.length) return;
@@ -54,9 +55,15 @@ function draw(atOnce) {
 draw(false);
 dark.addEventListener("change", () => draw(false));
 
-// Paper is always light and has its own width.
+// Paper is always light, has its own width, and shows what a screen folds away.
+const folds = [...document.querySelectorAll("details")];
+for (const fold of folds) fold.addEventListener("toggle", () => draw(false));
 function paper(on) {
   document.documentElement.classList.toggle("paper", on);
+  for (const fold of folds) {
+    if (on) fold.dataset.was = fold.open ? "open" : "";
+    fold.open = on || fold.dataset.was === "open";
+  }
   draw(true);
   for (const chart of document.querySelectorAll(".js-plotly-plot")) {
     const width = chart.closest(".plot").classList.contains("wide") ? 668 : 322; // of A4, less its margins

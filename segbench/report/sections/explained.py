@@ -10,21 +10,21 @@ from segbench.data import packing
 from segbench.report.figures import explained as figures
 from segbench.report.figures import maps as pictures
 from segbench.report.figures.theme import colour
-from segbench.report.numbers import explained, maps
+from segbench.report.numbers import context, explained, maps
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.report.numbers.explained import Context, Contexts, Measured
+from segbench.report.numbers.context import Context, Contexts
+from segbench.report.numbers.explained import Measured
 from segbench.report.page.blocks import (
     Album,
     Block,
     Cell,
     Figure,
-    Heading,
+    Fold,
     Key,
     Picture,
     Plot,
     Points,
     Prose,
-    Section,
     Strip,
     Table,
     plot,
@@ -34,19 +34,18 @@ from segbench.report.text.i18n import decimals, percent, points_range, score, sc
 from segbench.stats import Interval
 
 
-def section(comparison: Comparison, val: packing.Split | None) -> Section:
-    """A section of its own."""
-    return Section("explained", text("explained.title"), text("explained.short"), blocks(comparison, val))
-
-
 def blocks(comparison: Comparison, val: packing.Split | None) -> tuple[Block, ...]:
-    """Everything measured, or how to measure it."""
+    """Everything measured, folded, or how to measure it."""
     measured = explained.read(comparison)
     if not measured:
         return (Prose((text("explained.none", options=comparison.protocol_option),), tone="note"),)
-    made = [*_context(measured), *_tiles(measured), *_removal(measured), *_maps(measured, val)]
-    made += _robustness(comparison, measured)
-    return tuple(made)
+    folds = {
+        "context": [*_context(measured), *_tiles(measured)],
+        "removal": _removal(measured),
+        "maps": _maps(measured, val),
+        "robustness": _robustness(comparison, measured),
+    }
+    return tuple(Fold(text(f"explained.{key}_fold"), tuple(inside)) for key, inside in folds.items() if inside)
 
 
 def _keys(candidates: Sequence[Candidate]) -> tuple[Key, ...]:
@@ -54,50 +53,43 @@ def _keys(candidates: Sequence[Candidate]) -> tuple[Key, ...]:
 
 
 def _context(measured: Sequence[Measured]) -> list[Block]:
-    contexts = explained.contexts(measured)
+    contexts = context.contexts(measured)
     if contexts is None:
         return []
     reach = figures.context_reach(contexts)
-    plots = tuple(
-        plot(f"context-{fill}", figures.context(contexts, fill, reach), text(f"explained.context_{fill}"))
+    keys = _keys([row.candidate for row in contexts.rows])
+    plots = [
+        plot(f"context-{fill}", figures.context(contexts, fill, reach), text(f"explained.context_{fill}"), keys=keys)
         for fill in sizes.FILLS
-    )
-    keyed = (plots[0], *plots[1:])
-    caption = text("explained.context_caption", window=contexts.window, images=contexts.images)
-    legend = Points(tuple(context_sentences(contexts)), text("explained.context_verdicts"))
-    drawn = Figure(
-        text("explained.context"),
-        tuple(Plot(p.id, p.figure, p.label, p.height, p.heading, p.wide, _keys([r.candidate for r in contexts.rows]))
-              for p in keyed),
-        caption,
-    )  # fmt: skip
-    return [drawn, legend]
+    ]
+    caption = text("explained.context_caption", window=contexts.window, images=len(contexts.names))
+    sentences = Points(tuple(_sentences(contexts)), text("explained.context_verdicts"))
+    return [Figure(text("explained.context"), tuple(plots), caption), sentences]
 
 
-def context_sentences(contexts: Contexts) -> list[str]:
+def _sentences(contexts: Contexts) -> list[str]:
     """Whether each architecture uses what lies around, and which of each pair uses more."""
-    sentences = [_about(row) for row in contexts.rows]
+    images = len(contexts.names)
+    made = []
+    for row in contexts.rows:
+        gains = contexts.gains(row)
+        key = context.verdict(list(gains.values()), images)
+        made.append(text(f"explained.context_is_{key}", title=row.candidate.title, **_written(gains)))
     for first, second in itertools.combinations(contexts.rows, 2):
-        sentences.append(_more(first, second, contexts.images))
-    return sentences
+        made.append(_more(contexts, first, second))
+    return made
 
 
-def _about(row: Context) -> str:
-    gains = {fill: row.gain(fill).interval() for fill in sizes.FILLS}
-    return text(f"explained.context_is_{row.verdict}", title=row.candidate.title, **_gains(gains))
-
-
-def _more(first: Context, second: Context, images: int) -> str:
-    verdict = explained.more_context(first, second, images)
-    if verdict == "second":
-        first, second = second, first
-    gains = {fill: first.gain(fill).minus(second.gain(fill)).interval() for fill in sizes.FILLS}
-    key = "clear" if verdict in ("first", "second") else verdict
+def _more(contexts: Contexts, first: Context, second: Context) -> str:
+    found = {fill: each.interval for fill, each in contexts.differences(first, second).items()}
+    key = context.more(list(found.values()), len(contexts.names))
+    if key == "second":
+        return _more(contexts, second, first)
     titles = {"first": first.candidate.title, "second": second.candidate.title}
-    return text(f"explained.more_{key}", **titles, **_gains(gains))
+    return text(f"explained.more_{'clear' if key == 'first' else key}", **titles, **_written(found))
 
 
-def _gains(gains: dict[str, Interval]) -> dict[str, str]:
+def _written(gains: dict[str, Interval]) -> dict[str, str]:
     written = {fill: signed(gain.estimate) for fill, gain in gains.items()}
     return written | {f"{fill}_range": points_range(gain) for fill, gain in gains.items()}
 
@@ -153,7 +145,7 @@ def _maps(measured: Sequence[Measured], val: packing.Split | None) -> list[Block
     tests = maps.tests(measured)
     if not tests:
         return []
-    made: list[Block] = [Heading(text("explained.maps")), _deletion(tests)]
+    made: list[Block] = [_deletion(tests)]
     shown = [each for each in maps.pictured(measured) if val is not None and each.name in val.names]
     if val is None or not shown:
         return [*made, Prose((text("explained.no_pictures"),), tone="note")]
