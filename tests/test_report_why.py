@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from segbench.core import paths
 from segbench.ledger import measured as stored
 from segbench.report import assemble
-from segbench.report.numbers import claims, comparison, evidence, measures
+from segbench.report.numbers import claims, comparison, evidence, measures, tables, tuning
 from segbench.report.numbers.measures import Measured, Side
 from segbench.report.page import render
 from segbench.report.sections import claims as section
+from segbench.report.sections import sentences
 from segbench.report.text import i18n
 from segbench.stats import Interval, Sampled, behaviour, grid_ceiling
 from segbench.stats.texture import appearance
@@ -197,3 +198,24 @@ def test_table_says_verdict_and_which_interval(compared: comparison.Comparison) 
     assert tiny[3].text == "0.0"
     assert re.match(r"−100\.0", tiny[5].text)
     assert section.lead(found).startswith("Of 9 claims")
+
+
+def test_verdict_names_the_widest_interval_and_the_seeds_that_would_decide(compared: comparison.Comparison) -> None:
+    summaries = tables.summaries(compared)
+    (pair,) = tables.pairs(summaries)
+    assert pair.over == "images"
+    open_ = replace(pair, miou=Interval(0.02, -0.01, 0.05), over="cities")
+    assert "whole cities were drawn" in sentences.verdict(summaries, [open_])[1]
+    twice = [replace(row, seeds=(0, 1)) for row in summaries]
+    of_two = replace(open_, first=twice[1], second=twice[0], over="seeds", seeds_needed=7)
+    said = sentences.verdict(twice, [of_two])[1]
+    assert "other seeds" in said
+    assert "About 7 seeds of each would decide" in said
+    assert "More seeds would not decide" in sentences.verdict(twice, [replace(of_two, seeds_needed=None)])[1]
+
+
+def test_search_says_what_another_draw_would_find(compared: comparison.Comparison) -> None:
+    tuned = tuning.tunings(compared)
+    assert tuned[0].again.estimate == tuned[0].best
+    assert tuning.finds_more(tuned[0], tuned[0]) == 0.5
+    assert tuning.finds_more(tuned[0], tuned[1]) + tuning.finds_more(tuned[1], tuned[0]) == pytest.approx(1)

@@ -219,7 +219,8 @@ def _flat(record: EpochRecord) -> dict[str, float]:
     content.pop("epoch")
     iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(CATEGORIES, content.pop("iou"), strict=True)}
     seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-    return {**content, **iou, **seconds}
+    known = {name: value for name, value in content.items() if value is not None}
+    return {**known, **iou, **seconds}
 
 
 def _epoch(epoch: int, flat: Mapping[str, float]) -> EpochRecord:

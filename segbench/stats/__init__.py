@@ -28,6 +28,7 @@ from segbench.stats.bootstrap import (
     miou_official,
     pixel_accuracy,
     resample,
+    sampled_difference,
     superiority,
 )
 from segbench.stats.boundary import boundary_errors, trimap_errors
@@ -64,6 +65,7 @@ __all__ = [
     "probability_best",
     "rank_agreement",
     "resample",
+    "sampled_difference",
     "seed_summary",
     "seeds_to_settle",
     "shapley",

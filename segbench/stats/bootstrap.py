@@ -99,30 +99,29 @@ def resample(confusions: Counts, times: NDArray[np.int64]) -> Counts:
     return sums.astype(np.int64).reshape(len(times), *confusions.shape[1:])
 
 
-def interval(
-    runs: Sequence[Counts],
-    statistic: Statistic,
-    level: float = LEVEL,
-    times: NDArray[np.int64] | None = None,
-) -> list[Interval]:
+def interval(runs: Sequence[Counts], statistic: Statistic, level: float = LEVEL) -> list[Interval]:
     """The statistic's value and interval at `level` (0..1). `runs` holds one (N, 35, 8) array per seed, of the same
-    images in the same order; the statistic is averaged over them. `times`: the resamples, (R, N); default: `draws` of
-    single images. Returns one Interval for a scalar statistic, 8 for one per category."""
-    return _intervals(_estimate(runs, statistic), _resampled(runs, statistic, times), level)
+    images in the same order; the statistic is averaged over them. Returns one Interval for a scalar statistic, 8 for
+    one per category."""
+    return _intervals(_estimate(runs, statistic), _resampled(runs, statistic), level)
 
 
 def difference(
-    first: Sequence[Counts],
-    second: Sequence[Counts],
-    statistic: Statistic,
-    level: float = LEVEL,
-    times: NDArray[np.int64] | None = None,
+    first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic, level: float = LEVEL
 ) -> list[Interval]:
     """Like `interval`, for `first` minus `second`, paired: both use the same resamples. All arrays hold the same
     images."""
     estimate = _estimate(first, statistic) - _estimate(second, statistic)
+    return _intervals(estimate, _resampled(first, statistic) - _resampled(second, statistic), level)
+
+
+def sampled_difference(
+    first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic, times: NDArray[np.int64]
+) -> Sampled:
+    """The difference of a scalar statistic, as `difference` takes it, with its values in the resamples `times`."""
+    estimate = _estimate(first, statistic) - _estimate(second, statistic)
     values = _resampled(first, statistic, times) - _resampled(second, statistic, times)
-    return _intervals(estimate, values, level)
+    return Sampled(float(estimate[0]), values[:, 0])
 
 
 def superiority(first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic) -> list[float]:
