@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench import report
+from segbench.core import explained
 from segbench.core.labels import CATEGORIES
 from segbench.core.study_record import TrialState
 from segbench.report.text import i18n
@@ -49,6 +50,7 @@ def test_every_text_is_used_and_every_key_used_is_there() -> None:
     composed = [composed_key(node) for node in nodes if isinstance(node, ast.JoinedStr)]
     parts = {text for node in nodes for text in constants(node)} | {state.value for state in TrialState}
     parts |= {*CATEGORIES, *PARTS, "sequences", "cities"}  # the last two: of stats.clusters
+    parts |= {*explained.FILLS, *explained.CORRUPTIONS, *explained.MAPS, *explained.REASONS}
     unused = set()
     for key in keys - asked - parts:
         changing = {match[1] for pattern in composed if pattern and (match := pattern.fullmatch(key))}

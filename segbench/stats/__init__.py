@@ -13,6 +13,8 @@ regions     which regions are found, by size
 contours    how well outlines agree
 texture     whether categories that look alike are confused
 calibration whether a network knows how sure it may be
+per_image   ratios and scores of images, which keep their resamples
+shapley     what each player of a game adds, exactly
 """
 
 from segbench.stats.bootstrap import (
@@ -35,6 +37,7 @@ from segbench.stats.ceiling import grid_ceiling, label_ceiling
 from segbench.stats.clusters import cluster_draws, clusters
 from segbench.stats.seeds import SeedSummary, over_seeds, seed_summary, seeds_to_settle
 from segbench.stats.selection import Agreement, probability_best, rank_agreement
+from segbench.stats.shapley import shapley
 
 __all__ = [
     "Agreement",
@@ -65,6 +68,7 @@ __all__ = [
     "sampled_difference",
     "seed_summary",
     "seeds_to_settle",
+    "shapley",
     "superiority",
     "trimap_errors",
 ]

@@ -56,7 +56,7 @@ def box(case: Case, truth: Categories) -> Box | None:
     sizes[0] = 0
     if not sizes.any():
         return None
-    around = ndimage.find_objects(labels == sizes.argmax())[0]
+    around = ndimage.find_objects(labels)[sizes.argmax() - 1]
     side = max(min(truth.shape) // 3, *((2 * (ends.stop - ends.start)) for ends in around))
     rows, columns = (_centred(ends, side, length) for ends, length in zip(around, truth.shape, strict=True))
     return rows, columns

@@ -74,7 +74,8 @@ def _verdict(row: Row) -> str:
     if not row.contrary:
         return said
     first, second = (text(f"claims.{verdict}") for verdict in row.contrary)
-    return f"{said} {text('claims.contrary', first=first, second=second)}"
+    key = "contrary" if row.claim.by_grid else "contrary_fills"
+    return f"{said} {text(f'claims.{key}', first=first, second=second)}"
 
 
 def _caption(rows: Sequence[Row]) -> str:

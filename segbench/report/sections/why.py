@@ -10,7 +10,7 @@ from segbench.data import packing
 from segbench.report.figures import cases as figures
 from segbench.report.figures import why
 from segbench.report.figures.theme import GREY, colour
-from segbench.report.numbers import cases, evidence
+from segbench.report.numbers import cases, context, evidence, explained
 from segbench.report.numbers import claims as tested
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.measures import Measured, Side, Statistic
@@ -31,6 +31,7 @@ from segbench.report.page.blocks import (
     single,
 )
 from segbench.report.sections import claims
+from segbench.report.sections import explained as explanations
 from segbench.report.text.i18n import decimals, listed, points, points_range, text
 from segbench.stats import Interval, Sampled, behaviour, calibration
 from segbench.stats.regions import SIZES
@@ -44,7 +45,7 @@ def section(comparison: Comparison, measured: Measured, val: packing.Split | Non
         titles = listed([candidate.title for candidate in measured.missing])
         blocks.append(Prose((text("why.missing", titles=titles, options=comparison.options),), tone="note"))
     if measured.sides:
-        rows = tested.rows(measured)
+        rows = [*context.rows(explained.read(comparison)), *tested.rows(measured)]
         candidates = [side.candidate for side in measured.sides]
         blocks += [
             Prose((claims.lead(rows),), tone="lead"),
@@ -56,7 +57,9 @@ def section(comparison: Comparison, measured: Measured, val: packing.Split | Non
             Fold(text("why.alike"), (_alike(comparison, measured),)),
             Fold(text("why.calibration"), _calibration(measured)),
         ]
-    elif not comparison.promoted:
+    if comparison.promoted:
+        blocks += explanations.blocks(comparison, val)
+    else:
         blocks.append(Prose((text("quality.nothing"),), tone="note"))
     return Section("why", text("why.title"), text("why.short"), tuple(blocks))
 
