@@ -20,6 +20,7 @@ shapley     what each player of a game adds, exactly
 from segbench.stats.bootstrap import (
     Interval,
     Sampled,
+    Statistic,
     difference,
     draws,
     interval,
@@ -44,6 +45,7 @@ __all__ = [
     "Interval",
     "Sampled",
     "SeedSummary",
+    "Statistic",
     "another_search",
     "boundary_errors",
     "cluster_draws",
