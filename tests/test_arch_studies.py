@@ -30,9 +30,9 @@ def test_the_frontier_has_every_architecture() -> None:
     assert tuple(protocol.architecture_names(paths.protocol_folder("frontier-demo"))) == architectures.names()
 
 
-def test_a_variant_is_the_architecture_before_the_point() -> None:
-    names = ("lraspp", "lraspp.b")
+def test_a_variant_is_the_architecture_before_the_at_sign() -> None:
+    names = ("lraspp", "lraspp@b")
     plain, variant = (architectures.create(name, 8, "random", {"size": "tiny"}, 0)[1] for name in names)
     assert plain == variant
     with pytest.raises(UserError, match="no architecture 'unet'"):
-        architectures.create("unet.b", 8, "random", {}, 0)
+        architectures.create("unet@b", 8, "random", {}, 0)

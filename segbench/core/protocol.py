@@ -2,6 +2,7 @@
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what belongs to one architecture: weights, batch size, space, known-good values
+studies/<name>/<architecture>@<variant>.toml   the same architecture once more, trained or built in another way
 studies/<name>/<architecture>.py      only for an architecture of the user's: the code that builds it
 """
 
@@ -119,11 +120,15 @@ class Protocol:
     search: Search
     final: Final
     augment: Augment | None = None
-    recipe: Recipe = added(OFF)
+    recipe: Recipe = added(OFF)  # of every architecture, unless its [recipe] differs
 
     def recipe_of(self, architecture: Architecture) -> Recipe:
         """What the architecture is trained by: its own fields over the protocol's."""
         return self.recipe.changed(architecture.recipe)
+
+    def augment_of(self, architecture: Architecture) -> Augment | None:
+        """How this architecture's training images vary: as its own table says, else as this protocol's."""
+        return self.augment if architecture.augment is None else architecture.augment
 
     @property
     def drawn(self) -> bool:
@@ -133,8 +138,8 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole <architecture>.toml. `name` is its file's, and that of the module that builds it: `code`'s, or one in
-    segbench/architectures/, or one that an installed package offers."""
+    """A whole <architecture>.toml or <architecture>@<variant>.toml. `name` is its file's. Before "@" it is that of the
+    module that builds it: `code`'s, or one in segbench/architectures/, or one that an installed package offers."""
 
     name: str
     title: str
@@ -144,6 +149,7 @@ class Architecture:
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
+    augment: Augment | None = added(None)  # in place of the protocol's
     recipe: Mapping[str, Scalar] = added({})  # the fields of Recipe in which it differs from the protocol's
 
     def __post_init__(self) -> None:

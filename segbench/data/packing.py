@@ -44,6 +44,7 @@ class Split:
     cities: tuple[str, ...]
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
     void_only: tuple[str, ...]  # scenes without a labelled pixel
+    aspects: NDArray[np.float64]  # (N,) width / height of the photographs, which packing may squeeze; NaN if unknown
     digest: str  # SHA-256 of the content
     label_set: LabelSet  # what the raw ids mean
 
@@ -79,6 +80,7 @@ class _Line(NamedTuple):
     stamp: list[int]  # sizes and modification times of the two files: a changed file is packed again
     digest: str  # SHA-256 of the packed pixels
     ids: dict[str, int]  # raw id -> pixels at the photograph's own size
+    size: list[int] | tuple[()] = ()  # [height, width] of the photograph; () in lines of earlier versions
 
 
 def prepare(
@@ -134,6 +136,7 @@ def open_split(folder: Path, label_set: LabelSet = DEFAULT) -> Split:
         cities=tuple(line.name.split("/")[0] for line in lines),
         histogram=histogram,
         void_only=tuple(void_only),
+        aspects=np.array([line.size[1] / line.size[0] if line.size else np.nan for line in lines]),
         digest=hashlib.sha256("".join(line.name + line.digest for line in lines).encode()).hexdigest(),
         label_set=label_set,
     )
@@ -176,9 +179,9 @@ def _pack(
             if isinstance(result, str):
                 problems.append(Problem(_which(root, pairs[index], result), result, pairs[index].name))
             else:
-                image, labels, ids = result
+                image, labels, ids, own_size = result
                 arrays.write(index, image, labels)
-                line = _Line(pairs[index].name, stamps[index], digest(image, labels), ids)
+                line = _Line(pairs[index].name, stamps[index], digest(image, labels), ids, own_size)
                 lines[index] = line
                 journal.write(json.dumps(line._asdict()) + "\n")
                 journal.flush()
@@ -206,8 +209,8 @@ def _kept(
     """The split's arrays, one row per scene, and for each scene its line if it is packed already, else None.
 
     The pixels decide, not the journal, which may be newer than they are after a power cut. If scenes were added or
-    removed, the known rows are copied into new arrays. A scene packed under a label set that knows more ids counts as
-    not packed, so that its problem is found.
+    removed, the known rows are copied into new arrays. A line of an earlier version, without the photograph's size, is
+    as good as none, and so is one packed under a label set that knows more ids: its problem is then found.
     """
     try:
         old = Arrays(folder)
@@ -220,7 +223,7 @@ def _kept(
     rows: list[int | None] = []  # the scenes' rows in the old arrays
     for index, (scene, stamp) in enumerate(zip(pairs, stamps, strict=True)):
         line = known.get(scene.name)
-        usable = line and line.stamp == stamp and not label_set.unknown(map(int, line.ids))
+        usable = line and line.stamp == stamp and line.size and not label_set.unknown(map(int, line.ids))
         row = row_of.get(line.digest) if line and usable else None
         if line and row is not None and index < len(digests) and digests[index] == line.digest:
             row = index  # scenes with equal pixels each keep their row
@@ -260,8 +263,11 @@ def _decoded(
             pool.shutdown(cancel_futures=True)
 
 
-def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> tuple[Any, Any, dict[str, int]] | str:
-    """The scene's packed image, packed labels and pixels per raw id, or one sentence that describes its problem."""
+def _decode(
+    scene: Scene, size: tuple[int, int], label_set: LabelSet
+) -> tuple[Any, Any, dict[str, int], list[int]] | str:
+    """The scene's packed image, packed labels, pixels per raw id and own size, or one sentence that describes its
+    problem."""
     height, width = size
     try:
         ids = pictures.upright(scene.labels)
@@ -281,7 +287,8 @@ def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> tuple[A
         return f"labels hold ids that '{label_set.name}' does not have: {found}; expected {label_set.ids_in_words}"
     packed = image.resize((width, height), Image.Resampling.BILINEAR)
     nearest = ids.resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(packed), np.asarray(nearest), {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
+    counts = {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
+    return np.asarray(packed), np.asarray(nearest), counts, [image.height, image.width]
 
 
 def _which(root: Path, scene: Scene, what: str) -> str:
@@ -331,8 +338,10 @@ def _line(content: Any) -> _Line | None:
     try:
         line = _Line(**content)
         counts = {int(raw): pixels for raw, pixels in line.ids.items()}
+        sizes = [side for side in line.size if isinstance(side, int) and side > 0]
     except (TypeError, ValueError, AttributeError):
         return None
     named = isinstance(line.name, str) and isinstance(line.digest, str) and isinstance(line.stamp, list)
     counted = all(0 <= raw < 256 and isinstance(pixels, int) for raw, pixels in counts.items())
-    return line if named and counted else None
+    sized = len(sizes) == len(line.size) and len(sizes) in (0, 2)
+    return line if named and counted and sized else None

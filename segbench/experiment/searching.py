@@ -134,7 +134,7 @@ class _Search:
     def images(self) -> Images:
         from segbench.experiment.training_run import Images
 
-        batch_size, augment = self.architecture.batch_size, self.protocol.augment
+        batch_size, augment = self.architecture.batch_size, self.protocol.augment_of(self.architecture)
         return Images.of(self.data, self.subset, batch_size, self.device, augment)
 
     @functools.cached_property
