@@ -17,7 +17,7 @@ from segbench import architectures
 from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import Colour
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import ModelCard, SpeedCard
 from segbench.core.study_record import StudyRecord, TrialRecord
@@ -60,7 +60,8 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
         checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
         model.load_state_dict(session.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
-        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / artefacts.MASKS, images.names))
+        write = _mask_writer(folder / artefacts.MASKS, images.names, images.val.label_set.colours)
+        result = evaluation.evaluate(model, images.val, compute, write)
         confusions = result.confusions.astype(np.int32)
         with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
@@ -72,8 +73,8 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
     return _card(trained, data, measured)
 
 
-def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]:
-    """A function that writes a batch of predicted categories, (B, H, W), as PNGs under the next images' names."""
+def _mask_writer(folder: Path, names: Sequence[str], colours: Sequence[Colour]) -> Callable[[Tensor], None]:
+    """A function that writes a batch of predicted classes, (B, H, W), as PNGs under the next images' names."""
     shutil.rmtree(folder, ignore_errors=True)
     remaining = iter(names)
 
@@ -81,21 +82,21 @@ def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]
         for categories in predicted.to("cpu").numpy().astype(np.uint8):
             path = folder / f"{next(remaining)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pictures.mask(categories).save(path)
+            pictures.mask(categories, colours).save(path)
 
     return write
 
 
 def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
     plan, run, images = trained.plan, trained.run, trained.run.task.images
-    records = run.session.records
+    records, labels = run.session.records, plan.protocol.data.labels
     train = np.bincount(data.train.labels[images.chosen.train].reshape(-1), minlength=256)
     val = np.bincount(data.val.labels[images.chosen.val].reshape(-1), minlength=256)
     return ModelCard(
         architecture=plan.architecture.name,
         title=plan.architecture.title,
         model=plan.architecture.model,
-        categories=CATEGORIES,
+        categories=labels.names,
         size=data.size,
         mean=run.state.model.normalisation.mean,
         std=run.state.model.normalisation.std,
@@ -119,7 +120,7 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         val_images=len(images.chosen.val),
         best=run.session.best.record,
         last=records[-1],
-        majority_miou=metrics.majority_miou(train, val),
+        majority_miou=metrics.majority_miou(train, val, labels),
         speed=measured,
         device=run.state.compute.record,
         versions={name: version(name) for name in _VERSIONS},
@@ -127,4 +128,5 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=architectures.origin(plan.architecture.name, plan.architecture.code),
+        labels=labels,
     )

@@ -10,6 +10,7 @@ boundary    how errors depend on the distance from a class border
 
 from segbench.stats.bootstrap import (
     Interval,
+    Statistic,
     difference,
     draws,
     interval,
@@ -30,6 +31,7 @@ __all__ = [
     "Agreement",
     "Interval",
     "SeedSummary",
+    "Statistic",
     "boundary_errors",
     "crossover",
     "difference",

@@ -46,14 +46,15 @@ def shifted(x: Numbers, y: Numbers) -> Numbers:
     return _matrices((one, zero, -2 * x), (zero, one, -2 * y))
 
 
-def reframed(augment: Augment, images: Tensor, raw: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+def reframed(augment: Augment, images: Tensor, raw: Tensor, frame: Tensor, border: int) -> tuple[Tensor, Tensor]:
     """images: (B, 3, H, W) float32, normalised; raw: (B, H, W) uint8 label ids; frame: (B, 2, 3) float32. Returns both
     in their views, of the same shapes: images are sampled bilinearly, labels from the nearest pixel. Outside the image,
-    views have the mean colour and raw id 0, which is void, or with border = "reflect" the image's reflection."""
+    views have the mean colour and the raw id `border`, which is void, or with border = "reflect" its reflection."""
     padding = _PADDING[augment.border]
     grid = F.affine_grid(frame, [len(images), 1, *raw.shape[1:]], align_corners=False)
     reframed_images = F.grid_sample(images, grid, "bilinear", padding, align_corners=False)
-    labels = F.grid_sample(raw[:, None].float(), grid, "nearest", padding, align_corners=False)[:, 0]
+    above = raw[:, None].float() - border  # grid_sample puts zeros outside
+    labels = F.grid_sample(above, grid, "nearest", padding, align_corners=False)[:, 0] + border
     return reframed_images.contiguous(memory_format=torch.channels_last), labels.to(torch.uint8)
 
 
