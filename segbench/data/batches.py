@@ -125,9 +125,11 @@ class Batches:
             images = normalise(images, normalisation)
         else:
             seen = views.of(chosen, self._on_device)
-            lit = augmentation.recoloured(self._augment, images.float(), seen, self._on_device)
-            lit, border = normalise(lit, normalisation), self.label_set.border
-            images, raw = augmentation.reframed(self._augment, lit, raw, seen.frame, border)
+            images = augmentation.recoloured(self._augment, images.float(), seen, self._on_device)
+            border = self.label_set.border
+            images, raw = augmentation.reframed(
+                self._augment, normalise(images, normalisation), raw, seen.frame, border
+            )
         return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight)
 
     def _on_device(self, gathered: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def shifted(x: Numbers, y: Numbers) -> Numbers:
 def reframed(augment: Augment, images: Tensor, raw: Tensor, frame: Tensor, border: int) -> tuple[Tensor, Tensor]:
     """images: (B, 3, H, W) float32, normalised; raw: (B, H, W) uint8 label ids; frame: (B, 2, 3) float32. Returns both
     in their views, of the same shapes: images are sampled bilinearly, labels from the nearest pixel. Outside the image,
-    views have the mean colour and the raw id `border`, which is void, or with border = "reflect" its reflection."""
+    views have the mean colour and the raw id `border`, or with border = "reflect" the image's reflection."""
     padding = _PADDING[augment.border]
     grid = F.affine_grid(frame, [len(images), 1, *raw.shape[1:]], align_corners=False)
     reframed_images = F.grid_sample(images, grid, "bilinear", padding, align_corners=False)

@@ -213,7 +213,8 @@ def augmentation(study: StudyRecord) -> str:
     }
     on = [name for name in values if getattr(asked, name) != getattr(Augment, name)]
     said = [text(f"augmentation.{name}", **values[name]) for name in on]
-    said += [text(f"augmentation.{each}") for each in (asked.policy, asked.border) if each not in ("none", "void")]
+    named = ("randaugment", "trivialaugment", "reflect")
+    said += [text(f"augmentation.{each}") for each in named if each in (asked.policy, asked.border)]
     return ", ".join(said)
 
 
