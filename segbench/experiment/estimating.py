@@ -146,7 +146,17 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     names = tuple(f"drawn {index}" for index in range(_DRAWN))
     ids = np.array(protocol.data.labels.raw_ids, np.uint8)
     labels = ids[labels % len(ids)]  # of the protocol's label set, whatever they mean
-    split = Split(images, labels, names, names, np.zeros(256, np.int64), (), "", protocol.data.labels)
+    split = Split(
+        images=images,
+        labels=labels,
+        names=names,
+        cities=names,
+        histogram=np.zeros(256, np.int64),
+        void_only=(),
+        aspects=np.full(_DRAWN, np.nan),
+        digest="",
+        label_set=protocol.data.labels,
+    )
     counts = Counts(own.train, own.val) if own else _counted(data)
     number = counts.train + counts.val
     packed = number * height * width * 4
