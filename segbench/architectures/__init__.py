@@ -113,6 +113,12 @@ def transformers_class(name: str) -> str | None:
     return getattr(importlib.import_module(f"{__name__}.{name}"), "TRANSFORMERS", None) if name in names() else None
 
 
+def summary(name: str) -> str:
+    """The first sentence of an architecture's module: its name, what it is, and its paper."""
+    described = inspect.getdoc(importlib.import_module(f"{__name__}.{name}")) or ""
+    return " ".join(described.partition("\n\n")[0].split()).removesuffix(".")
+
+
 def checkpoints(name: str) -> Mapping[str, Checkpoint]:
     """The published weights of an architecture, by size."""
     module = importlib.import_module(f"{__name__}.{architecture(name)}")

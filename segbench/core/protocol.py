@@ -23,6 +23,7 @@ from segbench.core import labels, names, space, tables
 from segbench.core.augment import Augment
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
+from segbench.core.layout import LAYOUTS, Split, require_patterns
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Code, Scalar
@@ -57,10 +58,22 @@ class Data:
 
     size: tuple[int, int]  # (height, width) everything is packed, trained and scored at
     streets: Streets | None = None
-    labels: LabelSet = tables.added(labels.DEFAULT)  # in the file: the name of one that ships, or FILE.toml
+    labels: LabelSet = tables.added(labels.DEFAULT)  # in the file: the name of one that ships, or FILE.labels.toml
+    layout: str = tables.added("cityscapes")  # one of LAYOUTS
+    # Of layout "pairs": patterns relative to the dataset's root, such as "images/*.png", and what is for validation.
+    images: str = tables.added("")
+    masks: str = tables.added("")
+    split: Split | None = tables.added(None)
 
     def __post_init__(self) -> None:
         require_size(self.size)
+        require_one_of("layout", self.layout, LAYOUTS)
+        if self.layout == "pairs":
+            require(self.streets is None, 'drawn streets lie in layout "cityscapes"; remove layout or [data.streets]')
+            require_patterns(self.images, self.masks, self.split)
+        else:
+            unused = [key for key in ("images", "masks", "split") if getattr(self, key)]
+            require(not unused, f'{", ".join(unused)}: only layout = "pairs" has this; add it, or remove it')
         if self.streets is not None:
             drawn = {(row.label.id, row.name) for row in labels.DEFAULT.rows}
             fits = {(row.label.id, row.name) for row in self.labels.rows} <= drawn
@@ -208,7 +221,8 @@ def load_architecture(folder: Path, name: str) -> Architecture:
 
 def architecture_names(folder: Path) -> list[str]:
     """The architectures a protocol folder compares, by name."""
-    return sorted(toml.stem for toml in folder.glob("[!.]*.toml") if toml.name != "protocol.toml")
+    tomls = (toml for toml in folder.glob("[!.]*.toml") if not toml.name.endswith(labels.ENDING))
+    return sorted(toml.stem for toml in tomls if toml.name != "protocol.toml")
 
 
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:

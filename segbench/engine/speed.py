@@ -47,6 +47,7 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
         latency_ms=latency * 1000,
         parameters=sum(p.numel() for p in model.parameters()),
         peak_memory_gb=compute.peak_memory_gb(),
+        gmac=gmac(model, size, compute),
         **rates,
     )
 
