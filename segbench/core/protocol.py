@@ -31,6 +31,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SAMPLERS = ("random", "tpe", "qmc", "gp")
 PRUNERS = ("none", "median", "halving", "hyperband")
 SELECT_ON = ("train", "val")
+KEEP = (BEST_ON_SELECTION, LAST, BEST_ON_FINAL) = ("best on selection", "last", "best on final")
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,11 @@ class Final:
     train_images: int | None = None
     val_images: int | None = None
     seeds: tuple[int, ...] = (0,)
+    keep: str = BEST_ON_SELECTION  # which epoch's weights; only BEST_ON_FINAL lets the final images choose it
 
     def __post_init__(self) -> None:
         require_count("epochs", self.epochs)
+        require_one_of("keep", self.keep, KEEP)
         for name in ("train_images", "val_images"):
             if getattr(self, name) is not None:
                 require_count(name, getattr(self, name))

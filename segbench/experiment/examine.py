@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -18,12 +19,15 @@ from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
 from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
-from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import ModelCard, SpeedCard
+from segbench.core.protocol import BEST_ON_SELECTION, LAST, Architecture, Protocol
+from segbench.core.records import EpochRecord, ModelCard, SpeedCard
 from segbench.core.study_record import StudyRecord, TrialRecord
-from segbench.data import pictures
+from segbench.data import pictures, subsets
+from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
+from segbench.data.subsets import Subset
 from segbench.engine import checkpoint, evaluation, inference, speed
+from segbench.engine.evaluation import Evaluation
 from segbench.experiment.training_run import TrainingRun
 
 _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
@@ -49,27 +53,50 @@ class Trained:
 
 
 def examine(trained: Trained, data: Dataset) -> ModelCard:
-    """Writes the last and the best weights, runs the best once over the final images for confusions and masks, and
+    """Writes the last and the kept weights, runs the kept ones once over the final images for confusions and masks, and
     measures their speed. Returns the card, which the caller writes last. Raises UserError if the disk is full.
     """
-    state, session, images = trained.run.state, trained.run.session, trained.run.task.images
+    state, session, task = trained.run.state, trained.run.session, trained.run.task
     model, compute, folder = state.model, state.compute, session.folder
+    final = subsets.draw_final(data, trained.plan.protocol.final)
+    images = Batches(data.val, final.val, task.images.val.batch_size, compute.device)
+    names = [data.val.names[index] for index in final.val]
     try:
         if (code := trained.plan.architecture.code) is not None:
             sources.keep(folder, code)
         checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
-        model.load_state_dict(session.best.weights)
+        last = session.records[-1]
+        kept = last if task.keep == LAST else session.best.record
+        if task.keep == BEST_ON_SELECTION:  # training has not seen the final images
+            last = scored(last, evaluation.evaluate(model, images, compute))
+        if task.keep != LAST:
+            model.load_state_dict(session.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
-        result = evaluation.evaluate(model, images.val, compute, _mask_writer(folder / artefacts.MASKS, images.names))
+        result = evaluation.evaluate(model, images, compute, _mask_writer(folder / artefacts.MASKS, names))
         confusions = result.confusions.astype(np.int32)
         with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
+            np.savez_compressed(file, confusions=confusions, names=np.array(names))
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}); free some space and rerun: nothing is trained twice"
         ) from error
-    measured = speed.measure(inference.ready(model, compute), data.size, images.val.batch_size, compute)
-    return _card(trained, data, measured)
+    measured = speed.measure(inference.ready(model, compute), data.size, images.batch_size, compute)
+    kept = scored(kept, result) if task.keep == BEST_ON_SELECTION else kept
+    return _card(trained, data, final, kept, last, measured)
+
+
+def scored(epoch: EpochRecord, result: Evaluation) -> EpochRecord:
+    """The epoch's record with the scores of its weights on other images."""
+    scores = result.scores
+    return dataclasses.replace(
+        epoch,
+        val_loss=result.loss,
+        val_nll=result.nll,
+        pixel_accuracy=scores.pixel_accuracy,
+        miou=scores.miou,
+        miou_official=scores.miou_official,
+        iou=scores.iou,
+    )
 
 
 def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]:
@@ -86,11 +113,13 @@ def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]
     return write
 
 
-def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
+def _card(
+    trained: Trained, data: Dataset, final: Subset, kept: EpochRecord, last: EpochRecord, measured: SpeedCard
+) -> ModelCard:
     plan, run, images = trained.plan, trained.run, trained.run.task.images
-    records = run.session.records
     train = np.bincount(data.train.labels[images.chosen.train].reshape(-1), minlength=256)
-    val = np.bincount(data.val.labels[images.chosen.val].reshape(-1), minlength=256)
+    val = np.bincount(data.val.labels[final.val].reshape(-1), minlength=256)
+    selects = run.task.keep == BEST_ON_SELECTION
     return ModelCard(
         architecture=plan.architecture.name,
         title=plan.architecture.title,
@@ -114,11 +143,11 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         trial=plan.trial.index,
         attempt=plan.trial.attempt,
         seed=run.task.seed,
-        epochs=len(records),
+        epochs=len(run.session.records),
         train_images=len(images.chosen.train),
-        val_images=len(images.chosen.val),
-        best=run.session.best.record,
-        last=records[-1],
+        val_images=len(final.val),
+        best=kept,
+        last=last,
         majority_miou=metrics.majority_miou(train, val),
         speed=measured,
         device=run.state.compute.record,
@@ -127,4 +156,7 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=architectures.origin(plan.architecture.name, plan.architecture.code),
+        keep=run.task.keep,
+        selection_images=len(images.chosen.val) if selects else 0,
+        images_given_up=len(final.train) - len(images.chosen.train),
     )

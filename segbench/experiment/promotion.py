@@ -168,7 +168,7 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     from segbench.engine import resume
     from segbench.experiment.training_run import Images, Task
 
-    chosen = subsets.draw_final(data, plan.protocol.final)
+    chosen, keep = subsets.draw_full_training(data, plan.protocol), plan.protocol.final.keep
     hyperparameters = Hyperparameters.from_params(plan.trial.params)
     if process_group.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen, precision)):
         resume.clear(folder)  # left by a process that was killed in its last steps
@@ -180,7 +180,7 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     )
     images = Images.of(data, chosen, plan.architecture.batch_size, compute, plan.protocol.augment)
     fingerprints = (plan.study.fingerprint, data.fingerprint)
-    task = Task(*fingerprints, images, hyperparameters, plan.protocol.final.epochs, seed)
+    task = Task(*fingerprints, images, hyperparameters, plan.protocol.final.epochs, seed, keep)
     partial = folder.with_suffix(".partial")
     _train_and_publish(plan, data, task, compute, partial)
     if process_group.is_main():
@@ -247,16 +247,20 @@ def _train(plan: Plan, run: TrainingRun) -> None:
 
 
 def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset, precision: str) -> bool:
-    """Whether `folder` holds this promotion, in this `precision` unless that is "auto". A different promotion is
-    replaced once the new one is complete."""
+    """Whether `folder` holds this promotion, in this `precision` unless that is "auto". A different promotion, also one
+    that kept another epoch's weights, is replaced once the new one is complete."""
     if not (folder / artefacts.CARD).is_file():
         return False
     try:
         card = models.read_card(folder / artefacts.CARD)
     except UserError:
         return False  # damaged, or of another version: this promotion replaces it
-    counts = (card.epochs, card.train_images, card.val_images)
-    planned_counts = (plan.protocol.final.epochs, len(chosen.train), len(chosen.val))
+    final = plan.protocol.final
+    if card.keep != final.keep:
+        terminal.say(f"{folder} keeps the weights '{card.keep}'; the protocol asks for '{final.keep}': trained again")
+        return False
+    counts = (card.epochs, card.train_images, card.selection_images or card.val_images)
+    planned_counts = (final.epochs, len(chosen.train), len(chosen.val))
     same_intent = (card.fingerprint, card.data_fingerprint) == (plan.study.fingerprint, plan.study.data_fingerprint)
     same_precision = precision in ("auto", card.device.precision)
     return same_intent and same_precision and card.hyperparameters == hyperparameters and counts == planned_counts

@@ -180,7 +180,7 @@ def _open(protocol: Protocol, architecture: Architecture, data: Dataset, setting
     from segbench.ledger import database, studies
 
     subset = subsets.draw_search(data, protocol.search)
-    subsets.draw_final(data, protocol.final)  # raises now, before the search, if the promotion would lack images
+    subsets.draw_full_training(data, protocol)  # raises now, before the search, if the promotion would lack images
     search = _Search(architecture, protocol, data, subset, settings)
     storage = database.connect(paths.studies_database(settings.study_db))
     if studies.study_name(protocol, architecture) not in studies.names(storage):

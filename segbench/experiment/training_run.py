@@ -75,6 +75,7 @@ class Task:
     hyperparameters: Hyperparameters
     epochs: int
     seed: int
+    keep: str = ""  # which epoch's weights a promotion keeps, one of protocol.KEEP; "" for a search's trial
 
 
 @dataclass
@@ -149,6 +150,7 @@ class TrainingRun:
 def _identity(task: Task, origin: WeightsOrigin, compute: Compute) -> str:
     """The identity that a checkpoint must have to be resumed from."""
     intent = (task.fingerprint, task.data_fingerprint, task.hyperparameters, task.epochs, task.seed)
+    intent += (task.keep,) if task.keep else ()
     images = (task.images.train.images, task.images.val.images)
     return resume.identity(*intent, *images, origin.sha256, compute.record.kind, compute.record.precision)
 

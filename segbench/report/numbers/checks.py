@@ -54,6 +54,7 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike("images", promoted, lambda s: f"{_cards(_images)(s)}{_names(s)}"),
             _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
             _alike("epochs", promoted, _cards(lambda c: text("checks.recorded_epochs", epochs=c.epochs))),
+            _alike("keep", promoted, _cards(lambda c: text(f"keep.{c.keep}"))),
             _alike("seeds", promoted, _cards(lambda c: text("checks.recorded_seed", seed=c.seed))),
             _alike("device", promoted, _cards(lambda c: _machine(c.device))),
             _alike("precision", promoted, _cards(lambda c: c.device.precision)),

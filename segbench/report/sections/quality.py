@@ -140,8 +140,10 @@ def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ..
     accuracies = [tables.majority_accuracy(s) for s in candidates]
     accuracy = curves.curves(candidates, lambda e: e.pixel_accuracy, accuracies)
     nll = curves.curves(candidates, lambda e: e.val_nll)
+    selection = max((model.card.selection_images for s in candidates for model in s.models), default=0)
     return [
         Heading(text("quality.learning")),
+        *([Prose((text("quality.learning_selection", images=selection),), tone="note")] if selection else []),
         _named("miou", miou, (*keys, majority), half=True),
         _named("accuracy", accuracy, (*keys, majority), half=True),
         _named("nll", nll, keys),

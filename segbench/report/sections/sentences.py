@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segbench.core.labels import CATEGORIES
+from segbench.core.protocol import BEST_ON_FINAL, LAST
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.checks import Check
@@ -21,7 +22,7 @@ def verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tup
     if not rows:
         return text("verdict.none"), text("verdict.none_detail")
     headline, detail = _verdict(rows, pairs)
-    return headline, f"{detail} {text('verdict.flattering')}"
+    return headline, f"{detail} {_kept(rows)}"
 
 
 def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks: Sequence[Check]) -> list[str]:
@@ -155,6 +156,18 @@ def _verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tu
     gap = points(first.miou.estimate - second.miou.estimate)
     values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
     return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
+
+
+def _kept(rows: Sequence[Summary]) -> str:
+    """What chose the epochs, and what that cost; one model whose epoch the final images chose makes it peeking."""
+    cards = [model.card for row in rows for model in row.candidate.models]
+    ways = {card.keep for card in cards}
+    if BEST_ON_FINAL in ways:
+        return text("verdict.flattering")
+    if ways == {LAST}:
+        return text("verdict.kept_last")
+    selection, cost = (max(getattr(c, name) for c in cards) for name in ("selection_images", "images_given_up"))
+    return text("verdict.kept_on_selection", selection=selection, cost=cost)
 
 
 def _decided(pair: PairwiseComparison) -> tuple[str, str]:
