@@ -102,8 +102,8 @@ def draw_full_training(dataset: Dataset, protocol: Protocol) -> Subset:
     left = np.setdiff1d(final.train, chosen)
     if not len(left):
         raise UserError(
-            f"[final] keep = \"{BEST_ON_SELECTION}\" holds out {len(chosen)} images of the train split and leaves none of "
-            f"the {len(final.train)} to train on; give more images, or keep = \"last\" in protocol.toml"
+            f'[final] keep = "{BEST_ON_SELECTION}" holds out {len(chosen)} train images and leaves none of '
+            f'the {len(final.train)} to train on; give more images, or keep = "last" in protocol.toml'
         )
     cost = len(final.train) - len(left)
     description = (

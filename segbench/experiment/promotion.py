@@ -105,6 +105,7 @@ def _plans(protocol: Protocol, architectures: Sequence[Architecture], settings: 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
     """Raises UserError if the TOML files have changed since the search. `command`: the search command."""
+    from segbench.experiment import search_display
     from segbench.experiment.examine import Plan
     from segbench.ledger import studies
 
@@ -113,7 +114,7 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     best = studies.best(study)
     assert best
     # The search's command line may have overridden these; the study stores their values.
-    overrides = {name: getattr(study.protocol.search, name) for name in ("trials", "sampler", "pruner")}
+    overrides = {name: getattr(study.protocol.search, name) for name in ("trials", "hours", "sampler", "pruner")}
     protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **overrides))
     architecture = dataclasses.replace(architecture, weights=study.architecture.weights)
     if fingerprint(protocol, architecture) != study.fingerprint:
@@ -121,12 +122,8 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
             f"the TOML files of '{protocol.name}' have changed since study '{study.name}' was searched; undo the "
             "change, or copy the folder under a new name and search there"
         )
-    finished = sum(t.state.ended for t in study.planned)
-    if finished < protocol.search.trials:
-        terminal.say(
-            f"note: {finished} of {protocol.search.trials} trials of {study.name} are finished; to finish the search: "
-            f"{command}"
-        )
+    if not study.finished or len(study.planned) < (protocol.search.trials or 0):
+        terminal.say(f"note: {study.name} has used {search_display.used(study)}; to finish the search: {command}")
     return Plan(protocol, architecture, study, best)
 
 

@@ -9,24 +9,43 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as AttemptState
 from sqlalchemy import Connection
 
-from segbench.core.protocol import Search
-from segbench.core.records import Scalar
+from segbench.core.protocol import Architecture, Protocol, Search
+from segbench.core.records import Scalar, from_json
 from segbench.core.space import Space
-from segbench.core.study_record import TrialState
-from segbench.ledger import attempts, database, liveness, optuna_private, samplers
+from segbench.core.study_record import FRUITLESS_TRIALS, TrialState
+from segbench.ledger import attempts, database, device_hours, liveness, optuna_private, samplers
 from segbench.ledger.attempts import Attempt, Planned
 from segbench.ledger.liveness import WorkerId
 
 BASELINE = -1  # the trial of the known-good configuration that runs beside the plan
 UNPLANNED = -2
 DEATHS_THAT_SPEND_A_TRIAL = 3
+STARTS = "starts"  # the study's attribute with the configurations that begin its plan; see starts.py
 _STANDING = ("outcome", "withdrawn", "owner")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the configurations of a search's trials."""
+
+    space: Space
+    search: Search
+    starts: Sequence[Mapping[str, Scalar]]  # of the first trials
+
+    def trial(self, index: int) -> Planned:
+        """The planned trial, without parameters if a sampler chooses them when it starts."""
+        distributions = {name: samplers.distribution(values) for name, values in self.space.items()}
+        if index < len(self.starts):
+            return Planned(index, self.starts[index], distributions)
+        drawn = distributions if self.search.sampler == "random" else {}
+        return Planned(index, samplers.draw(drawn, self.search.seed, index), drawn)
 
 
 def index_of(attempt: FrozenTrial | optuna.Trial) -> int:
@@ -38,19 +57,25 @@ def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[st
     """Queues every trial that is neither waiting, running nor ended, after `requeue_dead`, whose lines it returns.
 
     With the random sampler a trial's parameters depend on (seed, trial) alone: the number of runs, their order and
-    crashes do not change the plan. Other samplers choose the parameters when the trial starts.
+    crashes do not change the plan. Other samplers choose the parameters when the trial starts. The first trials have
+    the configurations that are stored with the study (see starts.py). A search by device-hours plans its trials one by
+    one, in `claim`.
     """
     storage = database.storage_of(study)
+    whole = Plan(space, search, _starts(study))
     with storage.locked():  # workers that start together plan once
         said = _requeue_dead(study)
-        storage.writing(lambda connection: _plan(connection, optuna_private.study_id(study), space, search, baseline))
+        storage.writing(lambda connection: _plan(connection, optuna_private.study_id(study), whole, baseline))
     return said
 
 
 def claim(study: optuna.Study, owner: str) -> optuna.Trial | None:
-    """The next queued trial, if any. Optuna's `ask` would invent a trial if none waits."""
-    study_id = optuna_private.study_id(study)
-    claimed = database.storage_of(study).writing(lambda connection: attempts.claim(connection, study_id, owner))
+    """The next queued trial, if any; in a search by device-hours a new one, while hours are left. Optuna's `ask` would
+    invent a trial if none waits."""
+    study_id, storage = optuna_private.study_id(study), database.storage_of(study)
+    claimed = storage.writing(lambda connection: attempts.claim(connection, study_id, owner))
+    if claimed is None and (whole := _plan_by_hours(study)):
+        claimed = storage.writing(lambda connection: _plan_another(connection, study_id, whole, owner))
     return None if claimed is None else optuna.Trial(study, claimed)
 
 
@@ -112,29 +137,75 @@ def best_value(study: optuna.Study) -> float:
     return database.storage_of(study).reading(lambda connection: attempts.best_value(connection, study_id))
 
 
+def seconds_used(study: optuna.Study) -> float:
+    """What a search by device-hours has used; 0 for one by trials."""
+    study_id = optuna_private.study_id(study)
+    return database.storage_of(study).reading(lambda connection: device_hours.used(connection, study_id))
+
+
+def plans_more(study: optuna.Study) -> bool:
+    """Whether `claim` would plan another trial: device-hours are left, and the search is not hopeless."""
+    study_id, whole = optuna_private.study_id(study), _plan_by_hours(study)
+    if whole is None:
+        return False
+    return database.storage_of(study).reading(lambda connection: _is_open(connection, study_id, whole.search))
+
+
 def deaths(earlier: Sequence[int], epochs: int) -> list[int]:
     """The number of epochs at each death of a trial since its last new epoch, including the newest death."""
     return [*earlier, epochs] if epochs <= max(earlier, default=epochs) else [epochs]
 
 
-def _plan(
-    connection: Connection, study: int, space: Space, search: Search, baseline: Mapping[str, Scalar] | None
-) -> None:
+def _plan(connection: Connection, study: int, whole: Plan, baseline: Mapping[str, Scalar] | None) -> None:
     known = last(attempts.every(connection, study, _STANDING))
+    trials = whole.search.trials
     for index, attempt in known.items():
-        if "withdrawn" in attempt.attributes and index < search.trials:
+        if trials is None:
+            continue
+        if "withdrawn" in attempt.attributes and index < trials:
             attempts.requeue(connection, study, attempt.id)
-        elif attempt.state == AttemptState.WAITING and index >= search.trials:  # left by a longer search
+        elif attempt.state == AttemptState.WAITING and index >= trials:  # left by a longer search
             attempts.end(connection, attempt.id, withdrawn=True)
-    distributions = {name: samplers.distribution(values) for name, values in space.items()}
-    drawn = distributions if search.sampler == "random" else {}
-    missing = [index for index in range(search.trials) if index not in known]
-    planned = [Planned(index, samplers.draw(drawn, search.seed, index), drawn) for index in missing]
+    planned = [whole.trial(index) for index in range(trials or 0) if index not in known]
     if baseline and BASELINE not in known:
         # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
-        widened = {name: samplers.around(value, distributions[name]) for name, value in baseline.items()}
+        widened = {n: samplers.around(value, samplers.distribution(whole.space[n])) for n, value in baseline.items()}
         planned.append(Planned(BASELINE, dict(baseline), widened))
     attempts.queue(connection, study, planned)
+
+
+def _plan_another(connection: Connection, study: int, whole: Plan, owner: str) -> int | None:
+    """Plans and claims the next trial of a search by device-hours; None if none is left or the search is hopeless."""
+    device_hours.lock(connection, study)
+    if (claimed := attempts.claim(connection, study, owner)) is not None:
+        return claimed  # queued meanwhile by another process
+    if not _is_open(connection, study, whole.search):
+        return None
+    known = last(attempts.every(connection, study, _STANDING))
+    attempts.queue(connection, study, [whole.trial(max([-1, *known]) + 1)])
+    return attempts.claim(connection, study, owner)
+
+
+def _is_open(connection: Connection, study: int, search: Search) -> bool:
+    """As the opposite of StudyRecord.finished, without reading the study and whatever trials still run."""
+    if device_hours.used(connection, study) >= (search.seconds or 0.0):
+        return False
+    known = last(attempts.every(connection, study, _STANDING))
+    ended = sum(not attempt.unfinished for index, attempt in known.items() if index >= 0)
+    return ended < FRUITLESS_TRIALS or attempts.any_epoch(connection, study)
+
+
+def _plan_by_hours(study: optuna.Study) -> Plan | None:
+    """What a search by device-hours plans its next trial from; None for one by trials, or of another program."""
+    known = study.user_attrs
+    if "protocol" not in known or from_json(Protocol, known["protocol"]).search.hours is None:
+        return None
+    space = from_json(Architecture, known["architecture"]).space
+    return Plan(space, from_json(Protocol, known["protocol"]).search, _starts(study))
+
+
+def _starts(study: optuna.Study) -> list[dict[str, Scalar]]:
+    return [params for _, params in study.user_attrs.get(STARTS, [])]
 
 
 def _requeue_dead(study: optuna.Study) -> list[str]:

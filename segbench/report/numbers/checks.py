@@ -12,7 +12,7 @@ from segbench.core.study_record import TrialRecord
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.report.text.i18n import MISSING, clauses, decimals, text
+from segbench.report.text.i18n import MISSING, clauses, decimals, duration, text
 
 _AGREEMENT = 1e-3  # between the score while training and the score of the saved weights, examined once more
 
@@ -79,7 +79,9 @@ def _asked(candidate: Candidate) -> Search:
 def _budget(candidate: Candidate) -> str:
     assert candidate.study
     used = searches.budget(candidate.study)
-    return text("checks.recorded_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
+    if used.hours is not None and used.finished:  # what each used differs by an epoch, and its number of trials is free
+        return text("checks.recorded_hours", given=duration(used.hours[1]), epochs=used.epochs)
+    return searches.said(used, "checks.recorded_budget")
 
 
 def _search_device(candidates: Sequence[Candidate]) -> Check:

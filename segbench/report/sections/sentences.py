@@ -56,10 +56,10 @@ def missing(comparison: Comparison) -> list[str]:
                 sentences.append(text("status.not_searched", **values))
         else:
             used = searches.budget(candidate.study)
-            if used.ended < used.asked:
-                sentences.append(text("status.searching", ended=used.ended, trials=used.asked, **values))
+            if not used.finished:
+                sentences.append(searches.said(used, "status.searching", **values))
             best = studies.best(candidate.study)
-            if best is None and used.ended >= used.asked:
+            if best is None and used.finished:
                 sentences.append(text("status.no_trial", **values))
             elif best and not candidate.models:
                 sentences.append(text("status.not_promoted", best=score(best.value), **values))
