@@ -1,6 +1,6 @@
 """The server under load: what batching together gains, what it costs a lone client, and what happens past its capacity.
 
-    python -m benchmarks.serving                       a promoted tiny model, every table, about 5 minutes
+    python -m benchmarks.serving                       the note's DeepLab with random weights, about 5 minutes
     python -m benchmarks.serving --model demo-deeplab  a promoted model of your own, on its own device
 
 Clients are processes of their own. Closed loop: each of N clients asks again as soon as it is answered. Open loop:
@@ -35,6 +35,8 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from PIL import Image
 
+from benchmarks import peer
+from benchmarks.peer import EACH, FIRST, LARGEST
 from segbench import predict
 from segbench.core import paths
 from segbench.serve import answers, listening, photographs
@@ -42,7 +44,6 @@ from segbench.serve.networks import Lane
 from segbench.serve.scheduler import Limits, Refused, Scheduler
 
 CLIENTS = (1, 2, 4, 8, 16, 32)
-FIRST, EACH, LARGEST = 0.05, 0.01, 8  # seconds of the fake model's forward pass: 50 ms and 10 ms an image
 PHOTOGRAPH = (512, 1024)  # height, width
 
 
@@ -67,11 +68,15 @@ class Load(NamedTuple):
         return cls(clients, statuses.get(200, 0) / seconds, p50, p95, p99, statuses)
 
 
+def request_head(path: str, body: bytes) -> bytes:
+    about = f"Host: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}"
+    return f"POST {path} HTTP/1.1\r\n{about}\r\n\r\n".encode()
+
+
 async def ask(port: int, path: str, body: bytes, connection: Any = None) -> tuple[int, Any]:
     """One request; returns its status and the connection for the next one."""
     reader, writer = connection or await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+    writer.write(request_head(path, body) + body)
     await writer.drain()
     headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
     length = int(headers.partition("content-length: ")[2].split("\r\n")[0])
@@ -116,8 +121,20 @@ async def opened(port: int, path: str, body: bytes, rate: float, seconds: float)
     return seen
 
 
+async def leave(port: int, path: str, body: bytes, clients: int, seconds: float) -> list[tuple[int, float]]:
+    """Asks, and after `seconds` leaves without the answer."""
+    connections = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(clients)]
+    for writer in connections:
+        writer.write(request_head(path, body) + body)
+        await writer.drain()
+    await asyncio.sleep(seconds)
+    for writer in connections:
+        writer.transport.abort()
+    return []
+
+
 def _client(work: str, arguments: tuple[Any, ...], answer: Any) -> None:
-    answer.put(asyncio.run({"closed": closed, "opened": opened}[work](*arguments)))
+    answer.put(asyncio.run({"closed": closed, "opened": opened, "leave": leave}[work](*arguments)))
 
 
 def load(work: str, *arguments: Any) -> list[tuple[int, float]]:
@@ -245,19 +262,27 @@ def row(cells: Sequence[object]) -> None:
 
 
 def fakes(seconds: float) -> dict[str, Any]:
-    """The scheduler against a plain server of one forward for each request, with a model that sleeps."""
+    """The scheduler against a plain server of one forward for each request, and against mosec where it is installed,
+    with a model that sleeps."""
     print(f"\nA fake model of {FIRST * 1000:.0f} ms and {EACH * 1000:.0f} ms an image")
-    row(("clients", "plain /s", "ours /s", "ratio", "batch", "p50", "p95", "p99"))
-    found = {}
-    with serving(Fake(True)) as plain, serving(ours := Fake(False)) as own:
+    row(("clients", "plain /s", "mosec /s", "ours /s", "to plain", "to mosec", "batch", "p50", "p95", "p99"))
+    found: dict[str, Any] = {}
+    other = peer.serving() if peer.installed() else contextlib.nullcontext(0)
+    with serving(Fake(True)) as plain, other as mosec, serving(ours := Fake(False)) as own:
         for clients in CLIENTS:
+
+            def rate(port: int, path: str, clients: int = clients) -> Load:
+                return Load.of(clients, seconds, load("closed", port, path, b"x", clients, seconds))
+
+            theirs = rate(plain, "/x").rate
+            engine = rate(mosec, peer.ROUTE).rate if mosec else float("nan")
             before = len(ours.sizes)
-            theirs = Load.of(clients, seconds, load("closed", plain, "/x", b"x", clients, seconds))
-            mine = Load.of(clients, seconds, load("closed", own, "/x", b"x", clients, seconds))
+            mine = rate(own, "/x")
             batch = statistics.mean(ours.sizes[before:])
-            ratio = mine.rate / theirs.rate
-            found[str(clients)] = {"ratio": ratio, "batch": batch, **mine._asdict()}
-            row((clients, f"{theirs.rate:.1f}", f"{mine.rate:.1f}", f"{ratio:.2f}", f"{batch:.1f}", *mine.shown()))
+            rates = {"plain": theirs, "mosec": engine, "ratio": mine.rate / theirs, "to_mosec": mine.rate / engine}
+            found[str(clients)] = {**rates, "batch": batch, **mine._asdict()}
+            cells = [f"{value:.2f}" for value in (theirs, engine, mine.rate, *list(rates.values())[2:])]
+            row((clients, *cells, f"{batch:.1f}", *mine.shown()))
     return found
 
 
@@ -298,9 +323,15 @@ def real(name: str | None, body: bytes, seconds: float) -> dict[str, Any]:
         found["p50_to_bare"] = found["1"]["p50"] / alone
         found["saturation"] = best / parts["images_per_second"]
         found["open_loop"] = over._asdict()
+        before = server.metric("segbench_batch_size_sum")
+        load("leave", server.port, path, body, 60, 0.02)
+        time.sleep(3)
+        found["left_computed"] = server.metric("segbench_batch_size_sum") - before
         print(f"one client: p50 is {found['p50_to_bare']:.2f} x decode + forward + encode (target <= 1.10)")
         print(f"saturation: {found['saturation']:.2f} of the bare forward's images a second (target >= 0.90)")
         print(f"120 % of capacity, open loop: {over.statuses}, accepted p50, p95, p99: {', '.join(over.shown())}")
+        left = f"{found['left_computed']:.0f} images computed (target: none but those of a batch under way)"
+        print(f"60 clients that left after 20 ms: {left}")
     finally:
         server.end()
     return found
@@ -327,22 +358,32 @@ def photograph() -> bytes:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", metavar="STUDY|DIR", help="a promoted model; default: a tiny one, made for this")
+    parser.add_argument("--model", metavar="STUDY|DIR", help="a promoted model; default: one made for this")
     parser.add_argument("--seconds", type=float, default=10, metavar="N", help="of each row; default: 10")
+    parser.add_argument("--only", choices=("fake", "real"), help="only the fake model, or only a real one")
     arguments = parser.parse_args(argv)
-    found: dict[str, Any] = {"fake": fakes(arguments.seconds), **start()}
+    found: dict[str, Any] = {}
+    if arguments.only != "real":
+        found["fake"] = fakes(arguments.seconds)
+    if arguments.only != "fake":
+        found |= promoted(arguments.model, arguments.seconds)
+    (paths.reports() / "serving.json").write_text(json.dumps(found, indent=1))
+    return 0
+
+
+def promoted(name: str | None, seconds: float) -> dict[str, Any]:
+    """The command with a promoted model, or with one that is made for this."""
     with tempfile.TemporaryDirectory() as folder:
-        if not arguments.model:
+        if not name:
             reports = paths.reports().resolve()
             os.environ |= {"SEGBENCH_STORAGE": folder, "SEGBENCH_REPORTS": str(reports)}
             from tests.serving import promote
 
-            promote("deeplab")
-        found["real"] = real(arguments.model, photograph(), arguments.seconds)
+            promote("deeplab", model_size="resnet50", size=(256, 256))
+        found = {**start(), "real": real(name, photograph(), seconds)}
     ratio = found["real"]["ready_seconds"] / found["imports_seconds"]
     print(f"start to ready: {ratio:.2f} x importing torch, torchvision and transformers (target <= 2)")
-    (paths.reports() / "serving.json").write_text(json.dumps(found, indent=1))
-    return 0
+    return found
 
 
 if __name__ == "__main__":

@@ -160,10 +160,10 @@ def keep(record: Any) -> None:
         )
 
 
-def fabricate(root: Path, databases: Path, toml: str = PROTOCOL) -> None:
-    """Makes `storage/` and the protocol `fab/` in `root`: two architectures, searched and promoted."""
+def fabricate(root: Path, databases: Path, toml: str = PROTOCOL, name: str = "fab") -> None:
+    """Makes `storage/` and the protocol `name` in `root`: two architectures, searched and promoted."""
     shutil.copytree(databases, root / "storage")
-    folder = root / "fab"
+    folder = root / name
     folder.mkdir()
     (folder / "protocol.toml").write_text(toml.format(title=HOSTILE))
     (folder / "alpha.toml").write_text(TOML.format(title="Alpha </script><i>net</i>"))
@@ -175,10 +175,10 @@ def fabricate(root: Path, databases: Path, toml: str = PROTOCOL) -> None:
         asked = protocol.load(folder)
         data = packing.prepare(root / "data", asked.data.size, paths.cache())
         storage = database.connect(paths.studies_database())
-        for name in ERRORS:
-            own = protocol.load_architecture(folder, name)
+        for architecture in ERRORS:
+            own = protocol.load_architecture(folder, architecture)
             search(storage, asked, own, data.fingerprint)
-            record = studies.record(storage, f"fab-{name}")
+            record = studies.record(storage, f"{name}-{architecture}")
             promote(asked, own, data, record)
             keep(record)
 

@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -43,12 +44,12 @@ SIZE = (32, 64)
 DEVICE = Device("cpu", "", 1, 1, "fp32", False)
 
 
-def promote(architecture: str, seed: int = 0) -> Path:
-    """A tiny network with random weights as a promoted model of the study demo-<architecture>. Returns its folder."""
+def promote(architecture: str, seed: int = 0, model_size: str = "tiny", size: tuple[int, int] = SIZE) -> Path:
+    """A network with random weights as a promoted model of the study demo-<architecture>. Returns its folder."""
     folder = paths.model_folder(f"demo-{architecture}", seed)
     folder.mkdir(parents=True, exist_ok=True)
     extra = {"aux_loss": True} if architecture == "deeplab" else {}
-    options = {"size": "tiny", **extra}
+    options = {"size": model_size, **extra}
     model, origin = architectures.create(architecture, len(CATEGORIES), "random", options, seed)
     _vary(model)
     checkpoint.save(model, folder / "best.safetensors")
@@ -56,9 +57,9 @@ def promote(architecture: str, seed: int = 0) -> Path:
     card = ModelCard(
         architecture=architecture,
         title=f"{architecture} (tiny)",
-        model={"size": "tiny"},
+        model={"size": model_size},
         categories=CATEGORIES,
-        size=SIZE,
+        size=size,
         mean=IMAGENET.mean,
         std=IMAGENET.std,
         hyperparameters=Hyperparameters(1e-3, 1e-4, "adamw", extra),
@@ -187,3 +188,18 @@ class Live:
         """Posts all at once."""
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as threads:
             return list(threads.map(lambda call: self.post(*call), calls))
+
+
+def problem(reply: Any, status: int) -> str:
+    assert reply.status == status, reply
+    assert reply.headers["content-type"] == "application/problem+json"
+    content = reply.json()
+    assert set(content) == {"type", "title", "status", "detail"}
+    assert content["status"] == status
+    return str(content["detail"])
+
+
+def wait_for(live: Live, path: str) -> Any:
+    while (reply := live.ask("GET", path)).status == 202:
+        time.sleep(0.01)
+    return reply

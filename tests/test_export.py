@@ -21,6 +21,8 @@ from segbench.core.errors import UserError
 from segbench.core.labels import CATEGORIES
 from segbench.engine import exporting, inference
 from segbench.runtime import compute
+from tests import serving
+from tests.test_commands import call
 
 torchvision_ops.ensure_importable()
 transformers = importlib.import_module("transformers")
@@ -102,3 +104,17 @@ def test_what_transformers_cannot_load_is_refused(tmp_path: Path) -> None:
     model = network("deeplab")
     with pytest.raises(UserError, match=r"transformers does not have deeplab; export it as ONNX: --to FILE.onnx"):
         exporting.to_transformers(model, card("deeplab", model), tmp_path / "model", export._scenes(*SIZE))
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
+    assert call(export, "demo-deeplab", "--to", tmp_path / "model.onnx") == 2
+    assert "no promoted model" in capsys.readouterr().err
+    serving.promote("deeplab")
+    assert call(export, "demo-deeplab", "--to", tmp_path / "model.onnx") == 0
+    assert "agrees with PyTorch on 100.000% of the pixels" in capsys.readouterr().out
+    assert onnxruntime.InferenceSession(tmp_path / "model.onnx").get_inputs()[0].type == "tensor(uint8)"
+    for target, said in ((tmp_path / "model.onnx", "already exists"), (tmp_path / "no" / "a.onnx", "not a directory")):
+        assert call(export, "demo-deeplab", "--to", target) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line

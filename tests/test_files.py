@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -56,3 +57,19 @@ def test_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: p
     with files.replaced(tmp_path / "a.json") as partial:
         partial.write_text("whole")
     assert order == ["fsync", "replace"]
+
+
+def test_an_error_of_writing_names_the_file(tmp_path: Path) -> None:
+    def full(path: Path) -> None:
+        with files.replaced(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        full(tmp_path / "a.json")
+    assert caught.value.filename == str(tmp_path / "a.json")
+
+
+def test_an_error_keeps_the_name_it_has(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, files.naming(tmp_path):
+        (tmp_path / "missing").read_bytes()
+    assert caught.value.filename == str(tmp_path / "missing")

@@ -83,7 +83,11 @@ def curve(card: ModelCard) -> list[EpochRecord]:
 
 
 def test_relabelling_the_final_images_does_not_change_the_kept_epoch(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_databases: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_databases: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The same search and training on two datasets that differ in the labels of the final images alone."""
     other = Path(shutil.copytree(dataset, tmp_path / "relabelled"))

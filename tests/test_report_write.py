@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from segbench.core import files, paths
+from segbench.core import files, names, paths
 from segbench.core.errors import UserError
 from segbench.ledger import models
 from segbench.report import __main__ as command
 from segbench.report.numbers import comparison, tables
 from segbench.report.sections import sentences
 from segbench.report.write import write
-from tests.fabricated import read
+from tests.conftest import write_protocol
+from tests.fabricated import fabricate, read
 
 pytest_plugins = ["tests.fabricated"]
 
@@ -91,6 +92,24 @@ def test_writing_is_silent_and_gives_the_file(here: Path, capfd: pytest.CaptureF
     assert capfd.readouterr() == ("", "")
     with pytest.raises(UserError, match="no language 'de': the report speaks en, fr"):
         write(here / "fab", lang="de")
+
+
+@pytest.mark.parametrize("name", ["été.路-2_b", "a--b..c", "é" * 50, "two words", "[b]", "-x", "\udcff"])
+def test_any_name_is_refused_in_one_line_or_reported(
+    name: str, tmp_path: Path, made_databases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.setenv("SEGBENCH_REPORTS", str(tmp_path / "reports"))
+    if names.refusal(name):
+        write_protocol(tmp_path / name)
+        with pytest.raises(UserError) as caught:
+            write(tmp_path / name)
+        assert len(str(caught.value).encode().splitlines()) == 1
+        return
+    fabricate(tmp_path, made_databases, name=name)
+    page = write(tmp_path / name)
+    assert page == tmp_path / "reports" / f"{name}.html"
+    assert f"{name}-alpha" in page.read_text(encoding="utf-8")
 
 
 def test_suggested_commands_can_be_typed(here: Path) -> None:

@@ -15,8 +15,9 @@ import psutil
 import pytest
 import torch
 
+from segbench.runtime import local_server
 from segbench.serve import __main__ as serve
-from segbench.serve import listening
+from segbench.serve import access, listening
 from segbench.serve.networks import Lane
 from segbench.serve.pool import Pool
 from tests.serving import form, photograph, promote
@@ -121,6 +122,17 @@ def test_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path))
     assert call(serve) == 2
     assert "run python -m segbench.promote first" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"), [("127.0.0.1", "for this machine only"), ("0.0.0.0", "anyone who reaches port 80 of 0.0.0.0")]
+)
+def test_it_says_who_can_reach_it(host: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    local_server.announce("the page", access.address(host, 80), browse=False, reach=access.reach(host, 80))
+    printed = capsys.readouterr().out
+    assert printed.startswith("the page: http://127.0.0.1:80/\n")
+    assert said in printed
+    assert ("for this machine only" in printed) == (host == "127.0.0.1")
 
 
 def test_the_lane_computes_as_predict_does() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import selectors
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -252,6 +253,26 @@ def test_a_lane_lingers_for_those_being_decoded_but_not_long() -> None:
     serve(slow, MANY, [(0.0, [A]), (0.02, [A]), (0.08, [A])], prepare=0.03)
     assert [len(call.items) for call in slow.calls] == [1, 1, 1]
     assert slow.calls[1].began - slow.calls[0].ended == pytest.approx(0.1 * 0.06)
+
+
+@pytest.mark.parametrize("clients", [1, 3])
+def test_a_lane_lingers_for_those_just_answered_but_not_for_one_alone(clients: int) -> None:
+    async def client(scheduler: Scheduler[Model, Item, str], number: int) -> None:
+        for turn in range(4):
+            async with scheduler.admit(1, 60) as ticket:
+                await ticket.submit({A: Item(10 * number + turn)})[A]
+            await asyncio.sleep(0.001 * number)  # the next one comes a little later than the others'
+
+    async def play() -> None:
+        scheduler = Scheduler[Model, Item, str]([lane], MANY)
+        async with scheduler.running():
+            await asyncio.gather(*(client(scheduler, number) for number in range(clients)))
+
+    lane = Lane()
+    run(play())
+    assert [len(call.items) for call in lane.calls] == [clients] * 4
+    gaps = [after.began - before.ended for before, after in itertools.pairwise(lane.calls)]
+    assert gaps == pytest.approx([0.001 * (clients - 1)] * 3)
 
 
 def test_who_leaves_costs_no_forward_pass() -> None:

@@ -9,15 +9,16 @@ away, block by block, so that a trained network needs no mask. Evaluation and in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from segbench.architectures.parts import matching, transformers_models
 from segbench.architectures.parts.matching import Outputs
+from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint, State
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
@@ -120,6 +121,11 @@ class Eomt(Segmenter):
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return matching.log_probabilities(scores)
+
+    def backbone(self) -> Sequence[nn.Module]:
+        """The ViT, whose last blocks also see the queries."""
+        network = self.network
+        return [network.embeddings, *stage([], network.layers, [network.layernorm])]
 
     def for_inference(self) -> Self:
         """Also leaves out all predictions but the final ones."""

@@ -6,14 +6,14 @@ starts from its ImageNet weights, under SegFormer's all-MLP head. `size = "tiny"
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segbench.architectures.parts.dcnv3 import Dcnv3, norm
-from segbench.architectures.parts.per_pixel import Outputs, PerPixel
+from segbench.architectures.parts.per_pixel import Outputs, PerPixel, stage
 from segbench.architectures.parts.published import Checkpoint, State, load
 from segbench.architectures.parts.weights import Weights, choose
 from segbench.architectures.segmenter import Segmenter
@@ -62,6 +62,10 @@ class _Level(nn.Module):
         self.norm = norm(channels)
         self.downsample = None if last else _Downsample(channels)
 
+    def layers(self) -> list[nn.Module]:
+        """Its layers as a backbone's."""
+        return stage([], list(self.blocks), [self.norm, *([self.downsample] if self.downsample else [])])
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """This level's map, and what the next begins with."""
         x = self.norm(self.blocks(x))
@@ -105,6 +109,10 @@ class _Network(nn.Module):
             own = project(own).permute(0, 3, 1, 2)
             maps.append(F.interpolate(own, maps[0].shape[-2:], mode="bilinear") if maps else own)
         return Outputs(self.out(self.fuse(torch.cat(maps, 1))))
+
+    def backbone_layers(self) -> list[nn.Module]:
+        levels: Any = self.levels
+        return [self.patch_embed, *(layer for level in levels for layer in level.layers())]
 
 
 def build(classes: int, weights: Weights, size: str = "t") -> Segmenter:

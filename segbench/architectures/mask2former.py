@@ -9,15 +9,16 @@ host once per image and decoder layer.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segbench.architectures.parts import deformable, matching, transformers_models
 from segbench.architectures.parts.matching import Outputs
+from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
@@ -117,6 +118,14 @@ class Mask2Former(Segmenter):
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return matching.log_probabilities(scores)
+
+    def backbone(self) -> Sequence[nn.Module]:
+        """Swin's blocks, with the norms of the maps that it gives."""
+        encoder = self.network.model.pixel_level_module.encoder
+        swin, found = encoder.swin, [encoder.swin.embeddings]
+        for own, norm in zip(swin.encoder.layers, encoder.hidden_states_norms.values(), strict=True):
+            found += stage([], own.blocks, [norm, *([own.downsample] if own.downsample else [])])
+        return found
 
     def train(self, mode: bool = True) -> Self:
         """As any module's, but keeps the pixel decoder's layers out of training mode.

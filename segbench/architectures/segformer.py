@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from segbench.architectures.parts import transformers_models
-from segbench.architectures.parts.per_pixel import Outputs, PerPixel
+from segbench.architectures.parts.per_pixel import Outputs, PerPixel, stage
 from segbench.architectures.parts.published import Checkpoint, State
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
@@ -57,6 +57,10 @@ class _Network(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         maps = self.segformer(images, output_hidden_states=True, return_dict=True).hidden_states
         return Outputs(self.decode_head(maps))
+
+    def backbone_layers(self) -> list[nn.Module]:
+        stages = self.segformer.stages
+        return [layer for own in stages for layer in stage([own.patch_embeddings], own.blocks, [own.layer_norm])]
 
 
 def build(classes: int, weights: Weights, size: str = "b0") -> Segmenter:

@@ -5,11 +5,14 @@ An architecture is one file in this folder with a `build` function (see `archite
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from segbench.architectures.parts.pixel_loss import PixelLoss
+from segbench.core.errors import UserError
 from segbench.data.batches import IMAGENET, Normalisation
 
 
@@ -43,6 +46,19 @@ class Segmenter(nn.Module):
     def progress(self, share: float) -> None:
         """Called before each training step with the share of the whole training that is done, 0 up to but not 1: all
         that changes in the course of a training follows from it, so that a resumed one goes on as it would have."""
+
+    def use(self, loss: PixelLoss) -> None:
+        """From now on `losses` uses this loss of a pixel. Raises UserError where the loss is not one of pixels."""
+        raise UserError(
+            "label_smoothing, class_weights and ohem change the loss of a pixel, which this architecture has not: its "
+            "loss is another; leave them out of [recipe] and [space], or set them in the TOML of the architectures "
+            "that have it"
+        )
+
+    def backbone(self) -> Sequence[nn.Module]:
+        """The layers of the network's backbone, from the image upward; what is in none of them is the head. Empty where
+        the two are not told apart: then a recipe cannot train them at different rates."""
+        return ()
 
     def for_inference(self) -> Self:
         """Drops what only training needs, and returns the model in evaluation mode."""

@@ -12,6 +12,18 @@ UNFINISHED = ".partial"  # suffix of a file or folder that is still being writte
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives an OSError without a file's name this one: the operating system names it where a file is opened, not where
+    writing to it fails, such as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """Yields the path of a temporary file beside `path` for the caller to write, then renames it to `path`.
 
@@ -21,10 +33,11 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(path.name + UNFINISHED)
     try:
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with naming(path):
+            yield partial
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

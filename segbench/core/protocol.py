@@ -22,12 +22,12 @@ from segbench.core import names, space, tables
 from segbench.core.augment import Augment
 from segbench.core.errors import UserError
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
+from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Code, Scalar
 from segbench.core.space import Choice, Space
-from segbench.core.tables import is_number, require, require_one_of, shown
+from segbench.core.tables import added, at_default, is_number, require, require_one_of, shown
 
 DRAWN = "These are drawn streets: no number here is a Cityscapes result."
-OPTIMIZERS = ("adam", "adamw", "sgd")
 SAMPLERS = ("random", "tpe", "qmc", "gp")
 PRUNERS = ("none", "median", "halving", "hyperband")
 SELECT_ON = ("train", "val")
@@ -136,6 +136,11 @@ class Protocol:
     search: Search
     final: Final
     augment: Augment | None = None
+    recipe: Recipe = added(OFF)  # noqa: RUF009 (it is frozen)  # of every architecture, unless its [recipe] differs
+
+    def recipe_of(self, architecture: Architecture) -> Recipe:
+        """What the architecture is trained by: its own fields over the protocol's."""
+        return self.recipe.changed(architecture.recipe)
 
     @property
     def drawn(self) -> bool:
@@ -156,30 +161,24 @@ class Architecture:
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
+    recipe: Mapping[str, Scalar] = added({})  # the fields of Recipe in which it differs from the protocol's
 
     def __post_init__(self) -> None:
         require_count("batch_size", self.batch_size)
-        for name in ("lr", "weight_decay", "optimizer"):
-            require(name in self.space, f"[space] lacks '{name}'")
-        for table, content in (("space", self.space), ("model", self.model)):
-            odd = next((name for name in content if not name.isidentifier()), None)
-            require(odd is None, f"[{table}] {shown(odd)} cannot be an argument of the architecture's build")
-        for value in space.extremes(self.space["lr"]):
-            require_rate("[space] lr", value, above_zero=True)
-        for value in space.extremes(self.space["weight_decay"]):
-            require_rate("[space] weight_decay", value)
-        optimizers = self.space["optimizer"]
-        require(isinstance(optimizers, Choice), "[space] optimizer must be a name or a choice of names")
-        for value in space.extremes(optimizers):
-            require_one_of("[space] optimizer", value, OPTIMIZERS)
+        odd = next((name for name in self.model if not name.isidentifier()), None)
+        require(odd is None, f"[model] {shown(odd)} cannot be an argument of the architecture's build")
+        space.check(self.space)
+        OFF.changed(self.recipe)
         if self.baseline:
             self._check_baseline()
 
     def _check_baseline(self) -> None:
-        differing = set(self.baseline) ^ set(self.space)
+        entries = space.entries(self.space, str(self.baseline.get("optimizer")))
+        differing = set(self.baseline) ^ set(entries)
         require(not differing, f"[baseline] and [space] must name the same things, but differ in {sorted(differing)}")
+        OFF.changed({name: value for name, value in self.baseline.items() if name in Recipe.names()})
         for name, value in self.baseline.items():
-            values = self.space[name]
+            values = self.space[entries[name]]
             if isinstance(values, Choice):
                 require_one_of(f"[baseline] {name}", value, values.values)
             else:
@@ -205,9 +204,10 @@ def load_architecture(folder: Path, name: str) -> Architecture:
         raise UserError(f"no architecture '{name}' in {folder}: it holds {known}. Write {path} to add one")
     content = _named(name, "file", path)
     if isinstance(content.get("space"), dict):  # else it is refused as any other value of a wrong type
-        content["space"] = {
-            key: space.distribution(value, f"{path}: [space] {key}") for key, value in content["space"].items()
-        }
+        content["space"] = space.read(content["space"], str(path))
+    if "recipe" in content:
+        checked = tables.record(Recipe, content["recipe"], str(path), "recipe")
+        content["recipe"] = {name: getattr(checked, name) for name in content["recipe"]}
     architecture = typing.cast(Architecture, tables.record(Architecture, content, str(path)))
     return dataclasses.replace(architecture, code=sources.beside(path))
 
@@ -238,7 +238,7 @@ def _entering(record: Any) -> Any:
     """Like `to_json`, without fields that were added later and have their default."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         fields = [(f, getattr(record, f.name)) for f in dataclasses.fields(record)]
-        return {f.name: _entering(value) for f, value in fields if not ("added" in f.metadata and value == f.default)}
+        return {f.name: _entering(value) for f, value in fields if not at_default(f, value)}
     if isinstance(record, Mapping):
         return {str(key): _entering(value) for key, value in record.items()}
     return [_entering(item) for item in record] if isinstance(record, (tuple, list)) else record

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Scalar = bool | int | float | str
+from segbench.core.recipe import OFF, Recipe
+from segbench.core.tables import Scalar as Scalar
+
 PRECISIONS = ("auto", "bf16", "fp32")  # values of --precision; "auto" becomes one of the others
 Record = typing.TypeVar("Record")
 
@@ -43,17 +45,21 @@ class Hyperparameters:
     weight_decay: float
     optimizer: str  # "adam" | "adamw" | "sgd"
     model: Mapping[str, Scalar] = field(default_factory=dict)  # such as {"aux_loss": True}
+    recipe: Recipe = OFF  # as trained: the TOML files' with the values drawn for this trial
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Scalar]) -> Hyperparameters:
-        """From a flat mapping, such as a trial's parameters."""
+    def from_params(cls, params: Mapping[str, Scalar], recipe: Recipe = OFF) -> Hyperparameters:
+        """From a flat mapping, such as a trial's parameters. Fields of Recipe replace those of `recipe`; names that are
+        neither a field nor the trainer's are options of the architecture."""
         rest = dict(params)
         lr, weight_decay, optimizer = (rest.pop(name) for name in ("lr", "weight_decay", "optimizer"))
-        return cls(float(lr), float(weight_decay), str(optimizer), rest)
+        drawn = {name: rest.pop(name) for name in params if name in Recipe.names()}
+        return cls(float(lr), float(weight_decay), str(optimizer), rest, recipe.changed(drawn))
 
     def params(self) -> dict[str, Scalar]:
-        """The flat mapping that `from_params` takes."""
-        return {"lr": self.lr, "weight_decay": self.weight_decay, "optimizer": self.optimizer, **self.model}
+        """The flat mapping that `from_params` takes, without fields of the recipe that are off."""
+        own: dict[str, Scalar] = {"lr": self.lr, "weight_decay": self.weight_decay, "optimizer": self.optimizer}
+        return {**own, **self.recipe.given(), **self.model}
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,9 @@ class EpochRecord:
     seconds: EpochSeconds
     images_per_second: float  # training images per second of training time, evaluation left out
     peak_memory_gb: float  # of the device on CUDA, of the process on CPU
+    lr: float | None = None  # learning rate of the last step, of the head; None in records of earlier versions
+    grad_norm: float | None = None  # Euclidean norm of all gradients before clipping, mean over the steps
+    grad_norm_max: float | None = None  # the same, of the step where it was largest
 
     def without_timings(self) -> EpochRecord:
         """The record with its timings and memory set to 0: equal for equal training."""
@@ -214,7 +223,8 @@ def _decode(hint: Any, data: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
         # A field with a default may be newer than the stored JSON.
-        written = [f for f in _stored(hint) if f.name in data or f.default is dataclasses.MISSING]
+        missing = dataclasses.MISSING
+        written = [f for f in _stored(hint) if f.name in data or (f.default, f.default_factory) == (missing, missing)]
         return hint(**{f.name: _decode(hints[f.name], data[f.name]) for f in written})
     if origin is tuple and not isinstance(data, list):
         raise TypeError(f"expected a list, found {data!r}")

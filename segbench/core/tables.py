@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core.errors import UserError
-from segbench.core.records import Scalar
+
+Scalar = bool | int | float | str
 
 LARGEST_NUMBER = 2**53  # up to here, doubles represent every whole number; JSON and SQL may convert to doubles
 LARGEST_FILE = 1_000_000  # bytes
@@ -33,7 +34,16 @@ _SCALARS = (bool, int, float, str)
 def added(default: Any) -> Any:
     """A field added after the first release. At its default it stays out of the fingerprint, so that older studies keep
     their fingerprint."""
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata={"added": True})
     return dataclasses.field(default=default, metadata={"added": True})
+
+
+def at_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether `value` is the default of a field that was `added`."""
+    factory = field.default_factory
+    default = field.default if factory is dataclasses.MISSING else factory()
+    return "added" in field.metadata and bool(value == default)
 
 
 def read(path: Path) -> dict[str, Any]:

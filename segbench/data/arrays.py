@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.core import files
+
 Pixels = NDArray[np.uint8]
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -45,14 +47,14 @@ class Arrays:
     def write(self, row: int, image: Pixels, labels: Pixels) -> None:
         """Writes a scene into its row. Raises OSError, such as for a full disk."""
         for path, array, pixels in zip(self._paths, (self.images, self.labels), (image, labels), strict=True):
-            with open(path, "r+b") as file:
+            with files.naming(path), open(path, "r+b") as file:
                 file.seek(array.offset + row * array[0].nbytes)
                 file.write(np.ascontiguousarray(pixels).data)
 
     def flush(self) -> None:
         """Waits until all rows are on disk. Raises OSError."""
         for path in self._paths:
-            with open(path, "rb") as file:
+            with files.naming(path), open(path, "rb") as file:
                 os.fsync(file.fileno())
 
 

@@ -66,6 +66,19 @@ class Batches:
         """The number of images of one pass."""
         return len(self._images)
 
+    @property
+    def steps(self) -> int:
+        """The number of batches of one pass."""
+        return len(_chunks(torch.arange(self.images), self.batch_size))
+
+    def category_counts(self) -> Tensor:
+        """(C,) int64 on the CPU: how many pixels of all images are of each category, before augmentation."""
+        raw = sum(torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw)
+        assert isinstance(raw, Tensor)
+        categories = self._categories.to(raw.device)
+        counts = torch.zeros(256, dtype=torch.int64, device=raw.device)  # also of ids that are no category
+        return counts.index_add_(0, categories, raw)[: len(table.CATEGORIES)].cpu()
+
     def some(self, number: int) -> tuple[Tensor, Tensor]:
         """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 categories,
         on the CPU."""

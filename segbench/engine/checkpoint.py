@@ -1,8 +1,8 @@
 """Weights and training checkpoints on disk: safetensors, written atomically, never a pickle.
 
-A training checkpoint holds everything that changes during training: the tensors of model and optimizer, and JSON. It
-needs no random state, because data order, dropout and sampling of an epoch depend on (seed, epoch) alone, see
-`training.fit`; and no scheduler, because there is none.
+A training checkpoint holds everything that changes during training: the tensors of model, average and optimizer, and
+JSON. It needs no random state, because data order, dropout and sampling of an epoch depend on (seed, epoch) alone, see
+`training.fit`; and no scheduler, because the learning rate is a function of the step, see `schedule.factor`.
 
 <folder>/training.safetensors            the newest; its last tensor, `checksum`, is the SHA-256 of all bytes before
 <folder>/training-previous.safetensors   the previous one, used if the newest is damaged

@@ -4,7 +4,7 @@ session = TrainingSession(folder, identity(fingerprint, params, seed))
 session.restore(state)
 for record in session.epochs(state, training.fit(state, ...)): ...    # restored epochs come first
 
-<folder>/training.safetensors   model, optimizer, best weights and their confusions, and the records; see checkpoint.py
+<folder>/training.safetensors   model, average, optimizer, best weights and their confusions, records; see checkpoint.py
 <folder>/run.json               the MLflow run, written before the first epoch has ended
 """
 
@@ -161,7 +161,7 @@ class TrainingSession:
     def _tensors(self, state: State) -> dict[str, Tensor]:
         best = {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
         if self.best.record.epoch == state.epoch:
-            best = {}  # they are the model's current weights
+            best = {}  # they are the evaluated model's current weights
         return {**state.tensors(), **best, "confusions": torch.from_numpy(self.best.confusions)}
 
 
@@ -172,5 +172,5 @@ def clear(folder: Path) -> None:
 
 
 def _copy(state: State) -> dict[str, Tensor]:
-    """A copy of the weights on the device, which takes a millisecond."""
-    return {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
+    """A copy of the evaluated weights on the device, which takes a millisecond."""
+    return {name: tensor.detach().clone() for name, tensor in state.evaluated.state_dict().items()}

@@ -57,7 +57,7 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
     measures their speed. Returns the card, which the caller writes last. Raises UserError if the disk is full.
     """
     state, session, task = trained.run.state, trained.run.session, trained.run.task
-    model, compute, folder = state.model, state.compute, session.folder
+    model, compute, folder = state.evaluated, state.compute, session.folder
     final = subsets.draw_final(data, trained.plan.protocol.final)
     images = Batches(data.val, final.val, task.images.val.batch_size, compute.device)
     names = [data.val.names[index] for index in final.val]

@@ -20,9 +20,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, paths
-from segbench.core.protocol import Architecture, Search
+from segbench.core.protocol import Architecture, Protocol, Search
+from segbench.core.recipe import Recipe
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
-from segbench.core.space import Choice
+from segbench.core.space import extremes, merged
 from segbench.core.study_record import TrialState
 from segbench.engine import checkpoint, inference, resume, training
 from segbench.experiment import training_run
@@ -59,6 +60,7 @@ class Job:
     """What all trials of one search share."""
 
     architecture: Architecture
+    recipe: Recipe  # what trials are trained by, but for what they search
     search: Search
     images: Images
     initial: Initial
@@ -68,12 +70,17 @@ class Job:
     keep_weights: bool  # of every trial, not only of the best
 
 
-def check_buildable(architecture: Architecture, images: Images, initial: Initial) -> None:
-    """Builds the model once, so that unusable weights, options and batch sizes are refused before a study is created
-    for them. Raises UserError."""
-    any_of = {name: v.values[0] if isinstance(v, Choice) else v.low for name, v in architecture.space.items()}
-    model, _ = initial.model(Hyperparameters.from_params(any_of))
-    training.require_batches(model, images.train)
+def check_buildable(protocol: Protocol, architecture: Architecture, images: Images, initial: Initial) -> None:
+    """Builds the model once, so that unusable weights, options, batch sizes and recipes are refused before a study is
+    created for them. Raises UserError."""
+    space = merged(architecture.space)
+    first = {name: extremes(values)[0] for name, values in space.items()}
+    model, _ = initial.model(Hyperparameters.from_params(first))
+    searched = [{name: value} for name in Recipe.names() if name in space for value in extremes(space[name])]
+    recipe, epochs = protocol.recipe_of(architecture), protocol.search.epochs
+    for drawn in searched or [{}]:
+        chosen = Hyperparameters.from_params({**first, **drawn}, recipe)
+        training.require_trainable(model, chosen, images.train, epochs)
 
 
 def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
@@ -123,7 +130,7 @@ def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
 
 def _begin(trial: optuna.Trial, job: Job) -> TrainingRun:
     """The trial's training: a new one, or the continuation of an earlier attempt's."""
-    hyperparameters = Hyperparameters.from_params(samplers.suggest(trial, job.architecture.space))
+    hyperparameters = Hyperparameters.from_params(samplers.suggest(trial, job.architecture.space), job.recipe)
     # Every trial starts from the same weights and sees the same batches: only the hyperparameters differ.
     model, origin = job.initial.model(hyperparameters)
     study, index = trial.study.user_attrs, studies.index_of(trial)
@@ -189,7 +196,7 @@ def _keep_confusions(run: TrainingRun) -> None:
 
 def _show(trial: optuna.Trial, run: TrainingRun) -> None:
     """Writes the trial's pictures and note. The model has the best epoch's weights afterwards."""
-    model = run.state.model
+    model = run.state.evaluated
     model.load_state_dict(run.session.best.weights)
     images, truths = run.task.images.val.some(showcase.SCENES)
     with torch.compiler.set_stance("force_eager"):  # under --compile, a new batch size would trigger a compilation
@@ -213,7 +220,8 @@ def _keep_weights(trial: optuna.Trial, run: TrainingRun, of_every_trial: bool) -
             if same_study and (float(about["miou"]), -int(about["trial"])) > rank:
                 path.unlink(missing_ok=True)
                 return
-        run.state.model.load_state_dict(best.weights)
+        model = run.state.evaluated
+        model.load_state_dict(best.weights)
         about = {
             "study": run.task.fingerprint,
             "miou": repr(best.record.miou),
@@ -221,7 +229,7 @@ def _keep_weights(trial: optuna.Trial, run: TrainingRun, of_every_trial: bool) -
             "epoch": str(best.record.epoch),
         }
         with _warning_where_unwritable(path):
-            checkpoint.save(run.state.model, path, about)
+            checkpoint.save(model, path, about)
             for other in others:
                 other.unlink()
 
@@ -232,4 +240,4 @@ def _warning_where_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        terminal.warn(f"{path} could not be written ({error}); the search continues without it")
+        terminal.warn(f"{path} could not be written ({error.strerror or error}); the search continues without it")

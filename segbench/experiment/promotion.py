@@ -166,7 +166,8 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     from segbench.experiment.training_run import Images, Task
 
     chosen, keep = subsets.draw_full_training(data, plan.protocol), plan.protocol.final.keep
-    hyperparameters = Hyperparameters.from_params(plan.trial.params)
+    recipe = plan.protocol.recipe_of(plan.architecture)
+    hyperparameters = Hyperparameters.from_params(plan.trial.params, recipe)
     if process_group.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen, precision)):
         resume.clear(folder)  # left by a process that was killed in its last steps
         shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)

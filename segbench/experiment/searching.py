@@ -157,10 +157,16 @@ class _Search:
     def job(self) -> Job:
         from segbench.experiment import objective
 
-        search = self.protocol.search
-        mlflow, run = self.study_run()
-        keep = self.settings.keep_weights
-        return objective.Job(self.architecture, search, self.images, self.initial, self.device, mlflow, run, keep)
+        return objective.Job(
+            self.architecture,
+            self.protocol.recipe_of(self.architecture),
+            self.protocol.search,
+            self.images,
+            self.initial,
+            self.device,
+            *self.study_run(),
+            self.settings.keep_weights,
+        )
 
     def clean_up(self, index: int) -> None:
         """Removes the checkpoint of an ended trial, which nothing resumes from."""
@@ -186,7 +192,7 @@ def _open(protocol: Protocol, architecture: Architecture, data: Dataset, setting
     if studies.study_name(protocol, architecture) not in studies.names(storage):
         from segbench.experiment import objective
 
-        objective.check_buildable(architecture, search.images, search.initial)
+        objective.check_buildable(protocol, architecture, search.images, search.initial)
     search.study = studies.open_study(storage, protocol, architecture, data.fingerprint, subset.description)
     return search
 

@@ -10,12 +10,14 @@ import datetime
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as AttemptState
 from sqlalchemy import Connection
 
+from segbench.core import space as spaces
 from segbench.core.protocol import Architecture, Protocol, Search
 from segbench.core.records import Scalar, from_json
 from segbench.core.space import Space
@@ -41,11 +43,20 @@ class Plan:
 
     def trial(self, index: int) -> Planned:
         """The planned trial, without parameters if a sampler chooses them when it starts."""
-        distributions = {name: samplers.distribution(values) for name, values in self.space.items()}
+        distributions = {entry: samplers.distribution(values) for entry, values in self.space.items()}
+        drawn: Mapping[str, Any] = {}
         if index < len(self.starts):
-            return Planned(index, self.starts[index], distributions)
-        drawn = distributions if self.search.sampler == "random" else {}
-        return Planned(index, samplers.draw(drawn, self.search.seed, index), drawn)
+            drawn = _by_entry(self.space, self.starts[index])
+        elif self.search.sampler == "random":
+            drawn = samplers.draw(distributions, self.search.seed, index)
+        entries = samplers.chosen(self.space, drawn) if drawn else {}
+        return Planned(index, drawn, {entry: distributions[entry] for entry in entries})
+
+
+def _by_entry(space: Space, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The configuration by the entries of the space: its `lr` is "sgd.lr" if its optimizer has its own."""
+    names = spaces.entries(space, str(params["optimizer"]))
+    return {names[name]: value for name, value in params.items()}
 
 
 def index_of(attempt: FrozenTrial | optuna.Trial) -> int:
@@ -168,9 +179,12 @@ def _plan(connection: Connection, study: int, whole: Plan, baseline: Mapping[str
             attempts.end(connection, attempt.id, withdrawn=True)
     planned = [whole.trial(index) for index in range(trials or 0) if index not in known]
     if baseline and BASELINE not in known:
+        space, params = whole.space, _by_entry(whole.space, baseline)
         # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
-        widened = {n: samplers.around(value, samplers.distribution(whole.space[n])) for n, value in baseline.items()}
-        planned.append(Planned(BASELINE, dict(baseline), widened))
+        widened = {
+            entry: samplers.around(value, samplers.distribution(space[entry])) for entry, value in params.items()
+        }
+        planned.append(Planned(BASELINE, params, widened))
     attempts.queue(connection, study, planned)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Device, EpochRecord, EpochSeconds, Scalar, WeightsOrigin, from_json
+from segbench.core.space import resolved
 from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.ledger import attempts
 from segbench.ledger.attempts import EPOCH, Attempt
@@ -135,7 +136,7 @@ def _trial(study: str, attempt: Attempt, content: _Content) -> TrialRecord:
         attempt=attempt.number,
         state=attempt.trial_state,
         value=content.values.get(attempt.id),
-        params=content.params.get(attempt.id, {}),
+        params=resolved(content.params.get(attempt.id, {})),
         epochs=tuple(sorted(content.epochs.get(attempt.id, []), key=lambda record: record.epoch)),
         reason=known.get("reason", ""),
         seconds=seconds,

@@ -12,6 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from segbench.core import space as spaces
 from segbench.core.protocol import Search
 from segbench.core.records import Scalar
 from segbench.core.space import Choice, Range, Space
@@ -20,11 +21,26 @@ _HALVING = 4  # of the trials that reach a rung, about one in so many goes on; O
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
-    """The parameters: those the trial was planned with, else the sampler's choice."""
+    """The parameters by hyperparameter: those the trial was planned with, else the sampler's choice."""
     known = trial.params  # a baseline's values may lie outside the space
-    if not space.keys() <= known.keys():
+    if not chosen(space, known).keys() <= known.keys():
         trial.study.get_trials(deepcopy=False)  # Optuna's cache keeps parameters only of attempts that it has read
-    return {name: known[name] if name in known else _suggest(trial, name, values) for name, values in space.items()}
+
+    def value(entry: str) -> Scalar:
+        return known[entry] if entry in known else _suggest(trial, entry, space[entry])
+
+    if not any("." in entry for entry in space):
+        return {entry: value(entry) for entry in space}
+    optimizer = value("optimizer")  # first: the other entries depend on it
+    return spaces.resolved({entry: value(entry) for entry in chosen(space, {"optimizer": optimizer})})
+
+
+def chosen(space: Space, params: Mapping[str, Any]) -> dict[str, Range | Choice]:
+    """The entries of the space that a configuration with the `optimizer` in `params` has; without one, all."""
+    if "optimizer" not in params:
+        return dict(space)
+    entries = set(spaces.entries(space, params["optimizer"]).values())
+    return {entry: values for entry, values in space.items() if entry in entries}
 
 
 def draw(distributions: Mapping[str, BaseDistribution], seed: int, index: int) -> dict[str, Any]:
@@ -62,7 +78,10 @@ def sampler(search: Search) -> optuna.samplers.BaseSampler:
         if search.sampler == "tpe":
             return _ByTrial(lambda seed: optuna.samplers.TPESampler(seed=seed, constant_liar=True), search.seed)
         if search.sampler == "qmc":
-            return optuna.samplers.QMCSampler(seed=search.seed, warn_independent_sampling=False)
+            alone = _ByTrial(lambda seed: optuna.samplers.RandomSampler(seed=seed), search.seed)
+            return optuna.samplers.QMCSampler(
+                seed=search.seed, independent_sampler=alone, warn_independent_sampling=False
+            )
         if search.sampler == "gp":
             return _ByTrial(lambda seed: optuna.samplers.GPSampler(seed=seed), search.seed)
         return optuna.samplers.RandomSampler(seed=search.seed)

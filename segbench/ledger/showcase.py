@@ -28,6 +28,7 @@ from segbench.core import artefacts, paths
 from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.protocol import DRAWN, Architecture, Protocol
 from segbench.core.records import Device, EpochRecord, WeightsOrigin, best_epoch, from_json
+from segbench.core.space import resolved
 from segbench.core.study_record import TrialState
 from segbench.data import pictures
 from segbench.ledger import attempts, curves, database, notes, optuna_private, queue, reading
@@ -155,11 +156,12 @@ def _trial_note(attempt: optuna.Trial, records: Sequence[EpochRecord]) -> str:
     assert best
     index, run = queue.index_of(attempt), known["run_id"]
     weights = known.get("weights", {})
+    params = resolved(attempt.params)
     rows = {
         "mIoU": f"**{best.miou:.4f}** in epoch {best.epoch} of {last.epoch}; {last.miou:.4f} in the last",
         "official mIoU": f"{best.miou_official:.4f}",
         "pixel accuracy": f"{best.pixel_accuracy:.4f}",
-        **{name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in attempt.params.items()},
+        **{name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in params.items()},
         "initial weights": f"{weights.get('name', '')} (SHA-256 {weights.get('sha256', '')[:12]})",
         "device": from_json(Device, known["device"]).description,
         "seconds": f"{sum(record.seconds.total for record in records):.1f} ({last.images_per_second:.1f} images/s)",

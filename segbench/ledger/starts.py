@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from segbench.core import space as spaces
 from segbench.core.errors import UserError
 from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Scalar
-from segbench.core.space import Space, contains
+from segbench.core.space import Space
 from segbench.core.study_record import TrialState
 from segbench.ledger import reading
 from segbench.ledger.database import StudyStorage
@@ -88,6 +89,8 @@ def _best_of_another(storage: StudyStorage, protocol: Protocol, architecture: Ar
 
 def _outside(space: Space, params: Mapping[str, Scalar]) -> str:
     """The first parameter that is not in the space, or that one of the two lacks; "" if all fit."""
-    if differing := sorted(set(space) ^ set(params)):
+    entries = spaces.entries(space, str(params.get("optimizer")))
+    if differing := sorted(set(entries) ^ set(params)):
         return differing[0]
-    return next((f"{name} = {value}" for name, value in params.items() if not contains(space[name], value)), "")
+    odd = (name for name, value in params.items() if not spaces.contains(space[entries[name]], value))
+    return next((f"{name} = {params[name]}" for name in odd), "")

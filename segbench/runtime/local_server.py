@@ -47,10 +47,14 @@ def free_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def announce(what: str, address: str, browse: bool) -> None:
-    """Prints the page's address once it is served, also with --quiet, since it is the result."""
+def announce(what: str, address: str, browse: bool, reach: str = "") -> None:
+    """Prints the page's address once it is served, also with --quiet, since it is the result. `reach`: who else can use
+    it; "" if nobody on another machine can."""
     print(f"{what}: {address}", flush=True)
-    terminal.say("for this machine only; Ctrl-C ends it")
+    if reach:
+        terminal.banner(reach)
+    else:
+        terminal.say("for this machine only; Ctrl-C ends it")
     if browse:
         webbrowser.open(address)
 

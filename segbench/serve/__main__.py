@@ -195,11 +195,10 @@ def _announce(arguments: argparse.Namespace, port: int, page: Page | None, what:
     if page:
         print(f"a page to try photographs on: {page.address}", flush=True)
     terminal.say(f"try:  curl{bearer} -F image=@street.jpg {address}v1/segment")
-    if arguments.host in access.LOOPBACK:
-        terminal.say("for this machine only; Ctrl-C ends it")
+    if reach := access.reach(arguments.host, port, arguments.token):
+        terminal.banner(reach)
     else:
-        who = "who bears the token" if arguments.token else "anyone"
-        terminal.banner(f"{who} who reaches port {port} of {arguments.host} can use it")
+        terminal.say("for this machine only; Ctrl-C ends it")
     if arguments.open:
         webbrowser.open(page.address if page else address)
 

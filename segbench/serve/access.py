@@ -49,6 +49,13 @@ def address(host: str, port: int) -> str:
     return f"http://{reached}:{port}/"
 
 
+def reach(host: str, port: int, token: bool = False) -> str:
+    """Who on other machines can use a server that listens there, in a sentence; "" if nobody can."""
+    if host in LOOPBACK:
+        return ""
+    return f"anyone{' with the token' if token else ''} who reaches port {port} of {host} can use it"
+
+
 def _name(address: str) -> str | None:
     """The host of an address, in lower case; None where it is none."""
     try:

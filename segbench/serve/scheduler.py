@@ -20,8 +20,7 @@ from weakref import WeakKeyDictionary
 
 class HasLargest(Hashable, Protocol):
     @property
-    def largest(self) -> int:
-        """The model's largest batch."""
+    def largest(self) -> int: ...  # the model's largest batch
 
 
 Model = TypeVar("Model", bound=HasLargest)
@@ -31,7 +30,7 @@ Result = TypeVar("Result")
 # Computes a batch of one model: a result for each item, in order. It is not called again before it has answered.
 Lane = Callable[[Model, Sequence[Item]], Awaitable[Sequence[Result]]]
 
-_LINGER = 0.1  # of a model's last forward pass: how long a free lane waits for photographs that are being decoded
+_LINGER = 0.1  # of a model's last forward pass: how long a free lane waits for photographs that are about to come
 
 
 class Refused(Exception):
@@ -60,6 +59,13 @@ class Done(NamedTuple, Generic[Result]):
     batch: int  # photographs in its forward pass
     queue_seconds: float
     forward_seconds: float  # of the whole batch
+
+
+class _Pass(NamedTuple):  # a model's last forward pass
+    seconds: float = 0.0
+    size: int = 1
+    ended: float = 0.0
+    asked: int = 0  # photographs in it, and those that waited at its end: as many may soon wait again
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +104,7 @@ class Scheduler(Generic[Model, Item, Result]):
         self._lanes, self._on_batch = lanes, on_batch
         self._tickets: set[Ticket[Model, Item, Result]] = set()
         self._waiting: dict[Model, deque[_Entry[Model, Item, Result]]] = {}
-        self._last: WeakKeyDictionary[Model, tuple[float, int]] = WeakKeyDictionary()  # seconds and size of a batch
+        self._last: WeakKeyDictionary[Model, _Pass] = WeakKeyDictionary()
         self._numbers, self._changed = itertools.count(), asyncio.Event()
 
     @property
@@ -113,7 +119,7 @@ class Scheduler(Generic[Model, Item, Result]):
 
     @property
     def depth(self) -> int:
-        """How many forward passes are asked for: photographs that wait for a model, counted for each model."""
+        """How many photographs wait for a model, counted for each model."""
         return sum(map(len, self._waiting.values()))
 
     def check(self, megapixels: float = 0.0) -> None:
@@ -131,8 +137,8 @@ class Scheduler(Generic[Model, Item, Result]):
 
     def retry_after(self) -> int:
         """Whole seconds, by estimate, until what waits now is computed; at least 1."""
-        last = [(queue, *self._last.get(model, (0.0, 1))) for model, queue in self._waiting.items()]
-        return max(1, math.ceil(sum(len(queue) * seconds / size for queue, seconds, size in last) / len(self._lanes)))
+        last = [(len(queue), self._last.get(model, _Pass())) for model, queue in self._waiting.items()]
+        return max(1, math.ceil(sum(waiting * one.seconds / one.size for waiting, one in last) / len(self._lanes)))
 
     @contextlib.asynccontextmanager
     async def admit(self, megapixels: float, deadline: float) -> AsyncIterator[Ticket[Model, Item, Result]]:
@@ -197,10 +203,9 @@ class Scheduler(Generic[Model, Item, Result]):
 
     async def _work(self, lane: Lane[Model, Item, Result]) -> None:
         while True:
-            model = self._next()
-            if model is None:
+            while not self._waiting:
                 await self._change()
-                continue
+            model = min(self._waiting, key=lambda model: self._waiting[model][0].number)  # what has waited longest
             await self._linger(model)
             batch = list(self._waiting.get(model, ()))[: model.largest]
             for entry in batch:
@@ -208,42 +213,36 @@ class Scheduler(Generic[Model, Item, Result]):
             if batch:
                 await self._compute(lane, batch)
 
-    def _next(self) -> Model | None:
-        """The model whose turn it is: that of the photograph that has waited longest."""
-        return min(self._waiting, key=lambda model: self._waiting[model][0].number, default=None)
-
     async def _linger(self, model: Model) -> None:
-        """Waits for photographs that are still being decoded, where a short wait can make the batch larger."""
+        """Waits a little where that can make the batch larger: for photographs that are being decoded, and after a
+        forward pass for the clients that it answered, who often ask again at once."""
+        last, now = self._last.get(model, _Pass()), asyncio.get_running_loop().time()
+        returning = last.asked if now < last.ended + _LINGER * last.seconds else 0
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER * self._last.get(model, (0.0, 1))[0]):
-                while any(ticket.entries is None for ticket in self._tickets):
-                    if len(self._waiting.get(model, ())) >= model.largest:
+            async with asyncio.timeout(_LINGER * last.seconds):
+                while (waiting := len(self._waiting.get(model, ()))) < model.largest:
+                    if waiting >= returning and all(ticket.entries is not None for ticket in self._tickets):
                         return
                     await self._change()
 
     async def _compute(self, lane: Lane[Model, Item, Result], batch: Sequence[_Entry[Model, Item, Result]]) -> None:
         """One forward pass; where it fails, one for each photograph, so that a bad one fails alone."""
         model, started = batch[0].model, asyncio.get_running_loop().time()
-        batch = [entry for entry in batch if not entry.future.done()]
         try:
-            results = await lane(model, [entry.item for entry in batch])
+            results: Sequence[Result | Exception] = await lane(model, [entry.item for entry in batch])
         except Exception as error:
-            if len(batch) == 1:
-                _answer(batch[0], error)
+            if len(batch) > 1:
+                for entry in batch:
+                    if not entry.future.done():
+                        await self._compute(lane, [entry])
                 return
-            for entry in batch:
-                await self._compute(lane, [entry])
-            return
-        seconds = asyncio.get_running_loop().time() - started
-        self._last[model] = seconds, len(batch)
+            results = [error]
+        seconds = (ended := asyncio.get_running_loop().time()) - started
+        self._last[model] = _Pass(seconds, len(batch), ended, len(batch) + len(self._waiting.get(model, ())))
         self._on_batch(model, len(batch), seconds)
-        for entry, result in zip(batch, results, strict=True):
-            _answer(entry, Done(result, len(batch), started - entry.arrived, seconds))
-
-
-def _answer(entry: _Entry[Model, Item, Result], answer: Done[Result] | Exception) -> None:
-    if isinstance(answer, Exception):
-        if not entry.future.done():  # else its client has gone
-            entry.future.set_exception(answer)
-    elif not entry.future.done():
-        entry.future.set_result(answer)
+        there = [pair for pair in zip(batch, results, strict=True) if not pair[0].future.done()]  # the others have gone
+        for entry, result in there:
+            if isinstance(result, Exception):
+                entry.future.set_exception(result)
+            else:
+                entry.future.set_result(Done(result, len(batch), started - entry.arrived, seconds))

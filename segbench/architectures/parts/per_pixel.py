@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segbench.architectures.parts.pixel_loss import PixelLoss
 from segbench.architectures.segmenter import Segmenter
 from segbench.data.batches import IMAGENET, Normalisation
 
@@ -26,8 +27,10 @@ class PerPixel(Segmenter):
     def __init__(
         self, network: Any, *, smallest_batch: int = 1, normalisation: Normalisation = IMAGENET, channels_last: bool
     ) -> None:
-        """network: a module from (B, 3, H, W) images to Outputs, whose `aux_classifier` only training needs."""
+        """network: a module from (B, 3, H, W) images to Outputs, whose `aux_classifier` only training needs. Its layers
+        below the head are the children of its `backbone`, or what its method `backbone_layers` returns."""
         super().__init__()
+        self._loss = PixelLoss()
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.smallest_batch = smallest_batch
         self.normalisation = normalisation
@@ -37,10 +40,19 @@ class PerPixel(Segmenter):
         return outputs
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
-        terms = {"main": _cross_entropy(outputs.main, labels)}
+        terms = {"main": self._loss(outputs.main, labels)}
         if outputs.aux is not None:
-            terms["aux"] = _AUX_WEIGHT * _cross_entropy(outputs.aux, labels)
+            terms["aux"] = _AUX_WEIGHT * self._loss(outputs.aux, labels)
         return terms
+
+    def use(self, loss: PixelLoss) -> None:
+        self._loss = loss
+
+    def backbone(self) -> Sequence[nn.Module]:
+        if hasattr(self.network, "backbone_layers"):
+            layers: Sequence[nn.Module] = self.network.backbone_layers()
+            return layers
+        return _layers(getattr(self.network, "backbone", nn.Identity()))
 
     def scores(self, outputs: Outputs) -> Tensor:
         return outputs.main.float()
@@ -69,6 +81,19 @@ def split_norms(network: nn.Module) -> None:
                 setattr(module, name, nn.Sequential(plain, activation).train(child.training))
 
 
+def stage(before: Sequence[nn.Module], blocks: Sequence[nn.Module], after: Sequence[nn.Module]) -> list[nn.Module]:
+    """The layers of a backbone's stage: its blocks; what comes before joins the first, what comes after the last."""
+    groups = [[block] for block in blocks]
+    groups[0][:0], groups[-1][len(groups[-1]) :] = before, after
+    return [nn.ModuleList(group) for group in groups]
+
+
+def _layers(backbone: nn.Module) -> list[nn.Module]:
+    """The children that have parameters, and in their place the children of a Sequential."""
+    parts = [part for child in backbone.children() for part in (child if isinstance(child, nn.Sequential) else [child])]
+    return [part for part in parts if next(part.parameters(), None) is not None]
+
+
 def _fold_batch_norms(module: nn.Module) -> None:
     """Folds every BatchNorm2d that comes right after a Conv2d among the module's children, itself or as the first of a
     Sequential; the contract test shows whether a network calls them in this order."""
@@ -84,8 +109,3 @@ def _fold_batch_norms(module: nn.Module) -> None:
             else:
                 setattr(module, name, nn.Identity())
         previous = name
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    full = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(full, labels)

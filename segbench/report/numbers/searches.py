@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection
 from typing import NamedTuple
 
+from segbench.core import space as spaces
 from segbench.core.space import Choice, Range
 from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import samplers
@@ -15,6 +16,7 @@ from segbench.report.numbers.comparison import Candidate
 from segbench.report.text.i18n import decimals, duration, percent, scalar, text
 
 TRIALS_FOR_IMPORTANCE = 10  # below, the top quarter is one or two trials
+_AT_BOUND = 0.05  # of a range, on its scale
 _TOP = 0.25  # the quantile of trials that PED-ANOVA contrasts with all; Optuna's 0.1 would leave one of ten
 
 
@@ -50,6 +52,15 @@ class Axis(NamedTuple):
     high: str
     ticks: tuple[tuple[float, str], ...]  # (0..1, text) of a choice's values
     positions: tuple[float | None, ...]  # 0..1, one per trial
+
+
+class AtBound(NamedTuple):
+    """A value of the best trial that lies at a bound of its searched range."""
+
+    name: str
+    value: float
+    range: Range
+    upper: bool  # which bound
 
 
 class Importance(NamedTuple):
@@ -125,12 +136,29 @@ def valued(study: StudyRecord) -> list[TrialRecord]:
 
 
 def searched(study: StudyRecord) -> dict[str, Range | Choice]:
-    """The part of the space that varies."""
-    return {name: values for name, values in study.architecture.space.items() if _varies(values)}
+    """The part of the space that varies, one entry per hyperparameter."""
+    space = spaces.merged(study.architecture.space)
+    return {name: values for name, values in space.items() if _varies(values)}
 
 
 def _varies(values: Range | Choice) -> bool:
     return len(values.values) > 1 if isinstance(values, Choice) else values.low != values.high
+
+
+def at_bounds(study: StudyRecord) -> list[AtBound]:
+    """Where the best trial's values lie within _AT_BOUND of a bound of their range, the one for its optimizer: beyond
+    it better ones may lie."""
+    best = min((t for t in study.planned if t.state == TrialState.COMPLETE), key=rank, default=None)
+    if best is None:
+        return []
+    space, found = study.architecture.space, []
+    for name, entry in spaces.entries(space, str(best.params.get("optimizer"))).items():
+        values, value = space[entry], best.params.get(name)
+        if isinstance(values, Range) and _varies(values) and isinstance(value, (int, float)):
+            place = _place(value, values)
+            if min(place, 1 - place) <= _AT_BOUND:
+                found.append(AtBound(name, value, values, upper=place > 0.5))
+    return found
 
 
 def axes(study: StudyRecord, shown: list[TrialRecord]) -> list[Axis]:
@@ -174,12 +202,16 @@ def _axis(name: str, values: Range | Choice, shown: list[TrialRecord]) -> Axis:
         places = {str(v): i / (len(known) - 1) for i, v in enumerate(known)}
         ticks = tuple((place, text) for text, place in places.items())
         return Axis(name, "", "", ticks, tuple(None if p is None else places[str(p)] for p in params))
-    scale = math.log if values.log else float
     numbers = [values.low, values.high, *(float(p) for p in params if isinstance(p, (int, float)))]
-    low, high = min(numbers), max(numbers)
-    span = scale(high) - scale(low)
-    positions = tuple((scale(float(p)) - scale(low)) / span if isinstance(p, (int, float)) else None for p in params)
-    return Axis(name, scalar(low), scalar(high), (), positions)
+    whole = dataclasses.replace(values, low=min(numbers), high=max(numbers))
+    positions = tuple(_place(float(p), whole) if isinstance(p, (int, float)) else None for p in params)
+    return Axis(name, scalar(whole.low), scalar(whole.high), (), positions)
+
+
+def _place(value: float, values: Range) -> float:
+    """Where a value lies in a range, on its scale: 0 at the lower bound, 1 at the upper one."""
+    scale = math.log if values.log else float
+    return (scale(value) - scale(values.low)) / (scale(values.high) - scale(values.low))
 
 
 def augmentation(study: StudyRecord) -> str:
@@ -189,3 +221,9 @@ def augmentation(study: StudyRecord) -> str:
         return ""
     low, high = (decimals(bound, 2) for bound in asked.scale)
     return text("search.augmentation", flip=percent(asked.flip), low=low, high=high, colour=percent(asked.colour))
+
+
+def recipe(study: StudyRecord) -> str:
+    """What its protocol and its architecture's TOML say about training, in words; "" where that is the note's."""
+    given = study.protocol.recipe_of(study.architecture).given()
+    return ", ".join(f"{name} = {scalar(value)}" for name, value in given.items())

@@ -14,7 +14,7 @@ from segbench.report.numbers import tuning as tunings
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Figure, Heading, Key, Prose, Section, plot
 from segbench.report.sections import trials, tuning
-from segbench.report.text.i18n import duration, percent, text
+from segbench.report.text.i18n import duration, percent, scalar, text
 
 _NAMED = 12  # so many trials without a value are named; of more, it is said how many there are
 Searched = Sequence[tuple[Candidate, StudyRecord]]
@@ -76,7 +76,15 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
         facts.append(text("search.select_on_val"))
     if augmentation := searches.augmentation(study):
         facts.append(text("search.augmented", how=augmentation))
-    return tuple(facts)
+    if recipe := searches.recipe(study):
+        facts.append(text("search.recipe", fields=recipe))
+    return (*facts, *map(_at_bound, searches.at_bounds(study)))
+
+
+def _at_bound(found: searches.AtBound) -> str:
+    low, high = scalar(found.range.low), scalar(found.range.high)
+    key = "search.at_upper_bound" if found.upper else "search.at_lower_bound"
+    return text(key, name=found.name, value=scalar(found.value), low=low, high=high)
 
 
 def _starts(study: StudyRecord) -> list[str]:

@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         hosts = (*access.LOOPBACK, *access.names(arguments.host), *arguments.allow_host)
         app = streamlit.App(Path(__file__).with_name("script.py"), middleware=[Middleware(Guard, hosts=hosts)])
         port = listener.getsockname()[1]
-        local_server.announce("segbench's page", access.address(arguments.host, port), arguments.open)
+        address, reach = access.address(arguments.host, port), access.reach(arguments.host, port)
+        local_server.announce("segbench's page", address, arguments.open, reach)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_STOP_SECONDS
         )
