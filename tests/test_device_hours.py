@@ -100,9 +100,7 @@ SECONDS = st.floats(0.5, 40, allow_nan=False)
     costs=st.lists(st.lists(SECONDS, min_size=1, max_size=4), min_size=1, max_size=4),
     kills=st.lists(st.booleans(), max_size=6),
 )
-def test_never_an_epoch_over_and_never_idle(
-    budget: float, costs: list[list[float]], kills: list[bool]
-) -> None:
+def test_never_an_epoch_over_and_never_idle(budget: float, costs: list[list[float]], kills: list[bool]) -> None:
     """Each list of costs is a worker. Some epochs end in a kill; the trial goes on in another attempt."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:

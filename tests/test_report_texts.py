@@ -7,6 +7,7 @@ from typing import Any
 
 from segbench import report
 from segbench.core.labels import CATEGORIES
+from segbench.core.protocol import KEEP
 from segbench.core.study_record import TrialState
 from segbench.report.text import i18n
 from segbench.stats import Interval
@@ -47,7 +48,10 @@ def test_every_text_is_used_and_every_key_used_is_there() -> None:
     assert asked - keys == set()
     composed = [composed_key(node) for node in nodes if isinstance(node, ast.JoinedStr)]
     parts = (
-        {text for node in nodes for text in constants(node)} | set(CATEGORIES) | {state.value for state in TrialState}
+        {text for node in nodes for text in constants(node)}
+        | set(CATEGORIES)
+        | {state.value for state in TrialState}
+        | set(KEEP)
     )
     unused = set()
     for key in keys - asked - parts:

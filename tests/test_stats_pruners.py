@@ -83,7 +83,10 @@ def test_savings_over_all_orders() -> None:
     found = pruners.savings(flat(0.4, 0.6), "halving", 40, "some-study", left_out=1)
     assert (found.trials, found.epochs, found.orders, found.left_out) == (2, 4, 40, 1)
     assert (found.lost, found.best_survived) == ((0, 0, 0), 1)
-    assert (found.saved.low, found.saved.high) == (0, 3 / 8)  # the worse one ends after its first epoch, if it is second
+    assert (found.saved.low, found.saved.high) == (
+        0,
+        3 / 8,
+    )  # the worse one ends after its first epoch, if it is second
 
 
 def test_a_best_trial_that_starts_slowly_is_lost_in_most_orders() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ class Longer(NamedTuple):
 
     gain: Interval  # from the last epoch to the last continued one
     epochs: NDArray[np.int64]  # 1 … the last continued one
-    curve: Values  # (3, epochs): median, low and high
+    curve: Values  # (3, epochs): median, low and high; NaN in the epochs that the fit leaves out
 
 
 def last_rise(scores: Sequence[float], level: float = LEVEL) -> Rise:
@@ -66,7 +67,7 @@ def continued(scores: Sequence[float], epochs: int, level: float = LEVEL) -> Lon
     The first tenth of the epochs is left out, because the start of a training follows no such law. The scores are those
     of each epoch, not the best so far: that one also rises by luck, and its errors are not independent. All NaN below 6
     epochs, and where almost no drawn curve stays within 0..1. Simulated on both kinds of curves, on a logarithm and on
-    a flat line, with 8 to 50 epochs, the 95 % interval of the gain covers in 92 % of cases or more.
+    a flat line, with 8 to 50 epochs, the 95 % interval of the gain covers, to a tenth of a point, in 92 % of cases or more.
     """
     if epochs <= len(scores):
         raise ValueError(f"epochs must be more than the {len(scores)} there are, not {epochs}")
@@ -76,8 +77,10 @@ def continued(scores: Sequence[float], epochs: int, level: float = LEVEL) -> Lon
     seen = slice(first, len(scores))
     if len(y) < FEWEST_FOR_A_FIT or not np.isfinite(y).all():
         return Longer(_NONE, every, np.full((3, epochs), np.nan))
-    drawn = _drawn(y, _shapes(every, len(scores)), seen)
-    drawn = drawn[((drawn >= 0) & (drawn <= 1)).all(1)]
+    drawn = _drawn(y, _shapes(epochs, len(scores)), seen)
+    fitted = drawn[:, first:]
+    drawn = drawn[((fitted >= 0) & (fitted <= 1)).all(1)]
+    drawn[:, :first] = np.nan
     if len(drawn) < _FEWEST_DRAWS:
         return Longer(_NONE, every, np.full((3, epochs), np.nan))
     ends = [0.5, (1 - level) / 2, (1 + level) / 2]
@@ -85,11 +88,15 @@ def continued(scores: Sequence[float], epochs: int, level: float = LEVEL) -> Lon
     return Longer(Interval(*map(float, np.quantile(gains, ends))), every, np.quantile(drawn, ends, axis=0))
 
 
-def _shapes(every: NDArray[np.int64], length: int) -> Values:
+@functools.lru_cache(maxsize=8)
+def _shapes(epochs: int, length: int) -> Values:
     """(800, epochs): the power laws and the exponentials."""
+    every = np.arange(1, epochs + 1)
     powers = np.exp(-_EXPONENTS[:, None] * np.log(every)[None])
     powers = np.where(np.abs(_EXPONENTS[:, None]) < 1e-3, np.log(every)[None], powers)
-    return np.concatenate([powers, np.exp(-_RATES[:, None] * every[None] / length)])
+    shapes = np.concatenate([powers, np.exp(-_RATES[:, None] * every[None] / length)])
+    shapes.setflags(write=False)  # the cache shares it between calls
+    return shapes
 
 
 def _drawn(y: Values, shapes: Values, seen: slice) -> Values:

@@ -81,7 +81,7 @@ def _budget(candidate: Candidate) -> str:
     used = searches.budget(candidate.study)
     if used.hours is not None and used.finished:  # what each used differs by an epoch, and its number of trials is free
         return text("checks.recorded_hours", given=duration(used.hours[1]), epochs=used.epochs)
-    return searches.said(used, "checks.recorded_budget")
+    return searches.said(used, "checks.recorded_budget", "checks.recorded_budget_hours")
 
 
 def _search_device(candidates: Sequence[Candidate]) -> Check:

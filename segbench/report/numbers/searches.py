@@ -88,13 +88,13 @@ def budget(study: StudyRecord) -> Budget:
     )
 
 
-def said(used: Budget, key: str, **values: object) -> str:
-    """The text of `key` for a budget of trials, or that of `key`_hours."""
+def said(used: Budget, by_trials: str, by_hours: str, **values: object) -> str:
+    """The text of one of two keys, for a budget of trials or of device-hours."""
     if used.hours is None:
-        return text(key, asked=used.asked, ended=used.ended, complete=used.complete, epochs=used.epochs, **values)
+        return text(by_trials, asked=used.asked, ended=used.ended, complete=used.complete, epochs=used.epochs, **values)
     device, given = map(duration, used.hours)
     values |= {"device": device, "given": given}
-    return text(f"{key}_hours", ended=used.ended, complete=used.complete, epochs=used.epochs, **values)
+    return text(by_hours, ended=used.ended, complete=used.complete, epochs=used.epochs, **values)
 
 
 def history(study: StudyRecord) -> list[Step]:

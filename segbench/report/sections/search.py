@@ -57,6 +57,7 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
         searches.said(
             used,
             "search.budget",
+            "search.budget_hours",
             seconds=duration(used.seconds),
             train=asked.train_images,
             val=asked.val_images,

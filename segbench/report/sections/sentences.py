@@ -57,7 +57,7 @@ def missing(comparison: Comparison) -> list[str]:
         else:
             used = searches.budget(candidate.study)
             if not used.finished:
-                sentences.append(searches.said(used, "status.searching", **values))
+                sentences.append(searches.said(used, "status.searching", "status.searching_hours", **values))
             best = studies.best(candidate.study)
             if best is None and used.finished:
                 sentences.append(text("status.no_trial", **values))
