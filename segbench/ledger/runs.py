@@ -215,7 +215,7 @@ def _experiment(mlflow: MlflowClient, name: str) -> str:
 
 
 def _flat(record: EpochRecord) -> dict[str, float]:
-    content = to_json(record)
+    content = {key: value for key, value in to_json(record).items() if value is not None}
     content.pop("epoch")
     iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(CATEGORIES, content.pop("iou"), strict=True)}
     seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}

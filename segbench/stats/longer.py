@@ -67,7 +67,7 @@ def continued(scores: Sequence[float], epochs: int, level: float = LEVEL) -> Lon
     The first tenth of the epochs is left out, because the start of a training follows no such law. The scores are those
     of each epoch, not the best so far: that one also rises by luck, and its errors are not independent. All NaN below 6
     epochs, and where almost no drawn curve stays within 0..1. Simulated on both kinds of curves, on a logarithm and on
-    a flat line, with 8 to 50 epochs, the 95 % interval of the gain covers, to a tenth of a point, in 92 % of cases or more.
+    a flat line, with 8 to 50 epochs, the 95 % interval of the gain covers, to a tenth of a point, in 92 % of cases.
     """
     if epochs <= len(scores):
         raise ValueError(f"epochs must be more than the {len(scores)} there are, not {epochs}")
