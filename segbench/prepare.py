@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from segbench.core import protocol
+from segbench.core.labels import IGNORED, LabelSet
 from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
@@ -35,23 +36,22 @@ def main(argv: list[str] | None = None) -> int:
         terminal.say(f"{name}: {len(split)} scenes of {where}, packed at {height}x{width}")
         for scene in split.void_only:
             terminal.say(f"note: {scene} is labelled void everywhere")
-    _histogram(data)
+    _histogram(data, chosen.data.labels)
     terminal.say(f"content fingerprint {data.fingerprint}")
     terminal.next_command(f"python -m segbench.search{options.repeat_args(arguments)}")
     return 0
 
 
-def _histogram(data: Dataset) -> None:
-    from segbench.core.labels import CATEGORIES, LABELS
-
+def _histogram(data: Dataset, labels: LabelSet) -> None:
     totals = [max(1, int(split.histogram.sum())) for split in (data.train, data.val)]
     rows = []
-    for label in LABELS:
-        pixels = [int(split.histogram[label.id % 256]) for split in (data.train, data.val)]
+    for row in labels.rows:
+        pixels = [int(split.histogram[row.label.id]) for split in (data.train, data.val)]
         if any(pixels):
             shares = [f"{100 * count / total:.2f} %" for count, total in zip(pixels, totals, strict=True)]
-            rows.append([str(label.id), label.name, CATEGORIES[label.category], *shares])
-    terminal.table("labels, share of all pixels", ["id", "label", "category", "train", "val"], rows, right={0, 3, 4})
+            of = "ignored" if row.class_index == IGNORED else labels.names[row.class_index]
+            rows.append([str(row.label.id), row.name, of, *shares])
+    terminal.table("labels, share of all pixels", ["id", "label", "class", "train", "val"], rows, right={0, 3, 4})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from segbench.core import metrics, paths, protocol
-from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
+from segbench.core.labels import DEFAULT
 from segbench.core.records import (
     Device,
     EpochRecord,
@@ -55,7 +55,7 @@ final = {{ epochs = 4 }}
 
 def epoch(number: int, quality: float) -> EpochRecord:
     seconds = EpochSeconds(0.1, 0.5, 0.2, 1.0, 0.1, 0.29, 0.01, 2.5)
-    iou = (None, *(quality for _ in CATEGORIES[1:]))
+    iou = (None, *(quality for _ in DEFAULT.names[1:]))
     return EpochRecord(
         number, 2 / number, 3 / number, 1 - quality, quality, quality, quality, iou, seconds, 40.0, 1.25 + number / 100
     )
@@ -81,33 +81,33 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
 
 def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.Dataset, record: Any) -> None:
     folder = paths.model_folder(record.name, 0)
-    truth = np.array(CATEGORY_OF_RAW, np.uint8)[data.val.labels]
+    truth = np.array(DEFAULT.class_of_raw, np.uint8)[data.val.labels]
     generator = np.random.default_rng(0)
     wrong = generator.random(truth.shape) < ERRORS[own.name]
     predicted = np.where(wrong, generator.integers(0, 8, truth.shape), truth).astype(np.uint8)
     cells = data.val.labels.astype(np.int64) * 8 + predicted
     counted = np.stack([np.bincount(image.ravel(), minlength=256 * 8).reshape(256, 8) for image in cells])
-    confusions = metrics.rows(counted)
+    confusions = metrics.rows(counted, DEFAULT)
     for name, categories in zip(data.val.names, predicted, strict=True):
         path = folder / "masks" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        mask(categories).save(path)
+        mask(categories, DEFAULT.colours).save(path)
     np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(data.val.names))
-    scores = metrics.scores(confusions.sum(0))
+    scores = metrics.scores(confusions.sum(0), DEFAULT)
     records = [epoch(n, scores.miou * n / 4) for n in (1, 2, 3, 4)]
     client = tracking.client()
     parent = runs.study_run(client, asked.name, record.name, record.id, {})
     best = studies.best(record)
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
     for record_ in records:
-        runs.log_epoch(client, run, record_)
+        runs.log_epoch(client, run, record_, DEFAULT.names)
     histogram = [np.bincount(split.labels.ravel(), minlength=256) for split in (data.train, data.val)]
     speed = SpeedCard(DEVICE, 4, data.size, 100 + 300 * ERRORS[own.name], 1e4, 5e3, 120.0, 9.5, 741_080, 0.8)
     card = ModelCard(
         architecture=own.name,
         title=own.title,
         model={},
-        categories=CATEGORIES,
+        categories=DEFAULT.names,
         size=data.size,
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
@@ -131,7 +131,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
         val_images=8,
         best=records[-1],
         last=records[-1],
-        majority_miou=metrics.majority_miou(*histogram),
+        majority_miou=metrics.majority_miou(*histogram, DEFAULT),
         speed=speed,
         device=DEVICE,
         versions={"torch": "2.13.0"},

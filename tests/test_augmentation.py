@@ -57,14 +57,16 @@ def test_unchanged_and_mirrored_views_are_exact() -> None:
         ([[1.0, 0, 0], [0, 1, 0]], (images, raw)),
         ([[-1.0, 0, 0], [0, 1, 0]], (images.flip(-1), raw.flip(-1))),
     ):
-        seen, labels = augmentation.reframed(images, raw, views(frame))
+        seen, labels = augmentation.reframed(images, raw, views(frame), 0)
         torch.testing.assert_close(seen, expected[0], atol=1e-5, rtol=0)
         assert torch.equal(labels, expected[1])
 
 
 def test_a_closer_view_is_a_crop_enlarged() -> None:
     images, raw = scene()
-    seen, labels = augmentation.reframed(images, raw, views([[0.5, 0, -0.5], [0, 0.5, 0.5]]))  # the lower left quarter
+    seen, labels = augmentation.reframed(
+        images, raw, views([[0.5, 0, -0.5], [0, 0.5, 0.5]]), 0
+    )  # the lower left quarter
     assert torch.equal(labels, raw[:, 6:, :10].repeat_interleave(2, 1).repeat_interleave(2, 2))
     crop = F.interpolate(images[:, :, 6:, :10], scale_factor=2, mode="bilinear", align_corners=False)
     inner = (..., slice(1, -1), slice(1, -1))  # at its border a crop lacks the neighbours that the image has
@@ -73,7 +75,7 @@ def test_a_closer_view_is_a_crop_enlarged() -> None:
 
 def test_a_farther_view_has_a_border_of_void() -> None:
     images, raw = scene()
-    seen, labels = augmentation.reframed(images, raw, views([[2.0, 0, 0], [0, 2, 0]]))
+    seen, labels = augmentation.reframed(images, raw, views([[2.0, 0, 0], [0, 2, 0]]), 0)
     assert int((labels > 0).sum()) == 6 * 10  # all labels of `raw` are above 0
     assert not labels[:, :3].any()
     assert not seen[..., :2, :].any()  # 0 after normalisation: the mean colour

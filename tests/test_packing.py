@@ -53,7 +53,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The scenes that are decoded."""
     names: list[str] = []
     decode = packing._decode
-    monkeypatch.setattr(packing, "_decode", lambda scene, size: names.append(scene.name) or decode(scene, size))
+    monkeypatch.setattr(packing, "_decode", lambda scene, *how: names.append(scene.name) or decode(scene, *how))
     return names
 
 

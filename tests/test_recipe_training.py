@@ -137,7 +137,9 @@ def test_clipping_bounds_a_step_of_sgd(images: tuple[Batches, Batches]) -> None:
     for largest in (1e-3, 1e9):
         before = tiny("deeplab")
         state, records = trained("deeplab", images, Recipe(clip_norm=largest), 1, "sgd")
-        moved = [(a - b).detach().square().sum() for a, b in zip(before.parameters(), state.model.parameters(), strict=True)]
+        moved = [
+            (a - b).detach().square().sum() for a, b in zip(before.parameters(), state.model.parameters(), strict=True)
+        ]
         # Two steps of SGD with momentum 0.9 and weight decay: at most 2.9 clipped gradients, and the decay.
         decay = 3 * 1e-2 * float(torch.cat([p.detach().flatten() for p in before.parameters()]).norm())
         within = float(torch.stack(moved).sum().sqrt()) <= 3e-3 * (2.9 * largest + decay)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import DEFAULT
 from segbench.ledger import studies
 from segbench.report import assemble
 from segbench.report.figures import cost, curves, quality, search
@@ -91,9 +91,9 @@ def test_class_bars_confusions_and_borders_are_the_numbers(compared: comparison.
         {category: iou.estimate for category, iou in known.items()}
     )
     shares = tables.confusion(candidate)
-    (heat,) = quality.confusion(shares).data
+    (heat,) = quality.confusion(shares, DEFAULT.names).data
     assert [list(row) for row in heat.z] == [[None if v != v else v for v in row] for row in shares.tolist()]
-    assert list(heat.y) == list(CATEGORIES)
+    assert list(heat.y) == list(DEFAULT.names)
     counts = np.array([[1, 4], [2, 8], [0, 0], [3, 3], [0, 1], [1, 2], [5, 10]], np.int64)
     (borders,) = quality.borders(pixels.Borders({candidate.name: counts}, 1), [candidate]).data
     assert list(borders.y) == [0.25, 0.25, None, 1.0, 0.0, 0.5, 0.5]

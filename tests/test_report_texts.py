@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench import report
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import DEFAULT
 from segbench.core.protocol import KEEP
 from segbench.core.study_record import TrialState
 from segbench.report.text import i18n
@@ -49,7 +49,7 @@ def test_every_text_is_used_and_every_key_used_is_there() -> None:
     composed = [composed_key(node) for node in nodes if isinstance(node, ast.JoinedStr)]
     parts = (
         {text for node in nodes for text in constants(node)}
-        | set(CATEGORIES)
+        | set(DEFAULT.names)
         | {state.value for state in TrialState}
         | set(KEEP)
     )

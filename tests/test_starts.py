@@ -116,7 +116,7 @@ def test_a_missing_study_and_too_few_trials_are_one_line(storage_: StudyStorage)
         opened(storage_, protocol("warm", warm_start="other"))
     assert "\n" not in str(caught.value)
     searched(storage_, protocol("other"), lambda index: index / 10)
-    with pytest.raises(UserError, match="trials of 'warm' is 2, but .* begin the plan of net with 4"):
+    with pytest.raises(UserError, match=r"trials of 'warm' is 2, but .* begin the plan of net with 4"):
         opened(storage_, protocol("warm", 2, warm_start="other", enqueue="baseline"))
 
 

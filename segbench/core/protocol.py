@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core import code as sources
-from segbench.core import names, space, tables
+from segbench.core import labels, names, space, tables
 from segbench.core.augment import Augment
 from segbench.core.errors import UserError
+from segbench.core.labels import LabelSet
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Code, Scalar
@@ -58,9 +59,16 @@ class Data:
 
     size: tuple[int, int]  # (height, width) everything is packed, trained and scored at
     streets: Streets | None = None
+    labels: LabelSet = tables.added(labels.DEFAULT)  # in the file: the name of one that ships, or FILE.toml
 
     def __post_init__(self) -> None:
         require_size(self.size)
+        if self.streets is not None:
+            drawn = {(row.label.id, row.name) for row in labels.DEFAULT.rows}
+            fits = {(row.label.id, row.name) for row in self.labels.rows} <= drawn
+            require(
+                fits, f"streets are drawn with Cityscapes' label ids, which labels '{self.labels.name}' do not have"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class Protocol:
     search: Search
     final: Final
     augment: Augment | None = None
-    recipe: Recipe = added(OFF)  # noqa: RUF009 (it is frozen)  # of every architecture, unless its [recipe] differs
+    recipe: Recipe = added(OFF)
 
     def recipe_of(self, architecture: Architecture) -> Recipe:
         """What the architecture is trained by: its own fields over the protocol's."""
@@ -193,7 +201,12 @@ def load(folder: Path) -> Protocol:
     """Reads `<folder>/protocol.toml`. Raises UserError that names file, table and key of a mistake."""
     path = folder / "protocol.toml"
     name = names.part(folder.resolve().name, "protocol")
-    return typing.cast(Protocol, tables.record(Protocol, _named(name, "folder", path), str(path)))
+    content = _named(name, "folder", path)
+    data = content.get("data")
+    if isinstance(data, dict) and isinstance(data.get("labels"), str):  # else it is refused as any other wrong value
+        with tables.located(f"{path}: [data]"):
+            data["labels"] = labels.chosen(data["labels"], folder)
+    return typing.cast(Protocol, tables.record(Protocol, content, str(path)))
 
 
 def load_architecture(folder: Path, name: str) -> Architecture:
@@ -235,7 +248,9 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
 
 
 def _entering(record: Any) -> Any:
-    """Like `to_json`, without fields that were added later and have their default."""
+    """Like `to_json`, without fields that were added later and have their default, and without what is only shown."""
+    if isinstance(record, LabelSet):
+        return record.meaning
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         fields = [(f, getattr(record, f.name)) for f in dataclasses.fields(record)]
         return {f.name: _entering(value) for f, value in fields if not at_default(f, value)}

@@ -50,13 +50,14 @@ def relit(images: Tensor, views: Views) -> Tensor:
     return _grey(images).lerp(images, saturation).clamp_(0, 255)
 
 
-def reframed(images: Tensor, raw: Tensor, views: Views) -> tuple[Tensor, Tensor]:
+def reframed(images: Tensor, raw: Tensor, views: Views, border: int) -> tuple[Tensor, Tensor]:
     """images: (B, 3, H, W) float32, normalised; raw: (B, H, W) uint8 label ids. Returns both in their views, of the
     same shapes: images are sampled bilinearly, labels from the nearest pixel. Outside the image, views have the mean
-    colour and raw id 0, which is void."""
+    colour and the raw id `border`, which is void."""
     grid = F.affine_grid(views.frame, [len(images), 1, *raw.shape[1:]], align_corners=False)
     reframed_images = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
-    labels = F.grid_sample(raw[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0]
+    above = raw[:, None].float() - border  # grid_sample puts zeros outside
+    labels = F.grid_sample(above, grid, mode="nearest", align_corners=False)[:, 0] + border
     return reframed_images.contiguous(memory_format=torch.channels_last), labels.to(torch.uint8)
 
 

@@ -24,7 +24,7 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
     try:
         root = _root(protocol, data)
         with terminal.progress("packing", packing.count(root)) as advance:
-            return packing.prepare(root, protocol.data.size, paths.cache(), advance)
+            return packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels)
     except packing.DamagedScenes as damaged:
         lines = [f"{problem.file}: {problem.what}" for problem in damaged.problems[:_PROBLEMS_SHOWN]]
         hidden = len(damaged.problems) - _PROBLEMS_SHOWN

@@ -1,7 +1,7 @@
 """Packs a dataset once into uint8 memory maps at the protocol's size, so that no epoch decodes PNGs.
 
 <cache>/<key>/<split>/images.npy   (N, H, W, 3) uint8, RGB
-                      labels.npy   (N, H, W) uint8, raw Cityscapes ids
+                      labels.npy   (N, H, W) uint8, raw ids
                       done.jsonl   one line per packed scene, for resuming and for the fingerprint
                       manifest.json  written last; without it the folder is unfinished
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench.core import files
-from segbench.core import labels as table
+from segbench.core.labels import DEFAULT, IGNORED, LabelSet
 from segbench.data import pictures, scenes
 from segbench.data.arrays import Arrays, create, digest, remove
 from segbench.data.scenes import Problem, Scene
@@ -45,6 +45,7 @@ class Split:
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
     void_only: tuple[str, ...]  # scenes without a labelled pixel
     digest: str  # SHA-256 of the content
+    label_set: LabelSet  # what the raw ids mean
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,7 +81,13 @@ class _Line(NamedTuple):
     ids: dict[str, int]  # raw id -> pixels at the photograph's own size
 
 
-def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = lambda text="": None) -> Dataset:
+def prepare(
+    root: Path,
+    size: tuple[int, int],
+    cache: Path,
+    advance: Advance = lambda text="": None,
+    label_set: LabelSet = DEFAULT,
+) -> Dataset:
     """Verifies and packs the dataset at `root` as far as necessary, and opens it. `size` is (height, width).
 
     Packed scenes are checked against their digests at every start, and damaged ones are packed again. `advance` is
@@ -95,9 +102,9 @@ def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = l
     for split, (pairs, unusable) in listings.items():
         with FileLock(folder / f"{split}.lock"):
             if pairs:
-                problems += _pack(root, pairs, folder / split, size, advance, complete=not unusable)
+                problems += _pack(root, pairs, folder / split, size, label_set, advance, complete=not unusable)
             if not problems:
-                splits[split] = open_split(folder / split)
+                splits[split] = open_split(folder / split, label_set)
     if problems:
         raise DamagedScenes(problems)
     return Dataset(splits["train"], splits["val"], size, folder)
@@ -108,7 +115,7 @@ def count(root: Path) -> int:
     return sum(len(scenes.find(root, split)[0]) for split in scenes.SPLITS)
 
 
-def open_split(folder: Path) -> Split:
+def open_split(folder: Path, label_set: LabelSet = DEFAULT) -> Split:
     """Opens a finished split. Raises OSError or ValueError if it is unfinished or damaged."""
     lines, arrays = _finished(folder), Arrays(folder)
     if not lines or len(lines) != len(arrays):
@@ -118,7 +125,7 @@ def open_split(folder: Path) -> Split:
     for line in lines:
         for raw, pixels in line.ids.items():
             histogram[int(raw)] += pixels
-        if all(table.CATEGORY_OF_RAW[int(raw)] == table.VOID for raw in line.ids):
+        if all(label_set.class_of_raw[int(raw)] in (IGNORED, *label_set.void) for raw in line.ids):
             void_only.append(line.name)
     return Split(
         images=arrays.images,
@@ -128,6 +135,7 @@ def open_split(folder: Path) -> Split:
         histogram=histogram,
         void_only=tuple(void_only),
         digest=hashlib.sha256("".join(line.name + line.digest for line in lines).encode()).hexdigest(),
+        label_set=label_set,
     )
 
 
@@ -143,13 +151,19 @@ def _key(root: Path, size: tuple[int, int], cache: Path) -> str:
 
 
 def _pack(
-    root: Path, pairs: list[Scene], folder: Path, size: tuple[int, int], advance: Advance, complete: bool
+    root: Path,
+    pairs: list[Scene],
+    folder: Path,
+    size: tuple[int, int],
+    label_set: LabelSet,
+    advance: Advance,
+    complete: bool,
 ) -> list[Problem]:
     """Packs the scenes that are not packed yet, and returns those with problems. Without problems, and if `complete`,
     marks the split as finished."""
     _make_folder(folder)
     stamps = [_stamp(scene) for scene in pairs]
-    arrays, lines = _kept(folder, pairs, stamps, size)
+    arrays, lines = _kept(folder, pairs, stamps, size, label_set)
     todo = [index for index, line in enumerate(lines) if line is None]
     if todo or not complete or _finished(folder) != lines:
         (folder / _MANIFEST).unlink(missing_ok=True)
@@ -158,7 +172,7 @@ def _pack(
             advance(scene.name)
     problems = []
     with open(folder / _JOURNAL, "a", encoding="utf-8") as journal:
-        for index, result in _decoded(pairs, todo, size):
+        for index, result in _decoded(pairs, todo, size, label_set):
             if isinstance(result, str):
                 problems.append(Problem(_which(root, pairs[index], result), result, pairs[index].name))
             else:
@@ -187,12 +201,13 @@ def _make_folder(folder: Path) -> None:
 
 
 def _kept(
-    folder: Path, pairs: list[Scene], stamps: list[list[int]], size: tuple[int, int]
+    folder: Path, pairs: list[Scene], stamps: list[list[int]], size: tuple[int, int], label_set: LabelSet
 ) -> tuple[Arrays, list[_Line | None]]:
     """The split's arrays, one row per scene, and for each scene its line if it is packed already, else None.
 
     The pixels decide, not the journal, which may be newer than they are after a power cut. If scenes were added or
-    removed, the known rows are copied into new arrays.
+    removed, the known rows are copied into new arrays. A scene packed under a label set that knows more ids counts as
+    not packed, so that its problem is found.
     """
     try:
         old = Arrays(folder)
@@ -205,7 +220,8 @@ def _kept(
     rows: list[int | None] = []  # the scenes' rows in the old arrays
     for index, (scene, stamp) in enumerate(zip(pairs, stamps, strict=True)):
         line = known.get(scene.name)
-        row = row_of.get(line.digest) if line and line.stamp == stamp else None
+        usable = line and line.stamp == stamp and not label_set.unknown(map(int, line.ids))
+        row = row_of.get(line.digest) if line and usable else None
         if line and row is not None and index < len(digests) and digests[index] == line.digest:
             row = index  # scenes with equal pixels each keep their row
         rows.append(row)
@@ -219,7 +235,9 @@ def _kept(
     return arrays, lines
 
 
-def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iterator[tuple[int, Any]]:
+def _decoded(
+    pairs: list[Scene], todo: list[int], size: tuple[int, int], label_set: LabelSet
+) -> Iterator[tuple[int, Any]]:
     """Yields (index, packed pixels or the problem) as threads finish. PIL releases Python's lock to decode and resize.
 
     At most four scenes per thread are in flight, so memory does not grow with the dataset.
@@ -231,7 +249,7 @@ def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iter
         try:
             while True:
                 for index in waiting:
-                    running[pool.submit(_decode, pairs[index], size)] = index
+                    running[pool.submit(_decode, pairs[index], size, label_set)] = index
                     if len(running) >= 4 * workers:
                         break
                 if not running:
@@ -242,7 +260,7 @@ def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _decode(scene: Scene, size: tuple[int, int]) -> tuple[Any, Any, dict[str, int]] | str:
+def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> tuple[Any, Any, dict[str, int]] | str:
     """The scene's packed image, packed labels and pixels per raw id, or one sentence that describes its problem."""
     height, width = size
     try:
@@ -258,9 +276,9 @@ def _decode(scene: Scene, size: tuple[int, int]) -> tuple[Any, Any, dict[str, in
     if image.size != ids.size:
         return f"image is {_by(image.size)}, labels are {_by(ids.size)} (height x width); expected the same"
     pixels = np.bincount(np.asarray(ids).reshape(-1), minlength=256)
-    unknown = [raw for raw in np.flatnonzero(pixels) if table.CATEGORY_OF_RAW[raw] == table.UNKNOWN]
-    if unknown:
-        return f"labels hold ids Cityscapes does not have: {', '.join(map(str, unknown[:5]))}; expected 0..33 or 255"
+    if unknown := label_set.unknown(np.flatnonzero(pixels).tolist()):
+        found = ", ".join(map(str, unknown[:5]))
+        return f"labels hold ids that '{label_set.name}' does not have: {found}; expected {label_set.ids_in_words}"
     packed = image.resize((width, height), Image.Resampling.BILINEAR)
     nearest = ids.resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(packed), np.asarray(nearest), {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}

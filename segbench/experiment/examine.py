@@ -18,7 +18,7 @@ from segbench import architectures
 from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import Colour
 from segbench.core.protocol import BEST_ON_SELECTION, LAST, Architecture, Protocol
 from segbench.core.records import EpochRecord, ModelCard, SpeedCard
 from segbench.core.study_record import StudyRecord, TrialRecord
@@ -72,7 +72,8 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
         if task.keep != LAST:
             model.load_state_dict(session.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
-        result = evaluation.evaluate(model, images, compute, _mask_writer(folder / artefacts.MASKS, names))
+        write = _mask_writer(folder / artefacts.MASKS, names, images.label_set.colours)
+        result = evaluation.evaluate(model, images, compute, write)
         confusions = result.confusions.astype(np.int32)
         with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, confusions=confusions, names=np.array(names))
@@ -99,8 +100,8 @@ def scored(epoch: EpochRecord, result: Evaluation) -> EpochRecord:
     )
 
 
-def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]:
-    """A function that writes a batch of predicted categories, (B, H, W), as PNGs under the next images' names."""
+def _mask_writer(folder: Path, names: Sequence[str], colours: Sequence[Colour]) -> Callable[[Tensor], None]:
+    """A function that writes a batch of predicted classes, (B, H, W), as PNGs under the next images' names."""
     shutil.rmtree(folder, ignore_errors=True)
     remaining = iter(names)
 
@@ -108,7 +109,7 @@ def _mask_writer(folder: Path, names: Sequence[str]) -> Callable[[Tensor], None]
         for categories in predicted.to("cpu").numpy().astype(np.uint8):
             path = folder / f"{next(remaining)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pictures.mask(categories).save(path)
+            pictures.mask(categories, colours).save(path)
 
     return write
 
@@ -117,6 +118,7 @@ def _card(
     trained: Trained, data: Dataset, final: Subset, kept: EpochRecord, last: EpochRecord, measured: SpeedCard
 ) -> ModelCard:
     plan, run, images = trained.plan, trained.run, trained.run.task.images
+    labels = plan.protocol.data.labels
     train = np.bincount(data.train.labels[images.chosen.train].reshape(-1), minlength=256)
     val = np.bincount(data.val.labels[final.val].reshape(-1), minlength=256)
     selects = run.task.keep == BEST_ON_SELECTION
@@ -124,7 +126,7 @@ def _card(
         architecture=plan.architecture.name,
         title=plan.architecture.title,
         model=plan.architecture.model,
-        categories=CATEGORIES,
+        categories=labels.names,
         size=data.size,
         mean=run.state.model.normalisation.mean,
         std=run.state.model.normalisation.std,
@@ -148,7 +150,7 @@ def _card(
         val_images=len(final.val),
         best=kept,
         last=last,
-        majority_miou=metrics.majority_miou(train, val),
+        majority_miou=metrics.majority_miou(train, val, labels),
         speed=measured,
         device=run.state.compute.record,
         versions={name: version(name) for name in _VERSIONS},
@@ -156,6 +158,7 @@ def _card(
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=architectures.origin(plan.architecture.name, plan.architecture.code),
+        labels=labels,
         keep=run.task.keep,
         selection_images=len(images.chosen.val) if selects else 0,
         images_given_up=len(final.train) - len(images.chosen.train),

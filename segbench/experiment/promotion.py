@@ -194,7 +194,7 @@ def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, 
 
     started = time.perf_counter()
     model, origin = process_group.main_first(
-        lambda: training_run.build(plan.architecture, task.hyperparameters, task.seed)
+        lambda: training_run.build(plan.architecture, task.hyperparameters, task.seed, len(plan.protocol.data.labels))
     )
     run = TrainingRun.begin(task, model, origin, folder, compute)
     earlier = sum(record.seconds.total for record in run.session.records)

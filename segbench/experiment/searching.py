@@ -141,7 +141,7 @@ class _Search:
     def initial(self) -> Initial:
         from segbench.experiment import objective
 
-        return objective.Initial(self.architecture, self.protocol.search.seed)
+        return objective.Initial(self.architecture, self.protocol.search.seed, len(self.protocol.data.labels))
 
     def study_run(self) -> tuple[MlflowClient, str]:
         """MLflow's client and the id of the study's run, created on first use."""

@@ -11,6 +11,7 @@ boundary    how errors depend on the distance from a class border
 
 from segbench.stats.bootstrap import (
     Interval,
+    Statistic,
     difference,
     draws,
     interval,
@@ -34,6 +35,7 @@ __all__ = [
     "Longer",
     "Rise",
     "SeedSummary",
+    "Statistic",
     "boundary_errors",
     "continued",
     "crossover",

@@ -40,9 +40,9 @@ class PerPixel(Segmenter):
         return outputs
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
-        terms = {"main": self._loss(outputs.main, labels)}
+        terms = {"main": self._loss(outputs.main, labels, self.is_sharded)}
         if outputs.aux is not None:
-            terms["aux"] = _AUX_WEIGHT * self._loss(outputs.aux, labels)
+            terms["aux"] = _AUX_WEIGHT * self._loss(outputs.aux, labels, self.is_sharded)
         return terms
 
     def use(self, loss: PixelLoss) -> None:

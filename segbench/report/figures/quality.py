@@ -7,7 +7,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from segbench.core.labels import CATEGORIES
 from segbench.report.figures.theme import GREY, SEQUENTIAL, colour, figure, finite, line, safe, symbol
 from segbench.report.numbers import pixels
 from segbench.report.numbers.comparison import Candidate
@@ -24,7 +23,11 @@ def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
     far the axis goes to either side, in points, so that several pairs share it."""
     scores = ((text("summary.miou"), pair.miou), (text("summary.miou_official"), pair.miou_official))
     named = [*scores, (text("summary.pixel_accuracy"), pair.pixel_accuracy)]
-    named += [(name, delta) for name, delta in zip(CATEGORIES, pair.iou, strict=True) if finite(delta.estimate)]
+    named += [
+        (name, delta)
+        for name, delta in zip(pair.first.candidate.labels.names, pair.iou, strict=True)
+        if finite(delta.estimate)
+    ]
     traces = [_difference(pair, name, delta, y) for y, (name, delta) in enumerate(named)]
     x = {
         "title": text("figures.difference"),
@@ -121,7 +124,7 @@ def class_bars(
         stroke = {"color": GREY, "width": 2}
         marks = [
             {"type": "line", "x0": i - 0.36, "x1": i + 0.36, "y0": known[name], "y1": known[name], "line": stroke}
-            for i, name in enumerate(CATEGORIES)
+            for i, name in enumerate(ceiling)
             if name in known
         ]
     y = {"range": [0, 1], "title": "IoU"}
@@ -138,13 +141,13 @@ def class_bars(
     )
 
 
-def confusion(shares: Any) -> go.Figure:
-    """(8, 8) shares of each true category (row) by prediction (column)."""
+def confusion(shares: Any, names: Sequence[str]) -> go.Figure:
+    """(C, C) shares of each true class (row) by prediction (column)."""
     values = [[finite(v) for v in row] for row in shares.tolist()]
     trace = go.Heatmap(
         z=values,
-        x=list(CATEGORIES),
-        y=list(CATEGORIES),
+        x=list(names),
+        y=list(names),
         zmin=0,
         zmax=1,
         xgap=1,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from segbench.core.labels import IGNORED, LabelSet
 from segbench.data import packing, pictures
 from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
 from segbench.report.numbers import pixels, tables
@@ -70,7 +71,7 @@ def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
     firsts = {next(scene.name for scene in chosen if scene.rule == rule) for rule in {scene.rule for scene in chosen}}
     for scene in sorted(chosen, key=lambda scene: scene.name not in firsts):  # these come in whatever they weigh
         made = _pictured(
-            scene, candidates, val.images[index[scene.name]], pixels.CATEGORY[val.labels[index[scene.name]]], size
+            scene, candidates, val.images[index[scene.name]], pixels.truth(val, index[scene.name]), val.label_set, size
         )
         weight = sum(map(len, (made.image, made.truth, made.disagreement, *made.masks.values(), *made.errors.values())))
         if scene.name in firsts or spent + weight <= _BUDGET:
@@ -105,13 +106,22 @@ def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
 
 
 def _pictured(
-    chosen: Chosen, candidates: Sequence[Candidate], image: Pixels, truth: Pixels, size: tuple[int, int]
+    chosen: Chosen,
+    candidates: Sequence[Candidate],
+    image: Pixels,
+    truth: Pixels,
+    labels: LabelSet,
+    size: tuple[int, int],
 ) -> Pictured:
     read = [(candidate, pixels.mask(candidate, chosen.name)) for candidate in candidates]
     predicted = [(candidate, mask) for candidate, mask in read if mask is not None and mask.shape == truth.shape]
     pale = _pale(_scaled(Image.fromarray(np.asarray(image)), size, smooth=True))
     shown = _scaled(Image.fromarray(np.asarray(image)), size, smooth=True)
-    errors = {candidate.name: _webp(_painted(pale, [(mask != truth, WRONG)], size)) for candidate, mask in predicted}
+    labelled = truth != IGNORED
+    errors = {
+        candidate.name: _webp(_painted(pale, [((mask != truth) & labelled, WRONG)], size))
+        for candidate, mask in predicted
+    }
     disagreement = ""
     if len(predicted) > 1:
         (a, first), (b, second) = predicted[:2]
@@ -119,11 +129,11 @@ def _pictured(
         parts = [
             (right & ~other, colour(a.index)),
             (other & ~right, colour(b.index)),
-            (~right & ~other, BOTH_WRONG),
+            (~right & ~other & labelled, BOTH_WRONG),
         ]
         disagreement = _webp(_painted(pale, parts, size))
-    masks = {candidate.name: _png(mask, size) for candidate, mask in predicted}
-    return Pictured(chosen, _webp(shown), _png(truth, size), masks, errors, disagreement)
+    masks = {candidate.name: _png(mask, labels, size) for candidate, mask in predicted}
+    return Pictured(chosen, _webp(shown), _png(truth, labels, size), masks, errors, disagreement)
 
 
 def _fitting(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -160,9 +170,9 @@ def _webp(picture: Image.Image) -> str:
     return _uri(buffer.getvalue(), "webp")
 
 
-def _png(categories: Pixels, size: tuple[int, int]) -> str:
+def _png(classes: Pixels, labels: LabelSet, size: tuple[int, int]) -> str:
     buffer = io.BytesIO()
-    _scaled(pictures.mask(categories), size, smooth=False).save(buffer, "PNG", optimize=True)
+    _scaled(pictures.mask(classes, labels.colours), size, smooth=False).save(buffer, "PNG", optimize=True)
     return _uri(buffer.getvalue(), "png")
 
 

@@ -143,7 +143,7 @@ def _reproduced(candidates: Sequence[Candidate]) -> Check:
     recorded, held = [], True
     for candidate in candidates:
         gaps = [
-            abs(metrics.scores(m.confusions.sum(0)).miou - m.card.best.miou)
+            abs(metrics.scores(m.confusions.sum(0), m.card.labels).miou - m.card.best.miou)
             for m in candidate.scored
             if m.confusions is not None
         ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segbench import stats
 from segbench.core import metrics
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import LabelSet
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.stats import Interval
@@ -94,21 +94,22 @@ def pairs(rows: list[Summary]) -> list[PairwiseComparison]:
 
 
 def classes(candidate: Candidate) -> list[ClassRow]:
-    """One row per category, void first; none where no confusion is there."""
+    """One row per class; none where no confusion is there."""
     if not candidate.runs:
         return []
-    intervals = stats.interval(candidate.runs, stats.iou)
-    official = np.mean([metrics.official_iou(run.sum(0)) for run in candidate.runs], axis=0)
-    truth = metrics.category_confusion(candidate.runs[0].sum(0)).sum(1)
+    labels = candidate.labels
+    intervals = stats.interval(candidate.runs, stats.iou(labels))
+    official = np.mean([metrics.official_iou(run.sum(0), labels) for run in candidate.runs], axis=0)
+    truth = metrics.class_confusion(candidate.runs[0].sum(0), labels).sum(1)
     shares = truth / max(truth.sum(), 1)
-    return [ClassRow(name, intervals[i], float(official[i]), float(shares[i])) for i, name in enumerate(CATEGORIES)]
+    return [ClassRow(name, intervals[i], float(official[i]), float(shares[i])) for i, name in enumerate(labels.names)]
 
 
 def confusion(candidate: Candidate) -> NDArray[np.float64] | None:
-    """(8, 8): of the pixels of each true category (row), which share was predicted as what; NaN where there is none."""
+    """(C, C): of the pixels of each true category (row), which share was predicted as what; NaN where there is none."""
     if not candidate.runs:
         return None
-    counts = metrics.category_confusion(np.sum([run.sum(0) for run in candidate.runs], axis=0))
+    counts = metrics.class_confusion(np.sum([run.sum(0) for run in candidate.runs], axis=0), candidate.labels)
     totals = counts.sum(1, keepdims=True)
     return np.asarray(np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0))
 
@@ -117,9 +118,9 @@ def majority_accuracy(candidate: Candidate) -> float | None:
     """The pixel accuracy of the majority baseline. The card keeps only its mIoU, which tells which category it was."""
     if not candidate.runs:
         return None
-    truth = metrics.category_confusion(candidate.runs[0].sum(0)).sum(1)
-    for index in range(len(CATEGORIES)):
-        guess = np.zeros((len(CATEGORIES), len(CATEGORIES)), np.int64)
+    truth = metrics.class_confusion(candidate.runs[0].sum(0), candidate.labels).sum(1)
+    for index in range(len(truth)):
+        guess = np.zeros((len(truth), len(truth)), np.int64)
         guess[:, index] = truth
         if math.isclose(metrics.mean(metrics.jaccard(guess)), candidate.models[0].card.majority_miou, abs_tol=1e-9):
             return float(truth[index] / truth.sum())
@@ -156,7 +157,7 @@ def image_miou(candidate: Candidate) -> dict[str, float]:
     """Scene to mIoU of that image alone, mean over seeds."""
     if not candidate.runs or any(model.names != candidate.scored[0].names for model in candidate.scored):
         return {}
-    values = np.mean([stats.miou(run) for run in candidate.runs], axis=0)
+    values = np.mean([stats.miou(candidate.labels)(run) for run in candidate.runs], axis=0)
     return dict(zip(candidate.scored[0].names, values.tolist(), strict=True))
 
 
@@ -202,27 +203,27 @@ def parts_of_epoch(epochs: list[EpochRecord]) -> tuple[float, ...]:
     return (*means, max(total - sum(means), 0.0))
 
 
-def _score(candidate: Candidate, statistic: Callable[..., NDArray[np.float64]], recorded: list[float]) -> Interval:
+def _score(candidate: Candidate, statistic: Callable[[LabelSet], stats.Statistic], recorded: list[float]) -> Interval:
     """From the confusions where every seed has them, else what training recorded, without an interval."""
     if len(candidate.runs) == len(candidate.models):
-        return stats.interval(candidate.runs, statistic)[0]
+        return stats.interval(candidate.runs, statistic(candidate.labels))[0]
     return Interval(_mean(recorded), NAN, NAN)
 
 
 def _pair(first: Summary, second: Summary) -> PairwiseComparison | None:
     names = {model.names for row in (first, second) for model in row.candidate.scored}
-    if len(names) != 1:
+    if len(names) != 1 or first.candidate.labels != second.candidate.labels:
         return None
-    a, b = first.candidate.runs, second.candidate.runs
+    a, b, labels = first.candidate.runs, second.candidate.runs, first.candidate.labels
     return PairwiseComparison(
         first,
         second,
         len(names.pop()),
-        stats.difference(a, b, stats.miou)[0],
-        stats.difference(a, b, stats.miou_official)[0],
-        stats.difference(a, b, stats.pixel_accuracy)[0],
-        tuple(stats.difference(a, b, stats.iou)),
-        stats.superiority(a, b, stats.miou)[0],
+        stats.difference(a, b, stats.miou(labels))[0],
+        stats.difference(a, b, stats.miou_official(labels))[0],
+        stats.difference(a, b, stats.pixel_accuracy(labels))[0],
+        tuple(stats.difference(a, b, stats.iou(labels))),
+        stats.superiority(a, b, stats.miou(labels))[0],
     )
 
 

@@ -111,4 +111,5 @@ def _chance(candidate: Candidate, study: StudyRecord, best: int) -> float:
     indices = contenders(study)
     if best not in indices or not set(indices) <= set(candidate.trial_confusions):
         return NAN
-    return float(stats.probability_best([candidate.trial_confusions[i] for i in indices])[indices.index(best)])
+    chances = stats.probability_best([candidate.trial_confusions[i] for i in indices], study.protocol.data.labels)
+    return float(chances[indices.index(best)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from segbench.core import paths
-from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.records import EpochRecord
 from segbench.report.figures import curves, quality
 from segbench.report.figures.theme import GREY, colour
@@ -35,7 +34,11 @@ def section(
         blocks.append(Prose((text("quality.nothing"),), tone="note"))
     else:
         keys = candidate_keys(rows)
-        categories = [(row.candidate, known) for row in rows if (known := tables.classes(row.candidate))]
+        categories = [
+            (row.candidate, known)
+            for row in rows
+            if row.candidate.labels == comparison.labels and (known := tables.classes(row.candidate))
+        ]
         if pairs:
             if len(pairs) > 1:  # the first one's stands at the front
                 blocks.append(Prose(tuple(sentences.by_category(pair) for pair in pairs[1:]), tone="lead"))
@@ -67,12 +70,13 @@ def _forest(pairs: Sequence[PairwiseComparison]) -> Figure:
 
 
 def _categories(categories: ByCategory, keys: tuple[Key, ...], ceiling: pixels.Ceiling | None) -> list[Block]:
-    known = dict(zip(CATEGORIES, ceiling.iou, strict=True)) if ceiling else None
+    labels = categories[0][0].labels
+    known = dict(zip(labels.names, ceiling.iou, strict=True)) if ceiling else None
     bars = quality.class_bars(categories, known)
     caption = text("quality.bars_caption", ceiling=" " + text("quality.bars_ceiling") if ceiling else "")
     matrices = []
     for candidate, _ in categories:
-        drawn = quality.confusion(tables.confusion(candidate))
+        drawn = quality.confusion(tables.confusion(candidate), candidate.labels.names)
         label = f"{text('quality.confusion')}, {candidate.title}"
         matrices.append(Plot(f"confusion-{candidate.index}", drawn, label, quality.CONFUSION, candidate.title))
     return [
@@ -98,9 +102,9 @@ def _table(categories: ByCategory, ceiling: pixels.Ceiling | None) -> Table:
     if ceiling:
         columns.append(Cell(text("quality.ceiling_column"), number=True))
     rows = []
-    for i, name in enumerate(CATEGORIES):
+    for i, one in enumerate(categories[0][0].labels.classes):
         share = categories[0][1][i].share
-        cells = [Cell(name, swatch=f"rgb{COLOURS[i]}"), Cell(_share(share), number=True, values=(share,))]
+        cells = [Cell(one.name, swatch=f"rgb{one.colour}"), Cell(_share(share), number=True, values=(share,))]
         for _, own in categories:
             official = own[i].iou_official
             cells += [interval_cell(own[i].iou), Cell(score(official), number=True, values=(official,))]

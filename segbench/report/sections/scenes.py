@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segbench.core.labels import CATEGORIES, COLOURS
+from segbench.core.labels import Class
 from segbench.data import packing
 from segbench.report.figures import scenes
 from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
-from segbench.report.text.i18n import score, text
+from segbench.report.text.i18n import language, score, text
 
 
 def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split | None) -> Section:
@@ -21,11 +21,16 @@ def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split 
         reason = text(f"scenes.{chosen.missing}", protocol_option=comparison.protocol_option)
         blocks: tuple[Block, ...] = (Prose((reason,), tone="note"),)
     else:
-        legend = Legend(
-            tuple((f"rgb{c}", n, text(f"categories.{n}")) for c, n in zip(COLOURS, CATEGORIES, strict=True))
-        )
+        legend = Legend(tuple((f"rgb{one.colour}", one.name, _about(one)) for one in comparison.labels.classes))
         blocks = (legend, _gallery(comparison, rows, chosen))
     return Section("scenes", text("scenes.title"), text("scenes.short"), blocks)
+
+
+def _about(one: Class) -> str:
+    """What a class covers, in the page's language."""
+    if language() == "fr":
+        return one.about_french or one.french
+    return one.about
 
 
 def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Scenes) -> Gallery:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import BEST_ON_FINAL, LAST
 from segbench.ledger import studies
 from segbench.report.numbers import searches
@@ -73,7 +72,7 @@ def missing(comparison: Comparison) -> list[str]:
 def by_category(pair: PairwiseComparison) -> str:
     """On which categories the first is better, worse or not distinguishable, by their paired intervals."""
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
-    for name, delta in zip(CATEGORIES, pair.iou, strict=True):
+    for name, delta in zip(pair.first.candidate.labels.names, pair.iou, strict=True):
         groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
     parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
     return _say("quality.by_category", first=pair.first, second=pair.second, parts=clauses(parts))
