@@ -79,7 +79,7 @@ def promoted(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch, database
 
 
 def curve(card: ModelCard) -> list[EpochRecord]:
-    return [epoch.without_timings() for epoch in runs.epochs(tracking.client(), card.run_id)]
+    return [epoch.without_timings() for epoch in runs.epochs(tracking.client(), card.run_id, card.categories)]
 
 
 def test_relabelling_the_final_images_does_not_change_the_kept_epoch(
