@@ -3,7 +3,8 @@
     python -m segbench.prepare --data DIR
     python -m segbench.prepare --protocol demo
 
-Search and promote do this themselves; this command also shows the dataset's labels. Unusable files are listed.
+Search and promote do this themselves; this command also shows what is in the dataset, and writes a page with its
+classes, and with images that are in both splits or nearly. Unusable files and labels are listed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from segbench.core.labels import IGNORED, LabelSet
 from segbench.runtime import options, terminal
 
 if TYPE_CHECKING:
+    from segbench.data.inspection import Findings
     from segbench.data.packing import Dataset
 
 
@@ -23,10 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = terminal.parser(__doc__)
     options.add_protocol(parser)
     options.add_data(parser)
+    parser.add_argument("--lang", choices=("en", "fr"), default="en", help="of the page; default: en")
     arguments = options.parse(parser, argv)
     chosen = protocol.load(options.folder_of(arguments))
 
-    from segbench.data import dataset
+    from segbench.data import dataset, inspection
+    from segbench.report import dataset as page
 
     data = dataset.ready(chosen, arguments.data)
     height, width = data.size
@@ -37,9 +41,27 @@ def main(argv: list[str] | None = None) -> int:
         for scene in split.void_only:
             terminal.say(f"note: {scene} is labelled void everywhere")
     _histogram(data, chosen.data.labels)
+    findings = inspection.inspect(data)
+    for line in _notes(data, findings):
+        terminal.say(f"note: {line}")
     terminal.say(f"content fingerprint {data.fingerprint}")
+    terminal.say(f"page {page.written(chosen, data, findings, arguments.lang)}")
     terminal.next_command(f"python -m segbench.search{options.repeat_args(arguments)}")
     return 0
+
+
+def _notes(data: Dataset, findings: Findings) -> list[str]:
+    """What may flatter or spoil the scores, one line each."""
+    lines = [
+        f"class '{name}' has no pixel in train or val; it is neither learnt nor scored" for name in findings.absent
+    ]
+    if findings.shared:
+        lines.append(f"train and val share cities or groups: {', '.join(findings.shared[:5])}")
+    if findings.twins:
+        val, train, likeness = findings.twins[0]
+        pair = f"{data.val.names[val]} and {data.train.names[train]} (likeness {likeness:.2f})"
+        lines.append(f"{len(findings.twins)} val images are in train, too, or nearly, such as {pair}")
+    return lines
 
 
 def _histogram(data: Dataset, labels: LabelSet) -> None:

@@ -4,6 +4,7 @@ PYTEST_DONT_REWRITE: it is a plugin, for its fixtures, and a module, for its hel
 """
 
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from segbench.report.numbers import comparison
 HOSTILE = "<script>alert(1)</script> & <b>streets</b>"
 DEVICE = Device("cpu", "", 2, 1, "fp32", False)
 ERRORS = {"alpha": 0.3, "beta": 0.1}  # the share of pixels each fabricated model gets wrong
+TITLES = {"alpha": "Alpha </script><i>net</i>", "beta": "Beta"}
 TOML = """
 title = "{title}"
 batch_size = 4
@@ -56,9 +58,8 @@ final = {{ epochs = 4 }}
 def epoch(number: int, quality: float) -> EpochRecord:
     seconds = EpochSeconds(0.1, 0.5, 0.2, 1.0, 0.1, 0.29, 0.01, 2.5)
     iou = (None, *(quality for _ in DEFAULT.names[1:]))
-    return EpochRecord(
-        number, 2 / number, 3 / number, 1 - quality, quality, quality, quality, iou, seconds, 40.0, 1.25 + number / 100
-    )
+    scores = (1 - quality, quality, quality, quality, iou)
+    return EpochRecord(number, 2 / number, 3 / number, *scores, seconds, 40.0, 1.25 + number / 100, 1e-3, 1.5, 4.0)
 
 
 def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, data: str) -> None:
@@ -79,11 +80,14 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
     studies.run(study, objective)
 
 
-def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.Dataset, record: Any) -> None:
+def promote(
+    asked: protocol.Protocol, own: protocol.Architecture, data: packing.Dataset, record: Any, errors: float, place: int
+) -> None:
+    """`errors`: the share of pixels that are wrong; `place`: its place among the architectures decides its cost."""
     folder = paths.model_folder(record.name, 0)
     truth = np.array(DEFAULT.class_of_raw, np.uint8)[data.val.labels]
-    generator = np.random.default_rng(0)
-    wrong = generator.random(truth.shape) < ERRORS[own.name]
+    generator = np.random.default_rng(place)
+    wrong = generator.random(truth.shape) < errors
     predicted = np.where(wrong, generator.integers(0, 8, truth.shape), truth).astype(np.uint8)
     cells = data.val.labels.astype(np.int64) * 8 + predicted
     counted = np.stack([np.bincount(image.ravel(), minlength=256 * 8).reshape(256, 8) for image in cells])
@@ -102,7 +106,9 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
     for record_ in records:
         runs.log_epoch(client, run, record_, DEFAULT.names)
     histogram = [np.bincount(split.labels.ravel(), minlength=256) for split in (data.train, data.val)]
-    speed = SpeedCard(DEVICE, 4, data.size, 100 + 300 * ERRORS[own.name], 1e4, 5e3, 120.0, 9.5, 741_080, 0.8)
+    cost = 2.0 ** (place * 5 % 12)  # spread over three decades, in another order
+    rates = (100 + 300 * errors, 1e4, 5e3, 120.0 / cost)
+    speed = SpeedCard(DEVICE, 4, data.size, *rates, 9.5 * cost, round(741_080 * cost), 0.8 + place / 10, 0.1 * cost)
     card = ModelCard(
         architecture=own.name,
         title=own.title,
@@ -160,26 +166,30 @@ def keep(record: Any) -> None:
         )
 
 
-def fabricate(root: Path, databases: Path, toml: str = PROTOCOL, name: str = "fab") -> None:
-    """Makes `storage/` and the protocol `name` in `root`: two architectures, searched and promoted."""
+def fabricate(
+    root: Path, databases: Path, toml: str = PROTOCOL, name: str = "fab", errors: Mapping[str, float] = ERRORS
+) -> None:
+    """Makes `storage/` and the protocol `name` in `root`: architectures, searched and promoted, that get a share of the
+    pixels wrong."""
     shutil.copytree(databases, root / "storage")
     folder = root / name
     folder.mkdir()
     (folder / "protocol.toml").write_text(toml.format(title=HOSTILE))
-    (folder / "alpha.toml").write_text(TOML.format(title="Alpha </script><i>net</i>"))
-    (folder / "beta.toml").write_text(TOML.format(title="Beta"))
-    streets.write(root / "data", 4, 8, 32, 64, seed=0)
+    for architecture in errors:
+        (folder / f"{architecture}.toml").write_text(TOML.format(title=TITLES.get(architecture, architecture)))
+    asked = protocol.load(folder)
+    drawn = asked.data.streets
+    streets.write(root / "data", drawn.train, drawn.val, *drawn.size, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(root / "storage"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        asked = protocol.load(folder)
         data = packing.prepare(root / "data", asked.data.size, paths.cache())
         storage = database.connect(paths.studies_database())
-        for architecture in ERRORS:
+        for place, (architecture, wrong) in enumerate(errors.items()):
             own = protocol.load_architecture(folder, architecture)
             search(storage, asked, own, data.fingerprint)
             record = studies.record(storage, f"{name}-{architecture}")
-            promote(asked, own, data, record)
+            promote(asked, own, data, record, wrong, place)
             keep(record)
 
 

@@ -94,8 +94,8 @@ def test_everything_wrong_is_named(dataset: Path, tmp_path: Path) -> None:
     assert "labels without image" in words[labels_of(images[1]).name]
     assert "image cannot be read" in words[images[2].name]
     assert words[images[3].name].startswith("image is 10x10, labels are 32x64")
-    assert "ids that 'cityscapes-8' does not have: 77" in words[labels_of(images[4]).name]
-    assert "labels are RGB pixels" in words[labels_of(images[5]).name]
+    assert "ids that 'cityscapes-8' does not have: id 77 (" in words[labels_of(images[4]).name]
+    assert "labels cannot be read: its pixels are RGB" in words[labels_of(images[5]).name]
     assert "labels cannot be read" in words[labels_of(images[6]).name]
     assert not list((tmp_path / "cache").glob("*/train/manifest.json"))
     for image in images:  # unusable files are removed: packed scenes are not packed again

@@ -28,7 +28,7 @@ labels = [23]
 
 
 def read(folder: Path, text: str) -> LabelSet:
-    path = folder / "own.toml"
+    path = folder / "own.labels.toml"
     path.write_text('title = "My own"\n' + text)
     return labels.read(path)
 
@@ -89,7 +89,7 @@ def test_a_set_of_ones_own(tmp_path: Path) -> None:
         23: (1, None),
         255: (IGNORED, None),
     }
-    assert labels.chosen("own.toml", tmp_path) == own
+    assert labels.chosen("own.labels.toml", tmp_path) == own
     assert labels.chosen("camvid-11", tmp_path) is shipped("camvid-11")
 
 
@@ -125,7 +125,7 @@ def test_a_set_of_ones_own(tmp_path: Path) -> None:
 def test_mistakes_are_one_line(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as found:
         read(tmp_path, text)
-    assert str(tmp_path / "own.toml") in str(found.value)
+    assert str(tmp_path / "own.labels.toml") in str(found.value)
     assert "\n" not in str(found.value)
 
 
@@ -134,8 +134,8 @@ def test_a_set_that_does_not_exist(tmp_path: Path) -> None:
         UserError, match=r"labels 'cityscapes-20' is no label set: expected bdd100k-19, camvid-11, city"
     ):
         labels.chosen("cityscapes-20", tmp_path)
-    with pytest.raises(UserError, match=r"own.toml is not a file"):
-        labels.chosen("own.toml", tmp_path)
+    with pytest.raises(UserError, match=r"own.labels.toml is not a file"):
+        labels.chosen("own.labels.toml", tmp_path)
 
 
 @given(st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=4), min_size=2, max_size=20))

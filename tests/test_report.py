@@ -254,8 +254,12 @@ def test_pareto_front_and_prices(pair: tables.PairwiseComparison) -> None:
     assert tables.front([replace(better, latency_ms=5.0), cheap], "latency") == [replace(better, latency_ms=5.0)]
     (said,) = sentences.price([cheap, dear])
     assert "Beta needs 3.0× the latency, " in said
-    third = replace(worse, latency_ms=99.0, parameters=10**9, inference_memory_gb=99.0, seconds=10**6)
-    assert [line for line in sentences.price([cheap, dear, third]) if "in every cost, another architecture" in line]
+    costly = {"latency_ms": 99.0, "parameters": 10**9, "inference_memory_gb": 99.0, "seconds": 10**6, "gmac": 99.0}
+    latency, *_, beaten = sentences.price([cheap, dear, replace(worse, **costly)])
+    assert latency.startswith("Latency: nothing is both better and cheaper than Beta and Alpha")
+    assert beaten.startswith("In every cost, another architecture is both better and cheaper than Alpha")
+    unknown = replace(cheap, gmac=float("nan"))  # of a card made before it was measured
+    assert "arithmetic" not in " ".join(sentences.price([unknown, dear]))
 
 
 def test_borders_and_ceiling_come_from_the_pixels(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from segbench.data import pictures
 from segbench.engine import inference
 from segbench.ledger import models
 from segbench.runtime import compute
+from segbench.serve import answers, uploads
 from segbench.serve import server as serving
-from segbench.serve import uploads
 from segbench.serve.service import Settings
 from tests.serving import SIZE, Live, form, photograph, pixels, problem, promote, wait_for
 
@@ -83,7 +83,9 @@ def test_both_models_answer_as_predict_does(live: Live, promoted: Path) -> None:
     assert len(np.unique(maps[0])) > 1
     assert answer["agreement"]["share"] == pytest.approx((maps[0] == maps[1]).mean())
     np.testing.assert_array_equal(pixels(base64.b64decode(answer["agreement"]["map"])), maps[0] == maps[1])
-    assert answer["legend"][1] == {"category": 1, "name": "flat", "colour": "#804080"}
+    assert answer["legend"] == answers.legend(labels.DEFAULT)
+    flat = answer["models"][1]["legend"][1]
+    assert (flat["category"], flat["name"], flat["colour"], flat["id"]) == (1, "flat", "#804080", 7)
     times = answer["milliseconds"]
     assert times["total"] >= times["read"] + times["decode"] + max(
         one["milliseconds"]["forward"] for one in answer["models"]

@@ -18,6 +18,7 @@ from segbench.core import tables
 from segbench.core.errors import UserError
 from segbench.core.tables import require, shown
 
+ENDING = ".labels.toml"  # of the files of label sets: other TOML files beside a protocol are architectures
 IGNORED = 255  # in a map of classes: a pixel of no class, which neither the loss nor a score counts
 Colour = tuple[int, int, int]  # RGB, 0..255
 
@@ -192,22 +193,22 @@ def shipped(name: str) -> LabelSet:
 
 
 def chosen(text: str, folder: Path) -> LabelSet:
-    """What a protocol in `folder` asks for: a set that ships, by name, or a TOML file, relative to that folder. Raises
+    """What a protocol in `folder` asks for: a set that ships, by name, or a file, relative to that folder. Raises
     UserError if there is none, or if the file holds a mistake."""
-    if text.endswith(".toml"):
+    if text.endswith(ENDING):
         return read(folder / text)
     if text not in shipped_names():
         known = ", ".join(shipped_names())
-        raise UserError(f"labels {shown(text)} is no label set: expected {known}, or your own FILE.toml in {folder}")
+        raise UserError(f"labels {shown(text)} is no label set: expected {known}, or your own FILE{ENDING} in {folder}")
     return shipped(text)
 
 
 def read(path: Path) -> LabelSet:
     """Reads a label set. Raises UserError that names file, table and key of a mistake."""
-    content = tables.read(path)
+    content, name = tables.read(path), path.name.removesuffix(".toml").removesuffix(".labels")
     if "name" in content:
-        raise UserError(f"{path}: unknown key 'name'; the name is the file's, here '{path.stem}': remove that line")
-    return cast(LabelSet, tables.record(LabelSet, {"name": path.stem, **_numbered(content)}, str(path)))
+        raise UserError(f"{path}: unknown key 'name'; the name is the file's, here '{name}': remove that line")
+    return cast(LabelSet, tables.record(LabelSet, {"name": name, **_numbered(content)}, str(path)))
 
 
 def _numbered(content: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what belongs to one architecture: weights, batch size, space, known-good values
+studies/<name>/<architecture>@<variant>.toml   the same architecture once more, trained or built in another way
 studies/<name>/<architecture>.py      only for an architecture of the user's: the code that builds it
 """
 
@@ -22,6 +23,7 @@ from segbench.core import labels, names, space, tables
 from segbench.core.augment import Augment
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
+from segbench.core.layout import LAYOUTS, Split, require_patterns
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Code, Scalar
@@ -59,10 +61,22 @@ class Data:
 
     size: tuple[int, int]  # (height, width) everything is packed, trained and scored at
     streets: Streets | None = None
-    labels: LabelSet = tables.added(labels.DEFAULT)  # in the file: the name of one that ships, or FILE.toml
+    labels: LabelSet = tables.added(labels.DEFAULT)  # in the file: the name of one that ships, or FILE.labels.toml
+    layout: str = tables.added("cityscapes")  # one of LAYOUTS
+    # Of layout "pairs": patterns relative to the dataset's root, such as "images/*.png", and what is for validation.
+    images: str = tables.added("")
+    masks: str = tables.added("")
+    split: Split | None = tables.added(None)
 
     def __post_init__(self) -> None:
         require_size(self.size)
+        require_one_of("layout", self.layout, LAYOUTS)
+        if self.layout == "pairs":
+            require(self.streets is None, 'drawn streets lie in layout "cityscapes"; remove layout or [data.streets]')
+            require_patterns(self.images, self.masks, self.split)
+        else:
+            unused = [key for key in ("images", "masks", "split") if getattr(self, key)]
+            require(not unused, f'{", ".join(unused)}: only layout = "pairs" has this; add it, or remove it')
         if self.streets is not None:
             drawn = {(row.label.id, row.name) for row in labels.DEFAULT.rows}
             fits = {(row.label.id, row.name) for row in self.labels.rows} <= drawn
@@ -144,11 +158,15 @@ class Protocol:
     search: Search
     final: Final
     augment: Augment | None = None
-    recipe: Recipe = added(OFF)
+    recipe: Recipe = added(OFF)  # of every architecture, unless its [recipe] differs
 
     def recipe_of(self, architecture: Architecture) -> Recipe:
         """What the architecture is trained by: its own fields over the protocol's."""
         return self.recipe.changed(architecture.recipe)
+
+    def augment_of(self, architecture: Architecture) -> Augment | None:
+        """How this architecture's training images vary: as its own table says, else as this protocol's."""
+        return self.augment if architecture.augment is None else architecture.augment
 
     @property
     def drawn(self) -> bool:
@@ -158,8 +176,8 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole <architecture>.toml. `name` is its file's, and that of the module that builds it: `code`'s, or one in
-    segbench/architectures/, or one that an installed package offers."""
+    """A whole <architecture>.toml or <architecture>@<variant>.toml. `name` is its file's. Before "@" it is that of the
+    module that builds it: `code`'s, or one in segbench/architectures/, or one that an installed package offers."""
 
     name: str
     title: str
@@ -169,6 +187,7 @@ class Architecture:
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
+    augment: Augment | None = added(None)  # in place of the protocol's
     recipe: Mapping[str, Scalar] = added({})  # the fields of Recipe in which it differs from the protocol's
 
     def __post_init__(self) -> None:
@@ -227,7 +246,8 @@ def load_architecture(folder: Path, name: str) -> Architecture:
 
 def architecture_names(folder: Path) -> list[str]:
     """The architectures a protocol folder compares, by name."""
-    return sorted(toml.stem for toml in folder.glob("[!.]*.toml") if toml.name != "protocol.toml")
+    tomls = (toml for toml in folder.glob("[!.]*.toml") if not toml.name.endswith(labels.ENDING))
+    return sorted(toml.stem for toml in tomls if toml.name != "protocol.toml")
 
 
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:

@@ -152,6 +152,7 @@ class SpeedCard:
     latency_ms: float  # one image through all three, median
     parameters: int
     peak_memory_gb: float
+    gmac: float | None = None  # 1e9 multiply-accumulates of one image's forward pass; None on cards made before it
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Batches:
         place = device if _fits(split, len(indices), device) else torch.device("cpu")
         self._images = torch.from_numpy(np.asarray(split.images[indices])).to(place)
         self._raw = torch.from_numpy(np.asarray(split.labels[indices])).to(place)
+        self._aspects = split.aspects[indices]
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
         self._classes = torch.tensor(of_raw, dtype=torch.int64, device=device)
@@ -105,8 +106,7 @@ class Batches:
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
         views = None
         if self._augment:
-            drawn = augmentation.draw(self._augment, self.images, seed, epoch)
-            views = augmentation.Views(*(part.to(self._images.device) for part in drawn))
+            views = augmentation.draw(self._augment, self._aspects, seed, epoch)
         for batch in _chunks(torch.from_numpy(order), self.batch_size):
             part, loss_weight = global_batch.part(batch)
             yield self._batch(part, len(batch), loss_weight, normalisation, views)
@@ -119,14 +119,17 @@ class Batches:
         normalisation: Normalisation,
         views: augmentation.Views | None = None,
     ) -> Batch:
-        chosen = chosen.to(self._images.device)
-        images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
-        if views is None:
+        rows = chosen.to(self._images.device)
+        images, raw = (self._on_device(part.index_select(0, rows)) for part in (self._images, self._raw))
+        if views is None or self._augment is None:
             images = normalise(images, normalisation)
         else:
-            chosen_views = augmentation.Views(*(self._on_device(part[chosen]) for part in views))
-            lit = normalise(augmentation.relit(images.float(), chosen_views), normalisation)
-            images, raw = augmentation.reframed(lit, raw, chosen_views, self.label_set.border)
+            seen = views.of(chosen, self._on_device)
+            images = augmentation.recoloured(self._augment, images.float(), seen, self._on_device)
+            border = self.label_set.border
+            images, raw = augmentation.reframed(
+                self._augment, normalise(images, normalisation), raw, seen.frame, border
+            )
         return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight)
 
     def _on_device(self, gathered: Tensor) -> Tensor:

@@ -176,7 +176,8 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     terminal.say(
         f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.index} of {plan.study.name}, {chosen.description}"
     )
-    images = Images.of(data, chosen, plan.architecture.batch_size, compute, plan.protocol.augment)
+    augment = plan.protocol.augment_of(plan.architecture)
+    images = Images.of(data, chosen, plan.architecture.batch_size, compute, augment)
     fingerprints = (plan.study.fingerprint, data.fingerprint)
     task = Task(*fingerprints, images, hyperparameters, plan.protocol.final.epochs, seed, keep)
     partial = folder.with_suffix(".partial")

@@ -134,7 +134,7 @@ class _Search:
     def images(self) -> Images:
         from segbench.experiment.training_run import Images
 
-        batch_size, augment = self.architecture.batch_size, self.protocol.augment
+        batch_size, augment = self.architecture.batch_size, self.protocol.augment_of(self.architecture)
         return Images.of(self.data, self.subset, batch_size, self.device, augment)
 
     @functools.cached_property
@@ -235,6 +235,8 @@ def _alone(search: _Search) -> StudyRecord:
         from segbench.experiment import objective
         from segbench.ledger import showcase, studies
 
+        if search.protocol.search.seconds is None:  # else the budget is the cost
+            _say_cost(search, sum(not trial.state.ended for trial in record.trials))
         job = search.job()
         with _display(search, record) as show, interrupts.graceful():
             try:
@@ -264,6 +266,19 @@ def _display(search: _Search, record: StudyRecord) -> Iterator[Show]:
         contextlib.closing(search_display.Progress(record, epochs, advance)) as progress,
     ):
         yield progress
+
+
+def _say_cost(search: _Search, left: int) -> None:
+    """Says what the trials that are left will take, from a few timed steps; nothing if they fail: trials will tell."""
+    from segbench.engine.training import Diverged
+    from segbench.experiment import estimating
+
+    counts = estimating.Counts(len(search.data.train), len(search.data.val))
+    sample = estimating.Sample(search.data.train, search.data.val, counts)
+    with contextlib.suppress(Diverged, RuntimeError, MemoryError):
+        build = search.initial.model
+        estimate = estimating.of(search.protocol, search.architecture, sample, search.device, build, trials=left)
+        terminal.say(estimate.line)
 
 
 def _together(launcher: Launcher, searches: list[_Search]) -> list[StudyRecord]:

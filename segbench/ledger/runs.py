@@ -220,7 +220,8 @@ def _flat(record: EpochRecord, classes: Sequence[str]) -> dict[str, float]:
     content.pop("epoch")
     iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(classes, content.pop("iou"), strict=True)}
     seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-    return {**content, **iou, **seconds}
+    known = {key: value for key, value in content.items() if value is not None}  # records of earlier versions lack some
+    return {**known, **iou, **seconds}
 
 
 def _epoch(epoch: int, flat: Mapping[str, float], classes: Sequence[str]) -> EpochRecord:

@@ -15,7 +15,7 @@ from segbench.report.text.i18n import points_range, signed, text
 from segbench.stats import Interval, trimap_errors
 
 CONFUSION = 400  # heights, in pixels
-_BORDERS, _BARS, _ROW = 300, 360, 26
+_BORDERS, _PANEL, _BARS, _ROW = 300, 180, 360, 26
 
 
 def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
@@ -57,14 +57,15 @@ def reach(pairs: Sequence[PairwiseComparison]) -> float:
     return max((abs(v) for v in ends), default=0.01) * 108
 
 
-def borders(measured: pixels.Borders, candidates: Sequence[Candidate]) -> go.Figure:
-    """The share of wrong pixels in bands of distance from a border."""
+def borders(measured: pixels.Borders, candidates: Sequence[Candidate], behind: Sequence[Candidate] = ()) -> go.Figure:
+    """The share of wrong pixels in bands of distance from a border; `behind`: as in `curves.curves`."""
     edges = pixels.EDGES
     names = [_band(low, high) for low, high in zip((0, *edges), (*edges, None), strict=True)]
-    traces = []
+    thin = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.45, "hoverinfo": "skip"}
+    traces = [go.Scatter(x=names, y=_shares(measured, candidate), **thin) for candidate in behind]
     for candidate in candidates:
         counts = measured.counts[candidate.name]
-        shares = [wrong / every if every else None for wrong, every in counts.tolist()]
+        shares = _shares(measured, candidate)
         near = [finite(float(v)) for v in trimap_errors(counts)]
         traces.append(
             go.Scatter(
@@ -78,9 +79,17 @@ def borders(measured: pixels.Borders, candidates: Sequence[Candidate]) -> go.Fig
                 hovertemplate="%{y:.1%}",
             )
         )
-    x = {"title": text("figures.distance"), "type": "category"}
+    x: dict[str, Any] = {"title": text("figures.distance"), "type": "category"}
     y = {"title": {"text": text("figures.error_rate"), "standoff": 10}, "tickformat": ".0%", "rangemode": "tozero"}
-    return figure(traces, _BORDERS, xaxis=x, yaxis=y, hovermode="x", margin={"l": 68, "r": 12, "t": 12, "b": 44})
+    if behind:  # the heading above all panels names the axes
+        del x["title"], y["title"]
+        x["dtick"], x["tickangle"] = 2, 0
+    height, left = (_PANEL, 44) if behind else (_BORDERS, 68)
+    return figure(traces, height, xaxis=x, yaxis=y, hovermode="x", margin={"l": left, "r": 12, "t": 12, "b": 44})
+
+
+def _shares(measured: pixels.Borders, candidate: Candidate) -> list[float | None]:
+    return [wrong / every if every else None for wrong, every in measured.counts[candidate.name].tolist()]
 
 
 def class_bars(

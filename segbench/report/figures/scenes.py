@@ -14,7 +14,7 @@ from PIL import Image, ImageColor
 
 from segbench.core.labels import IGNORED, LabelSet
 from segbench.data import packing, pictures
-from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
+from segbench.report.figures.theme import BOTH_WRONG, MANY, WRONG, colour
 from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate, Comparison
 
@@ -42,8 +42,8 @@ class Pictured(NamedTuple):
     image: str
     truth: str
     masks: dict[str, str]  # by architecture's name; none where its file is gone, as in `errors`
-    errors: dict[str, str]
-    disagreement: str  # between the first two architectures; "" where there are not two masks
+    errors: dict[str, str]  # of few architectures: of many, the browser draws them, and so who is right of two
+    disagreement: str  # between the first two architectures; "" where there are not two masks, or many
 
 
 @dataclass(frozen=True)
@@ -115,25 +115,28 @@ def _pictured(
 ) -> Pictured:
     read = [(candidate, pixels.mask(candidate, chosen.name)) for candidate in candidates]
     predicted = [(candidate, mask) for candidate, mask in read if mask is not None and mask.shape == truth.shape]
-    pale = _pale(_scaled(Image.fromarray(np.asarray(image)), size, smooth=True))
     shown = _scaled(Image.fromarray(np.asarray(image)), size, smooth=True)
+    errors, disagreement = ({}, "") if len(candidates) >= MANY else _derived(predicted, truth, _pale(shown), size)
+    masks = {candidate.name: _png(mask, labels, size) for candidate, mask in predicted}
+    return Pictured(chosen, _webp(shown), _png(truth, labels, size), masks, errors, disagreement)
+
+
+def _derived(
+    predicted: Sequence[tuple[Candidate, Pixels]], truth: Pixels, pale: Pixels, size: tuple[int, int]
+) -> tuple[dict[str, str], str]:
+    """Where each is wrong, and which of the first two is right. scenes.js draws the same."""
     labelled = truth != IGNORED
     errors = {
         candidate.name: _webp(_painted(pale, [((mask != truth) & labelled, WRONG)], size))
         for candidate, mask in predicted
     }
-    disagreement = ""
-    if len(predicted) > 1:
-        (a, first), (b, second) = predicted[:2]
-        right, other = first == truth, second == truth
-        parts = [
-            (right & ~other, colour(a.index)),
-            (other & ~right, colour(b.index)),
-            (~right & ~other & labelled, BOTH_WRONG),
-        ]
-        disagreement = _webp(_painted(pale, parts, size))
-    masks = {candidate.name: _png(mask, labels, size) for candidate, mask in predicted}
-    return Pictured(chosen, _webp(shown), _png(truth, labels, size), masks, errors, disagreement)
+    if len(predicted) < 2:
+        return errors, ""
+    (a, first), (b, second) = predicted[:2]
+    right, other = first == truth, second == truth
+    neither = ~right & ~other & labelled
+    parts = [(right & ~other, colour(a.index)), (other & ~right, colour(b.index)), (neither, BOTH_WRONG)]
+    return errors, _webp(_painted(pale, parts, size))
 
 
 def _fitting(shape: tuple[int, ...]) -> tuple[int, int]:

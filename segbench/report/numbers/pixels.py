@@ -14,8 +14,7 @@ from segbench import stats
 from segbench.core import artefacts, metrics, paths
 from segbench.core.errors import UserError
 from segbench.core.labels import IGNORED
-from segbench.data import packing
-from segbench.data import scenes as dataset_scenes
+from segbench.data import layouts, masks, packing, pictures
 from segbench.report.numbers.comparison import Candidate, Comparison
 
 EDGES = (1, 2, 3, 5, 9, 17)  # pixels; bands widen as errors get rare
@@ -101,7 +100,7 @@ def ceiling(comparison: Comparison, val: packing.Split | None) -> Ceiling | None
     card = comparison.promoted[0].models[0].card
     for root in _roots(card.cache):
         try:
-            pairs, _ = dataset_scenes.find(root, "val")
+            pairs, _ = layouts.of(comparison.protocol.data).find(root, "val")
         except UserError:
             continue
         files = {scene.name: scene.labels for scene in pairs}
@@ -123,13 +122,12 @@ def _measured(
     total = np.zeros((len(val.label_set.rows), len(val.label_set)), np.int64)
     try:
         for name in names:
-            with Image.open(files[name]) as file:
-                raw = np.asarray(file)
-                small = np.asarray(file.resize((size[1], size[0]), Image.Resampling.NEAREST))
+            raw = masks.read(files[name], val.label_set)
+            small = np.asarray(Image.fromarray(raw).resize((size[1], size[0]), Image.Resampling.NEAREST))
             if not np.array_equal(small, val.labels[index[name]]):
                 return None  # another dataset of the same names
             total += stats.label_ceiling(raw, size, val.label_set)
-    except (OSError, ValueError, SyntaxError):
+    except (pictures.Unreadable, masks.Unknown):
         return None
     return total
 

@@ -18,6 +18,7 @@ from segbench.stats import Interval
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "bookkeeping", "rest")  # of an epoch
 NAN = float("nan")
+SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Summary:
     parts_of_epoch: tuple[float, ...]  # seconds, in the order of PARTS; their sum is seconds_per_epoch
     training_images_per_second: float
     parameters: int
+    gmac: float  # of one image
     training_memory_gb: float  # peak
     inference_memory_gb: float  # peak
     seconds: float  # wall-clock of the promotion, all seeds together
@@ -133,24 +135,26 @@ def device_hours(row: Summary) -> float:
 
 
 def costs(row: Summary) -> dict[str, float]:
-    """What quality is weighed against; lower is better."""
+    """What quality is weighed against; lower is better, NaN is unknown."""
     return {
         "latency": row.latency_ms,
         "hours": device_hours(row),
         "parameters": row.parameters / 1e6,
+        "gmac": row.gmac,
         "memory": row.inference_memory_gb,
     }
 
 
 def front(rows: list[Summary], cost: str) -> list[Summary]:
-    """The rows that no other one beats: nothing is at least as good and as cheap, and better in one of the two."""
+    """The rows that no other one beats: nothing is at least as good and as cheap, and better in one of the two. Rows of
+    unknown cost are neither beaten nor on it."""
 
     def beaten(row: Summary) -> bool:
         mine = (row.miou.estimate, -costs(row)[cost])
         others = [(other.miou.estimate, -costs(other)[cost]) for other in rows if other is not row]
         return any(o[0] >= mine[0] and o[1] >= mine[1] and o != mine for o in others)
 
-    return [row for row in rows if not beaten(row)]
+    return [row for row in rows if not beaten(row) and not math.isnan(costs(row)[cost])]
 
 
 def image_miou(candidate: Candidate) -> dict[str, float]:
@@ -187,6 +191,7 @@ def _summary(candidate: Candidate) -> Summary:
         parts_of_epoch=parts,
         training_images_per_second=_mean(epoch.images_per_second for epoch in epochs),
         parameters=speeds[0].parameters,
+        gmac=NAN if speeds[0].gmac is None else speeds[0].gmac,
         training_memory_gb=max(epoch.peak_memory_gb for epoch in epochs),
         inference_memory_gb=max(speed.peak_memory_gb for speed in speeds),
         seconds=sum(card.seconds for card in cards),

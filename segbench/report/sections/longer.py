@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from segbench.report.figures import longer as figures
-from segbench.report.figures.theme import colour
+from segbench.report.figures.theme import MANY, colour
 from segbench.report.numbers import longer
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.longer import Crossing, Outlook
@@ -35,8 +35,8 @@ def blocks(candidates: Sequence[Candidate]) -> list[Block]:
         plots.append(
             plot(f"longer-{candidate.index}", drawn, candidate.title, keys=keys if outlook.longer else keys[:1])
         )
-    caption = text("longer.caption")
-    return [Points(tuple(sentences), text("longer.title")), Figure(text("longer.curves"), tuple(plots), caption)]
+    figure = Figure(text("longer.curves"), tuple(plots), text("longer.caption"), small=len(found) >= MANY)
+    return [Points(tuple(sentences), text("longer.title")), figure]
 
 
 def _rise(outlook: Outlook) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from segbench.core.labels import Class
 from segbench.data import packing
 from segbench.report.figures import scenes
-from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
+from segbench.report.figures.theme import BOTH_WRONG, MANY, WRONG, colour
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
+from segbench.report.sections.heads import mark
 from segbench.report.text.i18n import language, score, text
 
 
@@ -34,7 +35,7 @@ def _about(one: Class) -> str:
 
 
 def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Scenes) -> Gallery:
-    candidates = [row.candidate for row in rows]
+    candidates = [row.candidate for row in (ranked(rows) if len(rows) >= MANY else rows)]
     order = [row.candidate for row in ranked(rows) if row.candidate.name in chosen.shown[0].chosen.scores]
     right = f"mask-{order[0].index}"
     left = f"mask-{order[1].index}" if len(order) > 1 else "truth"
@@ -48,7 +49,10 @@ def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Sce
     caption = text("scenes.caption", gap=text("scenes.caption_gap") if len(order) > 1 else "", size=size_note)
     if not comparison.protocol.drawn:
         caption += " " + text("scenes.licence")
-    return Gallery(text("scenes.gallery"), tuple(shown), left, right, chosen.size, caption)
+    derived = len(order) >= MANY
+    title = text("scenes.gallery")
+    black_is_none = (0, 0, 0) not in comparison.labels.colours
+    return Gallery(title, tuple(shown), left, right, chosen.size, caption, derived, black_is_none, WRONG, BOTH_WRONG)
 
 
 def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bool) -> Scene:
@@ -60,9 +64,7 @@ def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bo
     for candidate in scored:
         note = f"mIoU {score(pictured.chosen.scores[candidate.name])}"
         source = pictured.masks.get(candidate.name, "")
-        layers.append(
-            Picture(f"mask-{candidate.index}", source, candidate.title, note, colour(candidate.index), pixels=True)
-        )
+        layers.append(Picture(f"mask-{candidate.index}", source, candidate.title, note, *mark(candidate), pixels=True))
     for candidate in scored:
         if candidate.name in pictured.errors:
             label = text("scenes.errors", title=candidate.title)
