@@ -98,7 +98,8 @@ def of(
     hyperparameters = Hyperparameters.from_params(first, protocol.recipe_of(architecture))
 
     def measured(batch: int, seconds: float = 0.0) -> Pace:
-        train = Batches(sample.train, _some(sample.train, _STEPS * batch), batch, compute.device, protocol.augment)
+        indices, augmented = _some(sample.train, _STEPS * batch), protocol.augment_of(architecture)
+        train = Batches(sample.train, indices, batch, compute.device, augmented)
         val = Batches(sample.val, _some(sample.val, batch), batch, compute.device)
         return pace.measure(build(hyperparameters)[0], hyperparameters, train, val, compute, seconds)
 

@@ -4,6 +4,7 @@ bootstrap   the uncertainty of a score, and of the difference of two, on a few h
 ranking     the probability of each rank, and all pairs of three or more models
 selection   whether the promoted trial is really the best, and whether selection ranks like the full validation
 budget      the expected result of a search of k trials, or of a number of GPU-hours
+longer      whether a learning curve still rose, and what more epochs would add
 seeds       the mean of several trainings, and a difference over seeds and images
 clusters    frames of one recording, or of one city, drawn together
 ceiling     the score lost to the size of the labels alone, or to the network's own output grid
@@ -37,6 +38,7 @@ from segbench.stats.boundary import boundary_errors, trimap_errors
 from segbench.stats.budget import another_search, crossover, expected_best, expected_best_by_cost, expected_best_curve
 from segbench.stats.ceiling import grid_ceiling, label_ceiling
 from segbench.stats.clusters import cluster_draws, clusters
+from segbench.stats.longer import Longer, Rise, continued, last_rise
 from segbench.stats.ranking import holm, paired, rank_probabilities, rank_range, resampled_scores
 from segbench.stats.seeds import SeedSummary, over_seeds, seed_summary, seeds_to_settle
 from segbench.stats.selection import Agreement, probability_best, rank_agreement
@@ -45,6 +47,8 @@ from segbench.stats.shapley import shapley
 __all__ = [
     "Agreement",
     "Interval",
+    "Longer",
+    "Rise",
     "Sampled",
     "SeedSummary",
     "Statistic",
@@ -52,6 +56,7 @@ __all__ = [
     "boundary_errors",
     "cluster_draws",
     "clusters",
+    "continued",
     "crossover",
     "difference",
     "draws",
@@ -63,6 +68,7 @@ __all__ = [
     "interval",
     "iou",
     "label_ceiling",
+    "last_rise",
     "miou",
     "miou_official",
     "over_seeds",

@@ -103,7 +103,8 @@ def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
     best = studies.best(study)
     if not known or best is None:
         return None
-    baseline = next((t.value for t in study.trials if t.baseline and t.value is not None), NAN)
+    known_good = [t for t in study.trials if t.baseline or study.starts.get(t.index) == "baseline"]
+    baseline = next((t.value for t in known_good if t.value is not None), NAN)
     official = [t.best_epoch.miou_official if t.best_epoch else None for t in ended]
     return Tuning(
         candidate=candidate,
