@@ -43,6 +43,13 @@ class Pictured(NamedTuple):
     masks: dict[str, str]  # by architecture's name; none where its file is gone, as in `errors`
     errors: dict[str, str]
     disagreement: str  # between the first two architectures; "" where there are not two masks
+    entropy: dict[str, str]  # by architecture's name; none where its file is gone
+
+    @property
+    def bytes(self) -> int:
+        """How large its pictures are, as they stand in the page."""
+        layers = [source for layer in (self.masks, self.errors, self.entropy) for source in layer.values()]
+        return sum(map(len, (self.image, self.truth, self.disagreement, *layers)))
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,9 @@ def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
         made = _pictured(
             scene, candidates, val.images[index[scene.name]], pixels.CATEGORY[val.labels[index[scene.name]]], size
         )
-        weight = sum(map(len, (made.image, made.truth, made.disagreement, *made.masks.values(), *made.errors.values())))
-        if scene.name in firsts or spent + weight <= _BUDGET:
+        if scene.name in firsts or spent + made.bytes <= _BUDGET:
             drawn[scene.name] = made
-            spent += weight
+            spent += made.bytes
     return Scenes(tuple(drawn[scene.name] for scene in chosen if scene.name in drawn), size)
 
 
@@ -123,7 +129,14 @@ def _pictured(
         ]
         disagreement = _webp(_painted(pale, parts, size))
     masks = {candidate.name: _png(mask, size) for candidate, mask in predicted}
-    return Pictured(chosen, _webp(shown), _png(truth, size), masks, errors, disagreement)
+    unsure = {c.name: pixels.entropy(c, chosen.name) for c, _ in predicted}
+    entropy = {name: _webp(_shaded(shades, size)) for name, shades in unsure.items() if shades is not None}
+    return Pictured(chosen, _webp(shown), _png(truth, size), masks, errors, disagreement, entropy)
+
+
+def _shaded(shades: Pixels, size: tuple[int, int]) -> Image.Image:
+    """From dark, where the network was sure, to light."""
+    return _scaled(Image.fromarray(np.ascontiguousarray(shades)), size, smooth=True)
 
 
 def _fitting(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -72,6 +72,16 @@ def mask(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
         return None
 
 
+def entropy(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
+    """(H, W), how unsure the candidate's first seed was of each pixel, 0 … 255; None where the file is gone."""
+    model = next(iter(candidate.scored or candidate.models))
+    try:
+        with Image.open(model.folder / artefacts.ENTROPY / f"{name}.png") as file:
+            return np.asarray(file) if file.mode == "L" else None
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
 def borders(comparison: Comparison, val: packing.Split | None) -> Borders | None:
     """None where the images, or a mask of one of them, are gone."""
     if val is None:

@@ -7,13 +7,29 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from segbench.data import packing
+from segbench.report.figures import cases as figures
 from segbench.report.figures import why
 from segbench.report.figures.theme import GREY, colour
+from segbench.report.numbers import cases, context, evidence, explained
 from segbench.report.numbers import claims as tested
-from segbench.report.numbers import context, evidence, explained
-from segbench.report.numbers.comparison import Comparison
+from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.measures import Measured, Side, Statistic
-from segbench.report.page.blocks import Block, Cell, Figure, Fold, Key, Points, Prose, Section, Table, plot, single
+from segbench.report.page.blocks import (
+    Album,
+    Block,
+    Cell,
+    Figure,
+    Fold,
+    Key,
+    Picture,
+    Points,
+    Prose,
+    Section,
+    Strip,
+    Table,
+    plot,
+    single,
+)
 from segbench.report.sections import claims
 from segbench.report.sections import explained as explanations
 from segbench.report.text.i18n import decimals, listed, points, points_range, text
@@ -36,6 +52,7 @@ def section(comparison: Comparison, measured: Measured, val: packing.Split | Non
             claims.table(rows, candidates),
             Points(_limits(comparison), text("why.limits")),
             Fold(text("why.errors"), _errors(comparison, measured)),
+            Fold(text("why.cases"), _cases(comparison, measured, val)),
             Fold(text("why.regions"), _regions(measured)),
             Fold(text("why.alike"), (_alike(comparison, measured),)),
             Fold(text("why.calibration"), _calibration(measured)),
@@ -69,6 +86,39 @@ def _parts(measured: Measured) -> Table:
     parts = [("iou", 0), *((part, 1 + place) for place, part in enumerate(PARTS))]
     rows = [(text(f"why.{part}"), _share_of(place)) for part, place in parts]
     return _table("errors-parts", text("why.parts"), rows, measured, text("why.parts_caption"))
+
+
+def _cases(comparison: Comparison, measured: Measured, val: packing.Split | None) -> tuple[Block, ...]:
+    """Of the architectures that the note speaks of, or else the first two."""
+    subjects = [side for names in tested.SUBJECTS.values() if (side := measured.side(*names))]
+    sides = subjects if len(subjects) > 1 else list(measured.sides[:2])
+    candidates = [side.candidate for side in sides]
+    shown = figures.pictured(cases.chosen(measured, sides), candidates, val) if val is not None else []
+    if not shown:
+        return (Prose((text("scenes.cache", protocol_option=comparison.protocol_option),), tone="note"),)
+    names = _classes(comparison)
+    albums = []
+    for part in PARTS:
+        strips = [_strip(each, candidates, names) for each in shown if each.case.part == part]
+        if strips:
+            albums.append(Album(text(f"why.{part}"), tuple(strips), text("why.cases_caption")))
+    return tuple(albums)
+
+
+def _strip(shown: figures.Pictured, candidates: Sequence[Candidate], classes: Sequence[str]) -> Strip:
+    case = shown.case
+    layers = [
+        Picture("image", shown.image, text("scenes.image")),
+        Picture("truth", shown.truth, text("scenes.truth"), pixels=True),
+    ]
+    for candidate in candidates:
+        if candidate.name in shown.masks:
+            source, own = shown.masks[candidate.name], candidate == case.candidate
+            note = text("why.here") if own else ""
+            layers.append(Picture("mask", source, candidate.title, note, colour(candidate.index), pixels=True))
+    rule = text(f"why.{case.rule}")
+    heading = text("why.case", rule=rule, title=case.candidate.title, category=classes[case.category])
+    return Strip(heading, text("why.case_note", pixels=case.pixels, scene=case.scene), tuple(layers))
 
 
 def _share_of(place: int) -> Statistic:
