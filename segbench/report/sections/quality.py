@@ -13,7 +13,7 @@ from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
-from segbench.report.sections import sentences
+from segbench.report.sections import scaling, sentences
 from segbench.report.sections.summary import interval_cell
 from segbench.report.text.i18n import decimals, listed, percent, score, text
 
@@ -44,6 +44,7 @@ def section(
             blocks += _categories(categories, candidate_keys(rows, "box"), ceiling)
         blocks.append(_borders(comparison, borders, keys))
         blocks += _curves(comparison, rows, keys)
+        blocks += scaling.blocks(comparison)
     return Section("quality", text("quality.title"), text("quality.short"), tuple(blocks))
 
 
