@@ -58,7 +58,7 @@ def scaling(rows: Sequence[Scaling]) -> go.Figure:
         "title": text("scaling.images"),
         "type": "log",
         "tickvals": counts,
-        "ticktext": [number(n, 4) for n in counts],
+        "ticktext": [number(n, len(str(n))) for n in counts],
     }
     y = {"title": {"text": "mIoU", "standoff": 10}}
     return figure(traces, _HEIGHT, xaxis=x, yaxis=y, hovermode="x", margin={"l": 60, "r": 12, "t": 12, "b": 44})
