@@ -27,7 +27,7 @@ EVERYTHING = Augment(0.5, (0.5, 2.0), 0.4, 15.0, 0.3, 1.5, 0.1, "randaugment", "
 
 
 def reframed(images: Tensor, raw: Tensor, frame: list[list[float]]) -> tuple[Tensor, Tensor]:
-    return augmentation.reframed(ALL, images, raw, torch.tensor([frame]))
+    return augmentation.reframed(ALL, images, raw, torch.tensor([frame]), 0)
 
 
 def scene(height: int = 12, width: int = 20) -> tuple[Tensor, Tensor]:

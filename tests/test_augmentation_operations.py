@@ -81,7 +81,7 @@ def test_each_image_is_blurred_by_its_own_gaussian() -> None:
 
 
 def placed(images: Tensor, masks: Tensor, frame: views.Numbers, border: str = "void") -> tuple[Tensor, Tensor]:
-    return reframed(Augment(border=border), images, masks, torch.from_numpy(frame[:, :2]).float())
+    return reframed(Augment(border=border), images, masks, torch.from_numpy(frame[:, :2]).float(), 0)
 
 
 def one(value: float) -> geometry.Numbers:

@@ -83,7 +83,7 @@ def test_an_image_alone_is_as_in_a_batch() -> None:
     def seen(chosen: list[int]) -> list[Tensor]:
         own = views.of(torch.tensor(chosen), same)
         coloured = recoloured(EVERYTHING, images[[index % 4 for index in chosen]], own, same)
-        return [coloured, *reframed(EVERYTHING, planes(coloured), raw[[index % 4 for index in chosen]], own.frame)]
+        return [coloured, *reframed(EVERYTHING, planes(coloured), raw[[index % 4 for index in chosen]], own.frame, 0)]
 
     for first in range(0, 600, 4):
         together = seen([first, first + 1, first + 2, first + 3])
@@ -103,7 +103,7 @@ def test_the_device_is_never_asked() -> None:
         views = draw(augment, ASPECTS, 0, 0).of(torch.arange(64), to_device)
         coloured = recoloured(augment, images, views, to_device)
         assert coloured.shape == images.shape
-        seen, labels = reframed(augment, coloured.permute(0, 3, 1, 2), raw, views.frame)
+        seen, labels = reframed(augment, coloured.permute(0, 3, 1, 2), raw, views.frame, 0)
         assert (seen.shape, labels.shape) == ((64, 3, 16, 24), raw.shape)
 
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
 from segbench import architectures
+from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
 from segbench.core.errors import UserError
-from segbench.core.labels import Colour
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import ModelCard, SpeedCard
 from segbench.core.study_record import StudyRecord, TrialRecord
-from segbench.data import pictures
+from segbench.data import subsets
 from segbench.data.packing import Dataset
 from segbench.engine import checkpoint, evaluation, inference, speed
-from segbench.experiment.training_run import TrainingRun
+from segbench.experiment import measuring
+from segbench.experiment.training_run import Images, TrainingRun
+from segbench.ledger import models
+from segbench.runtime.compute import Compute
 
 _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
 
@@ -49,8 +50,9 @@ class Trained:
 
 
 def examine(trained: Trained, data: Dataset) -> ModelCard:
-    """Writes the last and the best weights, runs the best once over the final images for confusions and masks, and
-    measures their speed. Returns the card, which the caller writes last. Raises UserError if the disk is full.
+    """Writes the last and the best weights, runs the best once over the final images for confusions, masks and kinds of
+    errors, and measures their speed. Returns the card, which the caller writes last. Raises UserError if the disk is
+    full.
     """
     state, session, images = trained.run.state, trained.run.session, trained.run.task.images
     model, compute, folder = state.evaluated, state.compute, session.folder
@@ -60,9 +62,7 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
         checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
         model.load_state_dict(session.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
-        write = _mask_writer(folder / artefacts.MASKS, images.names, images.val.label_set.colours)
-        result = evaluation.evaluate(model, images.val, compute, write)
-        confusions = result.confusions.astype(np.int32)
+        confusions = measure(model, trained.plan, data, images, compute, folder).astype(np.int32)
         with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
     except OSError as error:
@@ -73,18 +73,30 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
     return _card(trained, data, measured)
 
 
-def _mask_writer(folder: Path, names: Sequence[str], colours: Sequence[Colour]) -> Callable[[Tensor], None]:
-    """A function that writes a batch of predicted classes, (B, H, W), as PNGs under the next images' names."""
-    shutil.rmtree(folder, ignore_errors=True)
-    remaining = iter(names)
+def measure(
+    model: Segmenter, plan: Plan, data: Dataset, images: Images, compute: Compute, folder: Path
+) -> NDArray[np.int64]:
+    """Runs the model once over the final images: writes masks, entropy maps, how sure it is and the kinds of its
+    errors into `folder`. Returns the raw confusion of each image, (N, R, C). Raises OSError."""
+    size = plan.architecture.batch_size
+    temperature = measuring.fit_temperature(model, data, plan.protocol, images.chosen, size, compute)
+    watcher = measuring.Watcher(folder, images.names, images.val.label_set, temperature)
+    confusions = evaluation.evaluate(model, images.val, compute, watcher.see).confusions
+    watcher.write()
+    split = subsets.split_of(data, images.chosen)
+    measuring.write_errors(folder, split, images.names, watcher.grid, plan.architecture.name)
+    return confusions
 
-    def write(predicted: Tensor) -> None:
-        for categories in predicted.to("cpu").numpy().astype(np.uint8):
-            path = folder / f"{next(remaining)}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pictures.mask(categories, colours).save(path)
 
-    return write
+def complete(plan: Plan, data: Dataset, images: Images, compute: Compute, folder: Path) -> None:
+    """Measures a finished promotion of an earlier version, whose errors were not told apart yet. Raises UserError if
+    its weights are not those of its card, or if the disk is full."""
+    card = models.read_card(folder / artefacts.CARD)
+    model = inference.rebuild(card, folder / artefacts.WEIGHTS).to(compute.device)
+    try:
+        measure(model, plan, data, images, compute, folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error}); free some space and rerun") from error
 
 
 def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:

@@ -175,6 +175,8 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
         resume.clear(folder)  # left by a process that was killed in its last steps
         shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
+        if process_group.is_main():
+            _complete(plan, data, chosen, compute, folder)
         return
     terminal.say(
         f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.index} of {plan.study.name}, {chosen.description}"
@@ -188,6 +190,16 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     if process_group.is_main():
         _put_in_place(partial, folder)
         resume.clear(folder)
+
+
+def _complete(plan: Plan, data: Dataset, chosen: Subset, compute: Compute, folder: Path) -> None:
+    """Measures what an earlier version did not."""
+    from segbench.experiment import examine, measuring
+    from segbench.experiment.training_run import Images
+
+    if not measuring.is_complete(folder):
+        images = Images.of(data, chosen, plan.architecture.batch_size, compute, None)
+        examine.complete(plan, data, images, compute, folder)
 
 
 def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, folder: Path) -> None:

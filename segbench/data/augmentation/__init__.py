@@ -3,7 +3,7 @@
 views = draw(augment, aspects, seed, epoch)      on the CPU, of all images of an epoch
 seen = views.of(chosen, to_device)               of the images of one batch
 images = recoloured(augment, images, seen, to_device)
-images, raw = reframed(augment, images, raw, seen.frame)
+images, raw = reframed(augment, images, raw, seen.frame, border)
 
 The view of an image in an epoch depends on (seed, epoch, image) alone, not on its batch, the architecture or the number
 of processes, and a resumed epoch uses the same views. Which operations an image gets is decided on the CPU, so that the

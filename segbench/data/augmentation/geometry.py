@@ -46,7 +46,7 @@ def shifted(x: Numbers, y: Numbers) -> Numbers:
     return _matrices((one, zero, -2 * x), (zero, one, -2 * y))
 
 
-def reframed(augment: Augment, images: Tensor, raw: Tensor, frame: Tensor, border: int = 0) -> tuple[Tensor, Tensor]:
+def reframed(augment: Augment, images: Tensor, raw: Tensor, frame: Tensor, border: int) -> tuple[Tensor, Tensor]:
     """images: (B, 3, H, W) float32, normalised; raw: (B, H, W) uint8 label ids; frame: (B, 2, 3) float32. Returns both
     in their views, of the same shapes: images are sampled bilinearly, labels from the nearest pixel. Outside the image,
     views have the mean colour and the raw id `border`, or with border = "reflect" the image's reflection."""

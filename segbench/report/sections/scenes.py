@@ -77,6 +77,11 @@ def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bo
             label = text("scenes.errors", title=candidate.title)
             note = text("scenes.errors_note")
             layers.append(Picture(f"errors-{candidate.index}", pictured.errors[candidate.name], label, note, WRONG))
+    for candidate in scored:
+        if candidate.name in pictured.entropy:
+            label = text("scenes.entropy", title=candidate.title)
+            note = text("scenes.entropy_note")
+            layers.append(Picture(f"entropy-{candidate.index}", pictured.entropy[candidate.name], label, note))
     if pictured.disagreement:
         keys = [(colour(candidate.index), text("scenes.only_right", title=candidate.title)) for candidate in scored[:2]]
         keys.append((BOTH_WRONG, text("scenes.none_right")))

@@ -184,16 +184,18 @@ def _decided(pair: PairwiseComparison) -> tuple[str, str]:
         "delta": points(pair.miou.estimate),
     }
     ends = {"low": points(pair.miou.low), "high": points(pair.miou.high)}
-    return (
-        _say(f"verdict.{key}", first=pair.first, second=pair.second, **values),
-        text(
-            f"verdict.{key}_detail",
-            first=pair.first.candidate.title,
-            images=pair.images,
-            share=percent(pair.ahead),
-            **ends,
-        ),
-    )
+    title = pair.first.candidate.title
+    detail = text(f"verdict.{key}_detail", first=title, images=pair.images, share=percent(pair.ahead), **ends)
+    return _say(f"verdict.{key}", first=pair.first, second=pair.second, **values), f"{detail}{_widest(pair)}"
+
+
+def _widest(pair: PairwiseComparison) -> str:
+    """Over what else than images the interval is, and how many seeds would decide."""
+    said = [] if pair.over == "images" else [text(f"verdict.over_{pair.over}")]
+    if pair.seeds > 1 and not pair.miou.excludes_zero:
+        needed = pair.seeds_needed
+        said.append(text("verdict.seeds_needed", seeds=needed) if needed else text("verdict.images_needed"))
+    return "".join(f" {sentence}" for sentence in said)
 
 
 def _opposite(pair: PairwiseComparison) -> list[str]:
