@@ -146,7 +146,9 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     names = tuple(f"drawn {index}" for index in range(_DRAWN))
     ids = np.array(protocol.data.labels.raw_ids, np.uint8)
     labels = ids[labels % len(ids)]  # of the protocol's label set, whatever they mean
-    split = Split(images, labels, names, names, np.zeros(256, np.int64), (), np.full(_DRAWN, np.nan), "", protocol.data.labels)
+    split = Split(
+        images, labels, names, names, np.zeros(256, np.int64), (), np.full(_DRAWN, np.nan), "", protocol.data.labels
+    )
     counts = Counts(own.train, own.val) if own else _counted(protocol, data)
     number = counts.train + counts.val
     packed = number * height * width * 4
