@@ -290,17 +290,13 @@ def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decode
     except pictures.Unreadable as reason:
         return _Bad(scene.image, f"image cannot be read: {reason}")
     if image.size != ids.shape[::-1]:
-        what = f"image is {_by(image.size)}, labels are {_by(ids.shape[::-1])} (height x width); expected the same"
-        return _Bad(scene.image, what)
+        sizes = f"image is {image.height}x{image.width}, labels are {ids.shape[0]}x{ids.shape[1]} (height x width)"
+        return _Bad(scene.image, f"{sizes}; expected the same")
     pixels = np.bincount(ids.reshape(-1), minlength=256)
     packed = image.resize(size[::-1], Image.Resampling.BILINEAR)
     nearest = Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST)
     counts = {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
     return np.asarray(packed), np.asarray(nearest), counts, [image.height, image.width]
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"
 
 
 def _stamp(scene: Scene) -> list[int]:
