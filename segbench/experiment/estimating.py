@@ -148,7 +148,6 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     ids = np.array(protocol.data.labels.raw_ids, np.uint8)
     labels = ids[labels % len(ids)]  # of the protocol's label set, whatever they mean
     split = Split(
-<<<<<<< HEAD
         images=images,
         labels=labels,
         names=names,
@@ -158,9 +157,6 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
         aspects=np.full(_DRAWN, np.nan),
         digest="",
         label_set=protocol.data.labels,
-=======
-        images, labels, names, names, np.zeros(256, np.int64), (), np.full(_DRAWN, np.nan), "", protocol.data.labels
->>>>>>> labels
     )
     counts = Counts(own.train, own.val) if own else _counted(protocol, data)
     number = counts.train + counts.val
@@ -173,12 +169,8 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
 def _counted(protocol: Protocol, data: Path | None) -> Counts:
     if data is None:
         return Counts(*CITYSCAPES)
-<<<<<<< HEAD
     layout = layouts.of(protocol.data)
     return Counts(*(len(layout.find(data, split)[0]) for split in scenes.SPLITS))
-=======
-    return Counts(*(len(layouts.of(protocol.data).find(data, split)[0]) for split in scenes.SPLITS))
->>>>>>> labels
 
 
 def _png_bytes(image: NDArray[np.uint8]) -> int:
