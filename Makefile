@@ -34,6 +34,7 @@ fmt: $(VENV)/developer  ## format the code, and fix what the linter can
 
 bench: $(VENV)/developer  ## ours against what a user would write instead, in turn (under 15 minutes)
 	$(PYTHON) -m benchmarks.bench
+	$(PYTHON) -m benchmarks.architectures
 	$(PYTHON) -m benchmarks.ledger
 	$(PYTHON) -m benchmarks.serving
 

@@ -12,27 +12,25 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from benchmarks import page, peers
+from benchmarks.ours import BATCH, HYPERPARAMETERS, SIZE, inputs, photographs, train_step
 from benchmarks.page import Result, Row
+from benchmarks.paired import Case, measure
 from segbench import architectures
 from segbench.architectures.parts import matching
 from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.core.protocol import Search
-from segbench.core.records import PRECISIONS, Hyperparameters, to_json
+from segbench.core.records import PRECISIONS, to_json
 from segbench.data import packing, streets, subsets
 from segbench.data.batches import Batches
 from segbench.engine import evaluation, training
@@ -41,24 +39,7 @@ from segbench.runtime import compute, terminal
 from segbench.runtime.compute import Compute
 
 PHOTOGRAPH = (1024, 2048)  # height, width of a Cityscapes image
-SIZE = (256, 256)
 TRAIN, VAL = 24, 4  # the protocol's 300/50 in small
-BATCH = 4
-_OPERATIONS = 6  # listed for a row that misses its target
-HYPERPARAMETERS = Hyperparameters(1e-4, 1e-4, "adamw", {})
-
-
-class Case(NamedTuple):
-    """One row: two ways to do the same work."""
-
-    name: str
-    peer: str
-    units: float  # images in one call, or 1
-    unit: str
-    target: float  # the target ratio on a 2-core CPU with AVX512-BF16; 0 without a target
-    ours: Callable[[], object]
-    theirs: Callable[[], object]
-    warm_up: bool = True  # False if the start is part of the work
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         for make in CASES:
             if arguments.only in make.__name__.replace("_", " "):
                 for case in make(device, Path(folder)):
-                    rows.append(_measure(case, arguments.pairs, device))
+                    rows.append(measure(case, arguments.pairs, device))
                     _print(rows[-1])
     if not rows:
         raise UserError(f"no row contains '{arguments.only}'; rows: {', '.join(m.__name__ for m in CASES)}")
@@ -85,63 +66,6 @@ def main(argv: list[str] | None = None) -> int:
     page.write(paths.reports() / "bench.html", result)
     print(f"\n{paths.reports() / 'bench.html'}")
     return 0
-
-
-def _measure(case: Case, pairs: int, device: Compute) -> Row:
-    # Memory is measured only in the first calls: returning freed memory to the system makes the next call slower.
-    our_peak, peer_peak, first = _peak(case.ours, device), _peak(case.theirs, device), None
-    if not case.warm_up:
-        first = (our_peak[1], peer_peak[1])
-        pairs -= 2  # the first pair is measured already, and pairs that take minutes need one less
-    runs = [(_seconds(case.ours, device), _seconds(case.theirs, device)) for _ in range(pairs)]
-    runs += [first] if first else []
-    ratios = [theirs / ours for ours, theirs in runs]
-    missed = statistics.median(ratios) < case.target
-    ours, theirs = (case.units / statistics.median(side) for side in zip(*runs, strict=True))
-    return Row(
-        name=case.name,
-        peer=case.peer,
-        unit=case.unit,
-        ours=ours,
-        theirs=theirs,
-        ratio=statistics.median(ratios),
-        least=min(ratios),
-        most=max(ratios),
-        target=case.target,
-        pairs=len(runs),
-        our_peak_gb=our_peak[0],
-        peer_peak_gb=peer_peak[0],
-        limit=_profile(case.ours, device) if missed else "",
-    )
-
-
-def _profile(call: Callable[[], object], device: Compute) -> str:
-    """The operations that take most of a call's own time."""
-    with torch.profiler.profile() as seen:
-        call()
-    cuda = device.device.type == "cuda"
-    times = {one.key: one.self_device_time_total if cuda else one.self_cpu_time_total for one in seen.key_averages()}
-    most = sorted(times, key=times.__getitem__, reverse=True)[:_OPERATIONS]
-    return ", ".join(f"{100 * times[key] / sum(times.values()):.0f} % {key.removeprefix('aten::')}" for key in most)
-
-
-def _peak(call: Callable[[], object], device: Compute) -> tuple[float, float]:
-    """The peak memory that one call adds, in GB, and its seconds."""
-    gc.collect()
-    device.forget_peak()
-    before = device.peak_memory_gb()
-    seconds = _seconds(call, device)
-    return device.peak_memory_gb() - before, seconds
-
-
-def _seconds(call: Callable[[], object], device: Compute) -> float:
-    if device.device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    call()
-    if device.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def _photographs(folder: Path) -> Path:
@@ -176,16 +100,6 @@ def packing_case(device: Compute, folder: Path) -> Iterator[Case]:
     )  # fmt: skip
 
 
-def _inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of drawn streets, normalised, and its categories."""
-    from segbench.data.batches import IMAGENET, normalise
-
-    drawn = [streets.draw(seed, seed, *SIZE) for seed in range(batch)]
-    images = normalise(torch.from_numpy(np.stack([image for image, _ in drawn])), IMAGENET)
-    labels = torch.from_numpy(peers.TO_CATEGORY[np.stack([ids for _, ids in drawn])]).long()
-    return images, labels
-
-
 def train_deeplab(device: Compute, folder: Path) -> Iterator[Case]:
     yield _train("deeplab", "train step, DeepLabV3-ResNet50", "(a) float32, channels first", 2.5, device)
 
@@ -196,23 +110,13 @@ def train_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
 
 
 def _train(name: str, row: str, peer: str, target: float, device: Compute) -> Case:
-    images, labels = (tensor.to(device.device) for tensor in _inputs(BATCH))
+    images, labels = (tensor.to(device.device) for tensor in inputs())
     model, _ = architectures.create(name, peers.CLASSES, "random", {}, 0)
-    state = training.begin(model, HYPERPARAMETERS, device)
-    model.train()
-
-    def ours() -> None:
-        with device.autocast():
-            outputs = model(images)
-        loss = torch.stack(list(model.losses(outputs, labels).values())).sum()
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimizer.step()
-
     theirs, step = _peer(name)
     theirs.to(device.device).train()
     optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4)
     plain = images.contiguous()
+    ours = train_step(model, images, labels, device)
     return Case(row, peer, BATCH, "images/s", target, ours, lambda: step(theirs, optimizer, plain, labels))
 
 
@@ -229,10 +133,10 @@ def inference_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
 
 
 def _inference(name: str, peer: str, device: Compute) -> Case:
-    drawn = torch.from_numpy(np.stack([streets.draw(seed, seed, *SIZE)[0] for seed in range(BATCH)])).to(device.device)
+    drawn = photographs().to(device.device)
     ours = ready(architectures.create(name, peers.CLASSES, "random", {}, 0)[0], device)
     theirs = _peer(name)[0].to(device.device).eval()
-    plain = _inputs(BATCH)[0].contiguous().to(device.device)
+    plain = inputs()[0].contiguous().to(device.device)
 
     @torch.inference_mode()
     def call() -> object:
@@ -248,7 +152,7 @@ def loss_mask2former(device: Compute, folder: Path) -> Iterator[Case]:
     layers, batch, queries = 10, 8, 100
     classes = torch.randn(layers, batch, queries, peers.CLASSES + 1, generator=generator).to(device.device)
     masks = torch.randn(layers, batch, queries, 64, 64, generator=generator).to(device.device)
-    labels = _inputs(batch)[1].to(device.device)
+    labels = inputs(batch)[1].to(device.device)
     for tensor in (classes, masks):
         tensor.requires_grad_()
 

@@ -13,17 +13,14 @@ import statistics
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.bench import BATCH, HYPERPARAMETERS, SIZE, _inputs
+from benchmarks.ours import BATCH, SIZE, inputs, photographs, train_step
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
-from segbench.data import streets
 from segbench.data.batches import normalise
-from segbench.engine import training
 from segbench.engine.inference import predict, ready, resize
 from segbench.runtime import compute, terminal
 from segbench.runtime.compute import Compute
@@ -35,7 +32,7 @@ Engine = Callable[[Tensor], Tensor]  # (B, H, W, 3) uint8 to (B, H, W) categorie
 
 def main() -> int:
     device = compute.choose("cpu")
-    images = torch.from_numpy(np.stack([streets.draw(seed, seed, *SIZE)[0] for seed in range(BATCH)]))
+    images = photographs()
     rows = []
     for name in ("deeplab", "mask2former"):
         model = _trained(name, device)
@@ -64,15 +61,9 @@ def _compared(
 
 def _trained(name: str, device: Compute) -> Segmenter:
     model, _ = architectures.create(name, peers.CLASSES, "random", {}, 0)
-    images, labels = _inputs(BATCH)
-    state = training.begin(model, HYPERPARAMETERS, device)
-    model.train()
+    step = train_step(model, *inputs(), device)
     for _ in range(STEPS):
-        with device.autocast():
-            outputs = model(images)
-        state.optimizer.zero_grad()
-        torch.stack(list(model.losses(outputs, labels).values())).sum().backward()
-        state.optimizer.step()
+        step()
     return model
 
 

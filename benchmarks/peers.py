@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from segbench.architectures.parts.torchvision_ops import ensure_importable
-from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
+from segbench.core.labels import DEFAULT
 from segbench.data import scenes
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-TO_CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)
-CLASSES = len(CATEGORIES)
+TO_CATEGORY = np.array(DEFAULT.class_of_raw, np.uint8)
+CLASSES = len(DEFAULT.names)
 
 
 class Photographs(Dataset[tuple[Tensor, Tensor]]):

@@ -12,6 +12,7 @@
     python -m segbench.runs                     look at the trainings in MLflow
     python -m segbench.study                    list, repair, export and delete searches; copy a protocol
     python -m segbench.prepare                  verify and pack a dataset (search does it itself)
+    python -m segbench.estimate                 what a protocol would cost on this device: hours, memory, disk
     python -m segbench.streets --out DIR        draw a dataset of synthetic streets
     python -m segbench.weights                  list and download the published weights
 
@@ -38,6 +39,7 @@ COMMANDS = (
     "runs",
     "study",
     "prepare",
+    "estimate",
     "streets",
     "weights",
 )

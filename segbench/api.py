@@ -26,7 +26,7 @@ from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import ModelCard
-from segbench.core.study_record import StudyRecord, TrialRecord
+from segbench.core.study_record import StudyRecord
 from segbench.experiment.settings import SearchSettings, Settings
 from segbench.runtime import options, terminal
 
@@ -71,7 +71,7 @@ class Model:
     device: str = "auto"  # for predictions: auto, cpu, cuda, cuda:1, mps
 
     def predict(self, photographs: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """photographs: (N, H, W, 3) uint8 RGB of any height and width. Returns (N, H, W) uint8 categories, 0..7, whose
+        """photographs: (N, H, W, 3) uint8 RGB of any height and width. Returns (N, H, W) uint8 classes, 0..C-1, whose
         names are `card.categories`.
 
         Raises UserError for another array, for a missing device and for damaged weights.
@@ -187,12 +187,12 @@ def epochs(name: str | Path | None = None, *, study_db: str | None = None) -> pd
 
 
 def _table(
-    rows: Callable[[Iterable[TrialRecord]], list[Row]], name: str | Path | None, study_db: str | None
+    rows: Callable[[Iterable[StudyRecord]], list[Row]], name: str | Path | None, study_db: str | None
 ) -> pd.DataFrame:
     import pandas as pd
 
     studies = _studies(None if name is None else str(name), study_db)
-    return pd.DataFrame(rows(trial for study in studies for trial in study.trials))
+    return pd.DataFrame(rows(studies))
 
 
 def _studies(name: str | None, study_db: str | None) -> list[StudyRecord]:

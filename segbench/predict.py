@@ -3,8 +3,8 @@
     python -m segbench.predict street.jpg --out predictions
     python -m segbench.predict *.png --out predictions --model demo-deeplab
 
-Writes, for every image and model, a mask in the legend's colours, an overlay, and a label-id PNG for the official
-Cityscapes evaluator, all at the image's size.
+Writes, for every image and model, a mask in the legend's colours, an overlay, and a label-id PNG for the dataset's own
+evaluator, all at the image's size.
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ def _write(image: NDArray[np.uint8], categories: NDArray[np.uint8], out: Path, s
 
     seed = f"-{model.folder.name}" if len(models.cards(model.folder.parent)) > 1 else ""
     start = out / f"{stem}-{model.card.study}{seed}"
-    pictures.mask(categories).save(f"{start}-mask.png")
-    pictures.overlay(image, categories).save(f"{start}-overlay.png")
-    pictures.label_ids(categories).save(f"{start}-labelIds.png")
+    labels = model.card.labels
+    pictures.mask(categories, labels.colours).save(f"{start}-mask.png")
+    pictures.overlay(image, categories, labels.colours).save(f"{start}-overlay.png")
+    pictures.label_ids(categories, labels.typical_ids).save(f"{start}-labelIds.png")
 
 
 if __name__ == "__main__":

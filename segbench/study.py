@@ -218,8 +218,8 @@ def _export(storage: StudyStorage, names: list[str], to: Path, epochs: bool) -> 
 
     from segbench.ledger import export, studies
 
-    trials = [trial for name in names for trial in studies.record(storage, name).trials]
-    rows = export.epoch_rows(trials) if epochs else export.trial_rows(trials)
+    records = [studies.record(storage, name) for name in names]
+    rows = export.epoch_rows(records) if epochs else export.trial_rows(records)
     frame = pd.DataFrame(rows)
     try:
         with files.replaced(to) as partial:

@@ -3,6 +3,7 @@
     python -m segbench.weights                      list them
     python -m segbench.weights segformer            those of one architecture
     python -m segbench.weights segformer --fetch    download what is missing
+    python -m segbench.weights --markdown           the table of architectures in README.md
 
 `weights = "pretrained"` in an architecture's TOML downloads them, too; this command downloads them in advance, for a
 machine without a network.
@@ -27,7 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = terminal.parser(__doc__)
     parser.add_argument("architecture", nargs="?", metavar="ARCHITECTURE", help="default: all")
     parser.add_argument("--fetch", action="store_true", help="download what is missing")
+    parser.add_argument("--markdown", action="store_true", help="print all architectures as README.md's table")
     arguments = options.parse(parser, argv)
+    if arguments.markdown:
+        print(markdown())
+        return 0
 
     from segbench import architectures
     from segbench.architectures.parts import published
@@ -48,6 +53,19 @@ def main(argv: list[str] | None = None) -> int:
         right={4},
     )
     return 0
+
+
+def markdown() -> str:
+    """All architectures as a table in Markdown, from their code: what stands between the marks in README.md."""
+    from segbench import architectures
+
+    lines = ["| architecture | | sizes with published weights | licence of the weights |", "|---|---|---|---|"]
+    for name in architectures.names():
+        sizes = architectures.checkpoints(name)
+        licences = dict.fromkeys(checkpoint.terms for checkpoint in sizes.values())
+        cells = (f"`{name}`", architectures.summary(name), ", ".join(sizes) or "none", "; ".join(licences) or "—")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _row(name: str, size: str, checkpoint: Checkpoint) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-EMPTY = """[...document.querySelectorAll('.chart')].filter(
+EMPTY = """[...document.querySelectorAll('.chart')].filter(c => c.checkVisibility()).filter(
     c => !c.querySelector('.point, .scatterlayer .js-line, .heatmaplayer image')).map(c => c.id)"""
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
-DRAWN = "document.querySelectorAll('.js-plotly-plot').length === document.querySelectorAll('.chart').length"
+# A chart that the reader has not chosen is drawn when it is.
+DRAWN = "[...document.querySelectorAll('.chart')].every(c => !c.checkVisibility() || c.matches('.js-plotly-plot'))"
 # Controls that Tab cannot reach: the scene buttons have one place among them, as a group of radio buttons has.
 UNREACHABLE = """[...document.querySelectorAll('a[href], button, select, input, .scroll')].filter(
     e => e.tabIndex < 0 && !e.matches('.strip button[aria-pressed=false]')).map(e => e.outerHTML.slice(0, 80))"""

@@ -59,6 +59,12 @@ def outspoken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "_silent", False)
 
 
+@pytest.fixture(autouse=True)
+def unestimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches start at once: their estimate trains for some steps, which some tests count."""
+    monkeypatch.setattr("segbench.experiment.searching._say_cost", lambda search, left: None)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset in Cityscapes folders: 24 + 8 scenes. Do not change it; copy it."""

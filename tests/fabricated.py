@@ -4,6 +4,7 @@ PYTEST_DONT_REWRITE: it is a plugin, for its fixtures, and a module, for its hel
 """
 
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import optuna
 import pytest
 
 from segbench.core import metrics, paths, protocol
-from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
+from segbench.core.labels import DEFAULT
 from segbench.core.records import (
     Device,
     EpochRecord,
@@ -34,6 +35,7 @@ from segbench.stats import calibration
 HOSTILE = "<script>alert(1)</script> & <b>streets</b>"
 DEVICE = Device("cpu", "", 2, 1, "fp32", False)
 ERRORS = {"alpha": 0.3, "beta": 0.1}  # the share of pixels each fabricated model gets wrong
+TITLES = {"alpha": "Alpha </script><i>net</i>", "beta": "Beta"}
 TOML = """
 title = "{title}"
 batch_size = 4
@@ -57,10 +59,9 @@ final = {{ epochs = 4 }}
 
 def epoch(number: int, quality: float) -> EpochRecord:
     seconds = EpochSeconds(0.1, 0.5, 0.2, 1.0, 0.1, 0.29, 0.01, 2.5)
-    iou = (None, *(quality for _ in CATEGORIES[1:]))
-    return EpochRecord(
-        number, 2 / number, 3 / number, 1 - quality, quality, quality, quality, iou, seconds, 40.0, 1.25 + number / 100
-    )
+    iou = (None, *(quality for _ in DEFAULT.names[1:]))
+    scores = (1 - quality, quality, quality, quality, iou)
+    return EpochRecord(number, 2 / number, 3 / number, *scores, seconds, 40.0, 1.25 + number / 100, 1e-3, 1.5, 4.0)
 
 
 def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, data: str) -> None:
@@ -81,36 +82,41 @@ def search(storage: Any, asked: protocol.Protocol, own: protocol.Architecture, d
     studies.run(study, objective)
 
 
-def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.Dataset, record: Any) -> None:
+def promote(
+    asked: protocol.Protocol, own: protocol.Architecture, data: packing.Dataset, record: Any, errors: float, place: int
+) -> None:
+    """`errors`: the share of pixels that are wrong; `place`: its place among the architectures decides its cost."""
     folder = paths.model_folder(record.name, 0)
-    truth = np.array(CATEGORY_OF_RAW, np.uint8)[data.val.labels]
-    generator = np.random.default_rng(0)
-    wrong = generator.random(truth.shape) < ERRORS[own.name]
+    truth = np.array(DEFAULT.class_of_raw, np.uint8)[data.val.labels]
+    generator = np.random.default_rng(place)
+    wrong = generator.random(truth.shape) < errors
     predicted = np.where(wrong, generator.integers(0, 8, truth.shape), truth).astype(np.uint8)
     cells = data.val.labels.astype(np.int64) * 8 + predicted
     counted = np.stack([np.bincount(image.ravel(), minlength=256 * 8).reshape(256, 8) for image in cells])
-    confusions = metrics.rows(counted)
+    confusions = metrics.rows(counted, DEFAULT)
     for name, categories in zip(data.val.names, predicted, strict=True):
         path = folder / "masks" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        mask(categories).save(path)
+        mask(categories, DEFAULT.colours).save(path)
     np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(data.val.names))
     explain(folder, data, truth == predicted)
-    scores = metrics.scores(confusions.sum(0))
+    scores = metrics.scores(confusions.sum(0), DEFAULT)
     records = [epoch(n, scores.miou * n / 4) for n in (1, 2, 3, 4)]
     client = tracking.client()
     parent = runs.study_run(client, asked.name, record.name, record.id, {})
     best = studies.best(record)
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
     for record_ in records:
-        runs.log_epoch(client, run, record_)
+        runs.log_epoch(client, run, record_, DEFAULT.names)
     histogram = [np.bincount(split.labels.ravel(), minlength=256) for split in (data.train, data.val)]
-    speed = SpeedCard(DEVICE, 4, data.size, 100 + 300 * ERRORS[own.name], 1e4, 5e3, 120.0, 9.5, 741_080, 0.8)
+    cost = 2.0 ** (place * 5 % 12)  # spread over three decades, in another order
+    rates = (100 + 300 * errors, 1e4, 5e3, 120.0 / cost)
+    speed = SpeedCard(DEVICE, 4, data.size, *rates, 9.5 * cost, round(741_080 * cost), 0.8 + place / 10, 0.1 * cost)
     card = ModelCard(
         architecture=own.name,
         title=own.title,
         model={},
-        categories=CATEGORIES,
+        categories=DEFAULT.names,
         size=data.size,
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
@@ -134,7 +140,7 @@ def promote(asked: protocol.Protocol, own: protocol.Architecture, data: packing.
         val_images=8,
         best=records[-1],
         last=records[-1],
-        majority_miou=metrics.majority_miou(*histogram),
+        majority_miou=metrics.majority_miou(*histogram, DEFAULT),
         speed=speed,
         device=DEVICE,
         versions={"torch": "2.13.0"},
@@ -175,26 +181,30 @@ def keep(record: Any) -> None:
         )
 
 
-def fabricate(root: Path, databases: Path, toml: str = PROTOCOL, name: str = "fab") -> None:
-    """Makes `storage/` and the protocol `name` in `root`: two architectures, searched and promoted."""
+def fabricate(
+    root: Path, databases: Path, toml: str = PROTOCOL, name: str = "fab", errors: Mapping[str, float] = ERRORS
+) -> None:
+    """Makes `storage/` and the protocol `name` in `root`: architectures, searched and promoted, that get a share of the
+    pixels wrong."""
     shutil.copytree(databases, root / "storage")
     folder = root / name
     folder.mkdir()
     (folder / "protocol.toml").write_text(toml.format(title=HOSTILE))
-    (folder / "alpha.toml").write_text(TOML.format(title="Alpha </script><i>net</i>"))
-    (folder / "beta.toml").write_text(TOML.format(title="Beta"))
-    streets.write(root / "data", 4, 8, 32, 64, seed=0)
+    for architecture in errors:
+        (folder / f"{architecture}.toml").write_text(TOML.format(title=TITLES.get(architecture, architecture)))
+    asked = protocol.load(folder)
+    drawn = asked.data.streets
+    streets.write(root / "data", drawn.train, drawn.val, *drawn.size, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(root / "storage"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        asked = protocol.load(folder)
         data = packing.prepare(root / "data", asked.data.size, paths.cache())
         storage = database.connect(paths.studies_database())
-        for architecture in ERRORS:
+        for place, (architecture, wrong) in enumerate(errors.items()):
             own = protocol.load_architecture(folder, architecture)
             search(storage, asked, own, data.fingerprint)
             record = studies.record(storage, f"{name}-{architecture}")
-            promote(asked, own, data, record)
+            promote(asked, own, data, record, wrong, place)
             keep(record)
 
 

@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segbench.core.labels import CATEGORIES, COLOURS
+from segbench.core.labels import DEFAULT
 from segbench.data import pictures
+from segbench.serve import answers
 
-LEGEND = [
-    {"category": number, "name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
-    for number, (name, colour) in enumerate(zip(CATEGORIES, COLOURS, strict=True))
-]
-FLAT, SKY, VEHICLE = (CATEGORIES.index(name) for name in ("flat", "sky", "vehicle"))
+LEGEND = answers.legend(DEFAULT)
+FLAT, SKY, VEHICLE = (DEFAULT.names.index(name) for name in ("flat", "sky", "vehicle"))
 
 
 class FakeApi:
@@ -61,8 +59,9 @@ def categories(height: int, width: int, number: int) -> NDArray[np.uint8]:
 def segmented(one: dict[str, Any], values: NDArray[np.uint8]) -> dict[str, Any]:
     return {
         **{name: one[name] for name in ("model", "study", "seed", "architecture", "title", "drawn")},
-        "mask": encoded(pictures.mask(values)),
-        "shares": {name: float((values == number).mean()) for number, name in enumerate(CATEGORIES)},
+        "legend": LEGEND,
+        "mask": encoded(pictures.mask(values, DEFAULT.colours)),
+        "shares": {name: float((values == number).mean()) for number, name in enumerate(DEFAULT.names)},
         "batch": 3,
         "milliseconds": {"queue": 0.5, "forward": 231.25, "encode": 12.0},
     }

@@ -22,7 +22,7 @@ from torch import nn
 from segbench import architectures, predict
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import files, paths
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import DEFAULT
 from segbench.core.records import (
     Device,
     EpochRecord,
@@ -50,7 +50,7 @@ def promote(architecture: str, seed: int = 0, model_size: str = "tiny", size: tu
     folder.mkdir(parents=True, exist_ok=True)
     extra = {"aux_loss": True} if architecture == "deeplab" else {}
     options = {"size": model_size, **extra}
-    model, origin = architectures.create(architecture, len(CATEGORIES), "random", options, seed)
+    model, origin = architectures.create(architecture, len(DEFAULT.names), "random", options, seed)
     _vary(model)
     checkpoint.save(model, folder / "best.safetensors")
     epoch = EpochRecord(1, 1.0, 1.0, 1.0, 0.5, 0.4, 0.4, (0.4,) * 8, EpochSeconds(*[0.0] * 8), 1.0, 1.0)
@@ -58,7 +58,7 @@ def promote(architecture: str, seed: int = 0, model_size: str = "tiny", size: tu
         architecture=architecture,
         title=f"{architecture} (tiny)",
         model={"size": model_size},
-        categories=CATEGORIES,
+        categories=DEFAULT.names,
         size=size,
         mean=IMAGENET.mean,
         std=IMAGENET.std,

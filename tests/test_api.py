@@ -19,6 +19,7 @@ from segbench import api, promote, search, study
 from segbench import predict as predict_command
 from segbench.core import paths
 from segbench.core.errors import UserError
+from segbench.core.labels import DEFAULT
 from segbench.data import pictures
 from segbench.ledger import database, models, studies
 from segbench.report import __main__ as report
@@ -61,7 +62,7 @@ def test_search_promote_report_load(
 
     assert predict_command.main([str(photograph), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
     (mask,) = (tmp_path / "out").glob("*-mask.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(mask)), np.asarray(pictures.mask(masks[0])))
+    np.testing.assert_array_equal(np.asarray(Image.open(mask)), np.asarray(pictures.mask(masks[0], DEFAULT.colours)))
 
 
 def test_verbose_prints_what_the_command_prints(

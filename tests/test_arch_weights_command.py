@@ -61,3 +61,12 @@ def test_without_a_network_or_an_architecture_it_is_one_line(monkeypatch: pytest
         weights.main(["lraspp", "--fetch"])
     with pytest.raises(UserError, match="no architecture 'unet'; architectures: deeplab"):
         weights.main(["unet"])
+
+
+def test_the_table_in_the_readme_is_that_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """If it fails, put what `python -m segbench.weights --markdown` prints between the marks in README.md."""
+    readme = (Path(weights.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    _, _, rest = readme.partition("<!-- architectures: python -m segbench.weights --markdown -->\n")
+    assert weights.main(["--markdown"]) == 0
+    assert rest.partition("<!-- end -->")[0] == capsys.readouterr().out
+    assert [name for name in architectures.names() if f"| `{name}` |" not in rest] == []

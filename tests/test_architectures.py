@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from segbench import architectures, testing
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORY_OF_RAW
+from segbench.core.labels import DEFAULT
 from segbench.data import streets
 from segbench.data.batches import normalise
 from segbench.engine import checkpoint
@@ -44,7 +44,7 @@ def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
     model = build(name).train()
     drawn = [streets.draw(seed, seed, 64, 128) for seed in range(2)]
     images = torch.from_numpy(np.stack([image for image, _ in drawn]))
-    labels = torch.tensor(CATEGORY_OF_RAW)[torch.from_numpy(np.stack([raw for _, raw in drawn])).int()]
+    labels = torch.tensor(DEFAULT.class_of_raw)[torch.from_numpy(np.stack([raw for _, raw in drawn])).int()]
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(30):
         optimizer.zero_grad()

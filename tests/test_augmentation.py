@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segbench.architectures.parts.torchvision_ops import ensure_importable
 from segbench.core.augment import Augment
 from segbench.core.errors import UserError
 from segbench.core.protocol import Protocol, fingerprint, load, load_architecture
@@ -22,15 +21,13 @@ from segbench.data.batches import Batches
 from segbench.runtime import process_group
 from tests.conftest import PROTOCOL, SIZE, write_protocol
 
-ensure_importable()
-from torchvision.transforms import functional as reference  # noqa: E402
-
 CPU = torch.device("cpu")
 ALL = Augment(flip=0.5, scale=(0.5, 2.0), colour=0.4)
+EVERYTHING = Augment(0.5, (0.5, 2.0), 0.4, 15.0, 0.3, 1.5, 0.1, "randaugment", "reflect")
 
 
-def views(frame: list[list[float]], light: tuple[float, float, float] = (1, 1, 1)) -> augmentation.Views:
-    return augmentation.Views(torch.tensor([frame]), torch.tensor([light]))
+def reframed(images: Tensor, raw: Tensor, frame: list[list[float]]) -> tuple[Tensor, Tensor]:
+    return augmentation.reframed(ALL, images, raw, torch.tensor([frame]), 0)
 
 
 def scene(height: int = 12, width: int = 20) -> tuple[Tensor, Tensor]:
@@ -39,32 +36,20 @@ def scene(height: int = 12, width: int = 20) -> tuple[Tensor, Tensor]:
     return images, torch.randint(1, 34, (1, height, width), generator=generator).to(torch.uint8)
 
 
-@given(light=st.tuples(*[st.floats(0.05, 1.95)] * 3), seed=st.integers(0, 100))
-def test_light_is_torchvisions(light: tuple[float, float, float], seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (1, 5, 7, 3), generator=generator).float()
-    expected = images.permute(0, 3, 1, 2) / 255
-    expected = reference.adjust_brightness(expected, light[0])
-    expected = reference.adjust_contrast(expected, light[1])
-    expected = reference.adjust_saturation(expected, light[2])
-    found = augmentation.relit(images, augmentation.Views(torch.zeros(1, 2, 3), torch.tensor([light])))
-    torch.testing.assert_close(found.permute(0, 3, 1, 2) / 255, expected, atol=1e-5, rtol=0)
-
-
 def test_unchanged_and_mirrored_views_are_exact() -> None:
     images, raw = scene()
     for frame, expected in (
         ([[1.0, 0, 0], [0, 1, 0]], (images, raw)),
         ([[-1.0, 0, 0], [0, 1, 0]], (images.flip(-1), raw.flip(-1))),
     ):
-        seen, labels = augmentation.reframed(images, raw, views(frame))
+        seen, labels = reframed(images, raw, frame)
         torch.testing.assert_close(seen, expected[0], atol=1e-5, rtol=0)
         assert torch.equal(labels, expected[1])
 
 
 def test_a_closer_view_is_a_crop_enlarged() -> None:
     images, raw = scene()
-    seen, labels = augmentation.reframed(images, raw, views([[0.5, 0, -0.5], [0, 0.5, 0.5]]))  # the lower left quarter
+    seen, labels = reframed(images, raw, [[0.5, 0, -0.5], [0, 0.5, 0.5]])  # the lower left quarter
     assert torch.equal(labels, raw[:, 6:, :10].repeat_interleave(2, 1).repeat_interleave(2, 2))
     crop = F.interpolate(images[:, :, 6:, :10], scale_factor=2, mode="bilinear", align_corners=False)
     inner = (..., slice(1, -1), slice(1, -1))  # at its border a crop lacks the neighbours that the image has
@@ -73,7 +58,7 @@ def test_a_closer_view_is_a_crop_enlarged() -> None:
 
 def test_a_farther_view_has_a_border_of_void() -> None:
     images, raw = scene()
-    seen, labels = augmentation.reframed(images, raw, views([[2.0, 0, 0], [0, 2, 0]]))
+    seen, labels = reframed(images, raw, [[2.0, 0, 0], [0, 2, 0]])
     assert int((labels > 0).sum()) == 6 * 10  # all labels of `raw` are above 0
     assert not labels[:, :3].any()
     assert not seen[..., :2, :].any()  # 0 after normalisation: the mean colour
@@ -82,7 +67,7 @@ def test_a_farther_view_has_a_border_of_void() -> None:
 
 @given(seed=st.integers(0, 50), epoch=st.integers(0, 50))
 def test_draws_stay_in_their_ranges(seed: int, epoch: int) -> None:
-    drawn = augmentation.draw(ALL, 64, seed, epoch)
+    drawn = augmentation.draw(ALL, np.full(64, 2.0), seed, epoch)
     mirror, step = torch.sign(drawn.frame[:, 0, 0]), drawn.frame[:, 1, 1]
     assert 10 < int((mirror < 0).sum()) < 54
     torch.testing.assert_close(drawn.frame[:, 0, 0], mirror * step)
@@ -100,11 +85,12 @@ def by_sum(batches: list[Tensor]) -> list[float]:
     return sorted(round(float(image.double().sum()), 2) for batch in batches for image in batch)
 
 
+@pytest.mark.parametrize("asked", [ALL, EVERYTHING], ids=["three", "everything"])
 def test_an_image_is_seen_alike_in_any_batch_and_process(
-    opened: packing.Dataset, monkeypatch: pytest.MonkeyPatch
+    asked: Augment, opened: packing.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def epoch(size: int, number: int = 3) -> list[Tensor]:
-        return [b.images for b in Batches(opened.train, np.arange(24), size, CPU, ALL).shuffled(0, number)]
+        return [b.images for b in Batches(opened.train, np.arange(24), size, CPU, asked).shuffled(0, number)]
 
     whole = by_sum(epoch(24))
     assert by_sum(epoch(5)) == pytest.approx(whole, abs=0.1)
@@ -145,7 +131,13 @@ def test_the_protocol_asks_for_it_and_its_fingerprint_tells(tmp_path: Path) -> N
         ("scale = [2, 1]", "scale must be [low, high] with 0.1 <= low <= high <= 10.0"),
         ("scale = 2", "augment.scale must be [low, high], found 2"),
         ("colour = 1", "colour must be 0 or more and below 1"),
-        ("rotate = 10", "unknown key 'rotate'"),
+        ("contrast = 1", "contrast must be 0 or more and below 1"),
+        ("rotate = 90", "rotate is in degrees, 0..45, not 90"),
+        ("blur = 11", "blur is in pixels, 0..10, not 11"),
+        ("noise = 2", "noise is a share of white, 0..1, not 2"),
+        ('policy = "autoaugment"', "policy must be one of none, randaugment, trivialaugment, not 'autoaugment'"),
+        ('border = "wrap"', "border must be one of void, reflect, not 'wrap'"),
+        ("rotation = 10", "unknown key 'rotation'; did you mean 'rotate'?"),
     ],
 )
 def test_wrong_values(line: str, said: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from segbench import predict, prepare, promote, search
 from segbench.core import labels, paths
+from segbench.core.labels import DEFAULT
 from segbench.core.study_record import StudyRecord
 from segbench.data import packing
 from segbench.engine import training
@@ -58,20 +59,20 @@ def test_search_promote_predict(
     assert [(t.index, t.state, len(t.epochs)) for t in found.trials] == [(0, "complete", 2), (1, "complete", 2)]
     for trial in found.trials:
         assert trial.value == max(epoch.miou for epoch in trial.epochs)
-        assert runs.epochs(tracking.client(), trial.run_id) == trial.epochs  # both ledgers tell the same
+        assert runs.epochs(tracking.client(), trial.run_id, DEFAULT.names) == trial.epochs  # both ledgers tell the same
 
     assert call(promote, name, *where) == 0
     assert "majority mIoU" in capsys.readouterr().out
     ((folder, card),) = models.promoted("small")
     assert card.hyperparameters.params() == studies.best(found).params
     assert (card.train_images, card.val_images, card.epochs) == (24, 8, 2)
-    assert runs.epochs(tracking.client(), card.run_id)[card.best.epoch - 1] == card.best
+    assert runs.epochs(tracking.client(), card.run_id, DEFAULT.names)[card.best.epoch - 1] == card.best
     with np.load(folder / "confusions.npz") as kept:
         assert kept["confusions"].shape == (8, 35, 8)
         assert [str(n) for n in kept["names"]] == list(packing.prepare(drawn, SIZE, paths.cache()).val.names)
         from segbench.core import metrics
 
-        assert metrics.scores(kept["confusions"].sum(0)).miou == pytest.approx(card.best.miou, abs=1e-12)
+        assert metrics.scores(kept["confusions"].sum(0), DEFAULT).miou == pytest.approx(card.best.miou, abs=1e-12)
         names = [str(name) for name in kept["names"]]
         first = np.asarray(Image.open(folder / "masks" / f"{names[0]}.png"))
     assert not list(folder.parent.glob("*.partial"))
@@ -85,7 +86,7 @@ def test_search_promote_predict(
         assert call(predict, photograph, "--out", tmp_path / "out") == 0
     again = np.asarray(Image.open(tmp_path / "out" / f"{photograph.stem}-small-{name}-mask.png"))
     ids = np.asarray(Image.open(tmp_path / "out" / f"{photograph.stem}-small-{name}-labelIds.png"))
-    np.testing.assert_array_equal(ids, np.array(labels.TYPICAL_ID)[again])
+    np.testing.assert_array_equal(ids, np.array(labels.DEFAULT.typical_ids)[again])
     assert np.mean(first == again) > 0.99  # alone and in a batch, sums are rounded differently
 
     light = "import sys; from segbench import search; search.main(sys.argv[1:]); assert 'torch' not in sys.modules"

@@ -94,8 +94,8 @@ def test_everything_wrong_is_named(dataset: Path, tmp_path: Path) -> None:
     assert "labels without image" in words[labels_of(images[1]).name]
     assert "image cannot be read" in words[images[2].name]
     assert words[images[3].name].startswith("image is 10x10, labels are 32x64")
-    assert "ids Cityscapes does not have: 77" in words[labels_of(images[4]).name]
-    assert "labels are RGB pixels" in words[labels_of(images[5]).name]
+    assert "ids that 'cityscapes-8' does not have: id 77 (" in words[labels_of(images[4]).name]
+    assert "labels cannot be read: its pixels are RGB" in words[labels_of(images[5]).name]
     assert "labels cannot be read" in words[labels_of(images[6]).name]
     assert not list((tmp_path / "cache").glob("*/train/manifest.json"))
     for image in images:  # unusable files are removed: packed scenes are not packed again
@@ -123,7 +123,7 @@ def test_interrupted_packing_resumes(drawn: Path, tmp_path: Path, monkeypatch: p
     journal.write_text(journal.read_text() + '{"name": "half')  # as a kill in mid-line leaves it
     decoded = []
     decode = packing._decode
-    monkeypatch.setattr(packing, "_decode", lambda scene, size: decoded.append(scene) or decode(scene, size))
+    monkeypatch.setattr(packing, "_decode", lambda scene, *how: decoded.append(scene) or decode(scene, *how))
     again = packing.prepare(drawn, SIZE, tmp_path / "cut")
     assert len(decoded) == 24 - done + 8
     assert again.fingerprint == whole.fingerprint
@@ -206,7 +206,7 @@ def test_batches_are_normalised_and_looked_up(opened: Dataset) -> None:
     expected = (opened.train.images[3] / 255 - IMAGENET.mean) / IMAGENET.std
     np.testing.assert_allclose(images[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
     np.testing.assert_array_equal(raw[1].numpy(), opened.train.labels[5])
-    np.testing.assert_array_equal(categories[1].numpy(), np.array(labels.CATEGORY_OF_RAW)[opened.train.labels[5]])
+    np.testing.assert_array_equal(categories[1].numpy(), np.array(labels.DEFAULT.class_of_raw)[opened.train.labels[5]])
     assert categories.dtype == torch.int64
     assert sum(len(batch.images) for batch in batches) == 3
 

@@ -18,7 +18,7 @@ from segbench import architectures, export
 from segbench.architectures.parts import torchvision_ops
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import DEFAULT
 from segbench.engine import exporting, inference
 from segbench.runtime import compute
 from tests import serving
@@ -32,7 +32,7 @@ SIZE = (32, 64)
 
 def network(name: str) -> Segmenter:
     """A tiny one whose classes differ from pixel to pixel, as those of a trained one do."""
-    model, _ = architectures.create(name, len(CATEGORIES), "random", {"size": "tiny"}, 0)
+    model, _ = architectures.create(name, len(DEFAULT.names), "random", {"size": "tiny"}, 0)
     generator = torch.Generator().manual_seed(1)
     for part in model.modules():
         if isinstance(part, (nn.Conv2d, nn.Linear)):
@@ -41,7 +41,7 @@ def network(name: str) -> Segmenter:
 
 
 def card(name: str, model: Segmenter) -> Any:
-    about = {"study": "a-study", "trial": 3, "seed": 0, "drawn": True, "categories": CATEGORIES, "size": SIZE}
+    about = {"study": "a-study", "trial": 3, "seed": 0, "drawn": True, "categories": DEFAULT.names, "size": SIZE}
     weights = SimpleNamespace(name="seed 0", licence="")
     mean, std = model.normalisation.mean, model.normalisation.std
     return SimpleNamespace(architecture=name, mean=mean, std=std, weights=weights, **about)
@@ -67,7 +67,7 @@ def test_onnx_gives_our_classes(name: str, tmp_path: Path) -> None:
     (photographs,) = session.get_inputs()
     assert (photographs.name, photographs.type, photographs.shape[1:]) == ("images", "tensor(uint8)", [*SIZE, 3])
     classes, scores = session.run(["classes", "scores"], {"images": images[1:3]})
-    assert scores.shape == (2, len(CATEGORIES), *SIZE)
+    assert scores.shape == (2, len(DEFAULT.names), *SIZE)
     assert (classes == ours(name, images[1:3])).mean() >= exporting.LEAST_AGREEMENT
     assert len(np.unique(classes)) > 1
     about = session.get_modelmeta().custom_metadata_map
@@ -82,7 +82,7 @@ def test_transformers_loads_the_folder_and_gives_our_classes(name: str, tmp_path
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     kind = "Mask2FormerForUniversalSegmentation" if name == "mask2former" else "AutoModelForSemanticSegmentation"
     loaded = getattr(transformers, kind).from_pretrained(folder).eval()
-    assert tuple(loaded.config.id2label.values()) == CATEGORIES
+    assert tuple(loaded.config.id2label.values()) == DEFAULT.names
     with torch.inference_mode():
         outputs = loaded(**processor(images=list(images), return_tensors="pt"))
     maps = np.stack(processor.post_process_semantic_segmentation(outputs, target_sizes=[SIZE] * len(images)))

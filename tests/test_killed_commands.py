@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from segbench import promote, search
 from segbench.architectures.parts.weights import digest
 from segbench.core import metrics, paths
+from segbench.core.labels import DEFAULT
 from segbench.core.records import EpochRecord
 from segbench.core.study_record import TrialRecord
 from segbench.engine import checkpoint, resume, training
@@ -61,8 +63,8 @@ from segbench.engine import resume
 from segbench.ledger import runs
 resume.SHARE = float("inf")
 log = runs.log_epoch
-def log_and_die(client, run, record):
-    log(client, run, record)
+def log_and_die(client, run, record, classes):
+    log(client, run, record, classes)
     if record.epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 runs.log_epoch = log_and_die
@@ -106,13 +108,13 @@ def test_killed_commands_end_as_if_never_killed(
     assert trained == [3, 4]
     assert (trial.state, trial.value, trial.params) == ("complete", whole.value, whole.params)
     assert outcomes(trial.epochs) == outcomes(whole.epochs)
-    assert runs.epochs(tracking.client(), trial.run_id) == trial.epochs
+    assert runs.epochs(tracking.client(), trial.run_id, DEFAULT.names) == trial.epochs
     assert steps_of_runs("trial") == [[1, 2, 3, 4]]
     assert 0 < trial.startup_seconds < trial.seconds > sum(record.seconds.total for record in trial.epochs)
     left = paths.trial_folder("small-deeplab", 0)
     assert sorted(path.name for path in left.iterdir()) == ["best.safetensors", "confusions.npz"]
     with np.load(left / "confusions.npz") as kept:
-        assert metrics.scores(kept["confusions"].sum(0)).miou == trial.value
+        assert metrics.scores(kept["confusions"].sum(0), DEFAULT).miou == trial.value
         assert kept["confusions"].shape == (len(kept["names"]), 35, 8) == (4, 35, 8)
 
     kill("promote", where)
@@ -184,8 +186,10 @@ def test_a_signal_lets_the_epoch_end(
     trained = trained_epochs(monkeypatch)
     for module, kind, sent in ((search, "trial", signal.SIGTERM), (promote, "promotion", signal.SIGINT)):
 
-        def log_and_signal(client: Any, run: str, record: EpochRecord, sent: signal.Signals = sent) -> None:
-            log(client, run, record)
+        def log_and_signal(
+            client: Any, run: str, record: EpochRecord, classes: Sequence[str], sent: signal.Signals = sent
+        ) -> None:
+            log(client, run, record, classes)
             if record.epoch == 2:
                 os.kill(os.getpid(), sent)
 

@@ -21,6 +21,7 @@ from segbench import architectures, predict, promote, search, study
 from segbench.architectures.parts import outside
 from segbench.core import code, paths, protocol
 from segbench.core.errors import UserError
+from segbench.core.labels import DEFAULT
 from segbench.core.records import Code, from_json, to_json
 from segbench.data import pictures
 from segbench.ledger import database, models, studies
@@ -104,7 +105,7 @@ def served(storage: Path, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mask that the model makes where MLflow loads it."""
     (folder,) = storage.glob("artifacts/**/MLmodel")
     loaded = mlflow.pyfunc.load_model(str(folder.parent), model_config={"device": "cpu"})
-    return np.asarray(pictures.mask(loaded.predict(image[None])[0]))
+    return np.asarray(pictures.mask(loaded.predict(image[None])[0], DEFAULT.colours))
 
 
 def trap(sprung: Path) -> str:

@@ -53,7 +53,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The scenes that are decoded."""
     names: list[str] = []
     decode = packing._decode
-    monkeypatch.setattr(packing, "_decode", lambda scene, size: names.append(scene.name) or decode(scene, size))
+    monkeypatch.setattr(packing, "_decode", lambda scene, *how: names.append(scene.name) or decode(scene, *how))
     return names
 
 
@@ -139,6 +139,7 @@ SCENE = {
     "with an id beyond 255": manifest_with(ids={"999": 1}),
     "with another digest": manifest_with(digest="0" * 64),
     "with a stamp that is none": manifest_with(stamp=None),
+    "with a size that is none": manifest_with(size=[0, 32]),
 }
 DAMAGE = [
     *((file, name, do) for file in ("images.npy", "labels.npy") for name, do in {**ANY_FILE, **ARRAY}.items()),
@@ -159,6 +160,27 @@ def test_a_damaged_cache_is_made_again(
     ):
         packing.open_split(cache / packed.folder.name / "train")  # the report's way in: it packs nothing
     assert_same(packing.prepare(few, SIZE, cache), packed)
+
+
+def test_photographs_keep_their_aspect(few: Path, tmp_path: Path) -> None:
+    squeezed = packing.prepare(few, (32, 32), tmp_path)
+    assert (squeezed.train.aspects == SIZE[1] / SIZE[0]).all()
+
+
+def test_a_cache_of_an_earlier_version_opens_and_is_made_again(
+    few: Path, cache: Path, packed: packing.Dataset, decoded: list[str]
+) -> None:
+    folder = cache / packed.folder.name / "train"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for line in manifest["scenes"]:
+        del line["size"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "done.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in manifest["scenes"]))
+    assert np.isnan(packing.open_split(folder).aspects).all()
+    again = packing.prepare(few, SIZE, cache)
+    assert_same(again, packed)
+    assert (again.train.aspects == packed.train.aspects).all()
+    assert sorted(decoded) == sorted(packed.train.names)
 
 
 def test_a_split_that_is_a_file_is_made_again(few: Path, cache: Path, packed: packing.Dataset) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segbench.core.errors import UserError
+from segbench.core.labels import DEFAULT
 from segbench.data import pictures
 
 RED, GREY = (200, 30, 40), 128
@@ -97,7 +98,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_mask_holds_categories_and_shows_colours() -> None:
     categories = np.arange(8, dtype=np.uint8).reshape(2, 4)
-    mask = pictures.mask(categories)
+    mask = pictures.mask(categories, DEFAULT.colours)
     np.testing.assert_array_equal(np.asarray(mask), categories)
     assert mask.convert("RGB").getpixel((1, 0)) == (128, 64, 128)
-    assert pictures.overlay(np.zeros((2, 4, 3), np.uint8), categories).size == (4, 2)
+    assert pictures.overlay(np.zeros((2, 4, 3), np.uint8), categories, DEFAULT.colours).size == (4, 2)

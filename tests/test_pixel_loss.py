@@ -14,7 +14,7 @@ from torch import Tensor
 from segbench import architectures
 from segbench.architectures.parts.pixel_loss import PixelLoss, effective_weights
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORY_OF_RAW
+from segbench.core.labels import DEFAULT
 from segbench.core.recipe import Recipe
 from segbench.data import packing
 from segbench.data.batches import Batches
@@ -88,8 +88,8 @@ def test_effective_weights() -> None:
 def test_counts_of_the_training_images(drawn: Path, tmp_path: Path) -> None:
     split = packing.prepare(drawn, SIZE, tmp_path).train
     chosen = np.arange(5)
-    expected = np.bincount(np.array(CATEGORY_OF_RAW)[split.labels[chosen]].ravel(), minlength=8)
-    assert Batches(split, chosen, 2, torch.device("cpu")).category_counts().tolist() == expected.tolist()
+    expected = np.bincount(np.array(DEFAULT.class_of_raw)[split.labels[chosen]].ravel(), minlength=8)
+    assert Batches(split, chosen, 2, torch.device("cpu")).class_counts().tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("name", architectures.names())

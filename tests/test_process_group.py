@@ -37,8 +37,11 @@ def group(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def deterministic(folder: Path) -> Path:
     """A protocol with parts of unequal size: 10 images are batches of 7 and 3. Adam would make much of the smallest
-    differences."""
-    write_protocol(folder, SHORT)
+    differences. Its recipe has all that looks at gradients, weights and pixels of more than one process."""
+    recipe = '[recipe]\nschedule = "poly"\nclip_norm = 1.0\nema = 0.5\n'
+    write_protocol(folder, SHORT + recipe)
+    with (folder / "deeplab.toml").open("a") as file:
+        file.write('[recipe]\nlabel_smoothing = 0.1\nclass_weights = "effective"\nbackbone_lr = 0.5\n')
     for file in folder.glob("[!p]*.toml"):
         text = re.sub("batch_size = .*", "batch_size = 7", file.read_text())
         file.write_text(re.sub("optimizer = .*", 'optimizer = "sgd"', text))
@@ -77,8 +80,11 @@ def test_two_processes_come_to_what_one_comes_to(
         assert (other.device.kind, other.device.processes) == ("cpu", 2)
         assert other.speed.device.processes == one.device.processes == 1
         assert other.best.epoch == one.best.epoch
+        assert other.last.lr == one.last.lr
         for name in ("train_loss", "val_loss", "val_nll", "miou", "pixel_accuracy"):
             assert getattr(other.last, name) == pytest.approx(getattr(one.last, name), rel=1e-4), name
+        for name in ("grad_norm", "grad_norm_max"):  # unscaled, they would differ by a factor of two
+            assert getattr(other.last, name) == pytest.approx(getattr(one.last, name), rel=0.01), name
         weights, others = (load_file(where / "last.safetensors") for where in (folder, other_folder))
         untrained = architectures.create(one.architecture, 8, "random", one.model, one.seed)[0].state_dict()
         # Training magnifies rounding: initial weights changed by one part in 10 million end 0.4 % of the way apart.

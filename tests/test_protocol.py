@@ -38,7 +38,7 @@ def test_everything_that_ships_can_be_read(name: str) -> None:
     protocol.load(folder)
     for architecture in protocol.architecture_names(folder):
         named = protocol.load_architecture(folder, architecture).name
-        assert named.partition(".")[0] in architectures.names()
+        assert named.partition("@")[0] in architectures.names()
 
 
 REFUSED = {
@@ -177,7 +177,8 @@ def test_code_that_is_not_a_file(protocol_folder: Path) -> None:
 def test_what_does_not_exist(protocol_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it holds deeplab, mask2former"):
         protocol.load_architecture(protocol_folder, "segformer")
-    with pytest.raises(UserError, match="studies/ holds cityscapes, demo, demo-pretrained, frontier-demo"):
+    known = "studies/ holds augment, cityscapes, cityscapes-50, demo, demo-pretrained, frontier-demo"
+    with pytest.raises(UserError, match=known):
         paths.protocol_folder("nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"holds no protocol\.toml"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import DEFAULT
 from segbench.ledger import studies
 from segbench.report import assemble
 from segbench.report.figures import cost, curves, quality, search
@@ -91,9 +91,9 @@ def test_class_bars_confusions_and_borders_are_the_numbers(compared: comparison.
         {category: iou.estimate for category, iou in known.items()}
     )
     shares = tables.confusion(candidate)
-    (heat,) = quality.confusion(shares).data
+    (heat,) = quality.confusion(shares, DEFAULT.names).data
     assert [list(row) for row in heat.z] == [[None if v != v else v for v in row] for row in shares.tolist()]
-    assert list(heat.y) == list(CATEGORIES)
+    assert list(heat.y) == list(DEFAULT.names)
     counts = np.array([[1, 4], [2, 8], [0, 0], [3, 3], [0, 1], [1, 2], [5, 10]], np.int64)
     (borders,) = quality.borders(pixels.Borders({candidate.name: counts}, 1), [candidate]).data
     assert list(borders.y) == [0.25, 0.25, None, 1.0, 0.0, 0.5, 0.5]
@@ -108,7 +108,7 @@ def test_training_curves_are_the_epochs(compared: comparison.Comparison) -> None
 
 def test_costs_are_the_measured_ones(rows: list[tables.Summary]) -> None:
     for measure in cost.COSTS:
-        points = [trace for trace in cost.pareto(rows, measure).data if trace.mode == "markers"]
+        points = [trace for trace in cost.frontier(rows, measure, 280).data if trace.mode == "markers+text"]
         assert [(t.x[0], t.y[0]) for t in points] == [(tables.costs(r)[measure], r.miou.estimate) for r in rows]
     (speeds,) = cost.bars(rows, lambda row: row.inference_images_per_second, str).data
     assert list(speeds.x) == [row.inference_images_per_second for row in rows]

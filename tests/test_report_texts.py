@@ -7,7 +7,7 @@ from typing import Any
 
 from segbench import report
 from segbench.core import explained
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import DEFAULT
 from segbench.core.study_record import TrialState
 from segbench.report.text import i18n
 from segbench.stats import Interval
@@ -49,7 +49,7 @@ def test_every_text_is_used_and_every_key_used_is_there() -> None:
     assert asked - keys == set()
     composed = [composed_key(node) for node in nodes if isinstance(node, ast.JoinedStr)]
     parts = {text for node in nodes for text in constants(node)} | {state.value for state in TrialState}
-    parts |= {*CATEGORIES, *PARTS, "sequences", "cities"}  # the last two: of stats.clusters
+    parts |= {*DEFAULT.names, *PARTS, "sequences", "cities"}  # the last two: of stats.clusters
     parts |= {*explained.FILLS, *explained.CORRUPTIONS, *explained.MAPS, *explained.REASONS}
     unused = set()
     for key in keys - asked - parts:

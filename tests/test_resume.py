@@ -17,6 +17,7 @@ from segbench import architectures
 from segbench.architectures.parts.weights import digest
 from segbench.core import metrics
 from segbench.core import protocol as protocols
+from segbench.core.labels import DEFAULT
 from segbench.core.records import EpochRecord, Hyperparameters
 from segbench.data import packing
 from segbench.data.batches import Batches
@@ -107,7 +108,7 @@ def test_interrupted_after_any_epoch_equals_uninterrupted(
         np.testing.assert_array_equal(kept.best.confusions, expected.best.confusions)
         for key, tensor in expected.best.weights.items():
             assert torch.equal(tensor, kept.best.weights[key]), key
-        assert metrics.scores(kept.best.confusions.sum(0)).miou == kept.best.record.miou
+        assert metrics.scores(kept.best.confusions.sum(0), DEFAULT).miou == kept.best.record.miou
 
 
 @pytest.mark.parametrize(("name", "step"), [("deeplab", 1), ("deeplab", 4), ("mask2former", 3)])  # of two an epoch
@@ -275,7 +276,7 @@ def test_initial_weights_are_built_once(images: tuple[Batches, Batches], monkeyp
         name: protocols.Choice((value,)) for name, value in (("lr", 1e-3), ("weight_decay", 0), ("optimizer", "sgd"))
     }
     architecture = protocols.Architecture("deeplab", "DeepLab", 4, "random", space, {"size": "tiny"})
-    initial, built = objective.Initial(architecture, 0), []
+    initial, built = objective.Initial(architecture, 0, 8), []
     create = architectures.create
     monkeypatch.setattr(architectures, "create", lambda *a: (built.append(a), create(*a))[1])
     for aux in (True, False, True, False):

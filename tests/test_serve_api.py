@@ -16,12 +16,13 @@ import pytest
 from PIL import Image
 
 from segbench.core import labels
+from segbench.core.labels import DEFAULT
 from segbench.data import pictures
 from segbench.engine import inference
 from segbench.ledger import models
 from segbench.runtime import compute
+from segbench.serve import answers, uploads
 from segbench.serve import server as serving
-from segbench.serve import uploads
 from segbench.serve.service import Settings
 from tests.serving import SIZE, Live, form, photograph, pixels, problem, promote, wait_for
 
@@ -75,14 +76,16 @@ def test_both_models_answer_as_predict_does(live: Live, promoted: Path) -> None:
         maps.append(pixels(base64.b64decode(one["mask"])))
         np.testing.assert_array_equal(maps[-1], predicted(promoted, content, one["model"]))  # alone: bit for bit
         assert one["shares"] == pytest.approx(
-            {name: (maps[-1] == category).mean() for category, name in enumerate(labels.CATEGORIES)}
+            {name: (maps[-1] == category).mean() for category, name in enumerate(labels.DEFAULT.names)}
         )
         assert (one["batch"], one["drawn"]) == (1, True)
         assert set(one["milliseconds"]) == {"queue", "forward", "encode"}
     assert len(np.unique(maps[0])) > 1
     assert answer["agreement"]["share"] == pytest.approx((maps[0] == maps[1]).mean())
     np.testing.assert_array_equal(pixels(base64.b64decode(answer["agreement"]["map"])), maps[0] == maps[1])
-    assert answer["legend"][1] == {"category": 1, "name": "flat", "colour": "#804080"}
+    assert answer["legend"] == answers.legend(labels.DEFAULT)
+    flat = answer["models"][1]["legend"][1]
+    assert (flat["category"], flat["name"], flat["colour"], flat["id"]) == (1, "flat", "#804080", 7)
     times = answer["milliseconds"]
     assert times["total"] >= times["read"] + times["decode"] + max(
         one["milliseconds"]["forward"] for one in answer["models"]
@@ -113,8 +116,10 @@ def test_pictures_of_one_model(live: Live, promoted: Path) -> None:
     assert {reply.headers["content-type"] for reply in (mask, overlay, ids)} == {"image/png"}
     np.testing.assert_array_equal(pixels(mask.body), categories)
     image = np.asarray(Image.open(io.BytesIO(content)))
-    np.testing.assert_array_equal(pixels(overlay.body), np.asarray(pictures.overlay(image, categories)))
-    np.testing.assert_array_equal(pixels(ids.body), np.array(labels.TYPICAL_ID)[categories])
+    np.testing.assert_array_equal(
+        pixels(overlay.body), np.asarray(pictures.overlay(image, categories, DEFAULT.colours))
+    )
+    np.testing.assert_array_equal(pixels(ids.body), np.array(labels.DEFAULT.typical_ids)[categories])
 
 
 def test_a_form_is_as_good_as_a_body(live: Live) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from segbench.core import metrics
 from segbench.core.errors import UserError
+from segbench.core.labels import DEFAULT
 from segbench.ledger import models
 from segbench.report.text import i18n
 from segbench.serve import __main__ as serve
@@ -253,7 +254,7 @@ def test_the_interval_of_a_models_miou(tmp_path: Path, monkeypatch: pytest.Monke
     counts = random_confusions(20, 0)
     np.savez(folder / "confusions.npz", confusions=counts, names=[f"scene{k}" for k in range(20)])
     low, high = networks.interval(promoted) or (0, 0)
-    assert 0 < low < metrics.scores(counts.sum(0)).miou < high < 1
+    assert 0 < low < metrics.scores(counts.sum(0), DEFAULT).miou < high < 1
     (folder / "confusions.npz").write_bytes(b"PK")
     assert networks.interval(promoted) is None
 

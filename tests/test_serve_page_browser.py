@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.core.labels import TYPICAL_ID
+from segbench.core.labels import DEFAULT
 from segbench.data import pictures
 from tests.browser import OVERFLOW, serious, until
 from tests.page_api import FLAT, VEHICLE, FakeApi, categories, serving
@@ -106,7 +106,7 @@ def test_a_visitor_tries_a_photograph() -> None:
     content = photograph(HEIGHT, WIDTH)
     with serving(FakeApi()) as api, page(api.address) as address, tab(address, color_scheme="light", locale="en") as it:
         drop(it, content)
-        flat, vehicle = ([*pictures.COLOURS[number], 255] for number in (FLAT, VEHICLE))
+        flat, vehicle = ([*DEFAULT.colours[number], 255] for number in (FLAT, VEHICLE))
         _sees_both(it, flat, vehicle)
         _slides(it)
         _switches(it, flat, vehicle)
@@ -185,8 +185,8 @@ def _points(it: Any) -> None:
 def _downloads(it: Any, content: bytes) -> None:
     seen = categories(HEIGHT, WIDTH, 1)
     assert np.array_equal(pixels(download(it, "Mask", 1)), seen)
-    assert np.array_equal(pixels(download(it, "Label ids", 1)), np.array(TYPICAL_ID, np.uint8)[seen])
-    overlay = pictures.overlay(pictures.pixels(Image.open(io.BytesIO(content))), seen)
+    assert np.array_equal(pixels(download(it, "Label ids", 1)), np.array(DEFAULT.typical_ids, np.uint8)[seen])
+    overlay = pictures.overlay(pictures.pixels(Image.open(io.BytesIO(content))), seen, DEFAULT.colours)
     assert np.array_equal(pixels(download(it, "Overlay", 1)), np.asarray(overlay))
     assert b'"agreement"' in download(it, "Everything as JSON")
 

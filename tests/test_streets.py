@@ -17,11 +17,11 @@ from PIL import Image
 
 from segbench import streets as command
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW
+from segbench.core.labels import DEFAULT
 from segbench.data import streets
 from segbench.runtime import terminal
 
-CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)
+CATEGORY = np.array(DEFAULT.class_of_raw, np.uint8)
 ALL_CITIES = len(streets.TRAIN_CITIES) + len(streets.VAL_CITIES)
 
 
@@ -48,7 +48,7 @@ def test_a_scene_is_much_the_same_at_twice_the_size() -> None:
 
 def test_every_category_occurs_and_most_in_each_scene(scenes: list[tuple[np.ndarray, np.ndarray]]) -> None:
     found = [set(np.unique(CATEGORY[labels]).tolist()) for _, labels in scenes]
-    assert set().union(*found) == set(range(len(CATEGORIES)))
+    assert set().union(*found) == set(range(len(DEFAULT.names)))
     assert min(map(len, found)) >= 6
 
 
@@ -73,7 +73,7 @@ def test_colour_alone_does_not_tell_the_category(scenes: list[tuple[np.ndarray, 
     categories = [CATEGORY[labels].ravel() for _, labels in scenes]
     seen, seen_as = np.concatenate(pixels[:12]), np.concatenate(categories[:12])
     new, truth = np.concatenate(pixels[12:]), np.concatenate(categories[12:])
-    means = np.stack([seen[seen_as == category].mean(0) for category in range(len(CATEGORIES))])
+    means = np.stack([seen[seen_as == category].mean(0) for category in range(len(DEFAULT.names))])
     guess = np.argmin([((new - mean) ** 2).sum(1) for mean in means], axis=0)
     confusion = np.bincount(truth.astype(np.int64) * 8 + guess, minlength=64).reshape(8, 8)
     hit = np.diag(confusion)

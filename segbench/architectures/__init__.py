@@ -8,8 +8,7 @@ means.
 
 It is looked for (a) as `<architecture>.py` beside `<architecture>.toml`, which is the user's own code; (b) in this
 folder; (c) in what installed packages offer. `segbench.testing.check_architecture(build)` tests such a `build`.
-What follows a point tells variants apart that a protocol compares: `deeplab.wide.toml` is about `deeplab`, unless there
-is an architecture of the whole name.
+What follows "@" tells variants apart that a protocol compares: `deeplab@wide.toml` is about `deeplab`.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from segbench.architectures.parts.published import Checkpoint
 from segbench.architectures.parts.weights import Weights, digest
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
+from segbench.core.names import architecture
 from segbench.core.records import Code, Scalar, WeightsOrigin
 
 _NOT_ARCHITECTURES = {"parts", "segmenter"}
@@ -40,7 +40,7 @@ def names() -> tuple[str, ...]:
 def origin(name: str, code: Code | None) -> Code | None:
     """Where the architecture comes from: `code`, where its TOML has a file beside it; else an installed package; None
     where it is one of this folder."""
-    name = _architecture(name)
+    name = architecture(name)
     offered = outside.installed().get(name)
     return code or (outside.package(offered[0]) if offered and name not in names() else None)
 
@@ -53,7 +53,7 @@ def create(
     `weights` is "random", "pretrained", a state-dict file or a `save_pretrained` folder. `code`, where it is a file, is
     run. Raises UserError for an unknown name or option, for weights that cannot be had, and for code that fails.
     """
-    module = _module(name if code else _architecture(name), code)
+    module = _module(architecture(name), code)
     _require_options(name, module, options)
     source = Weights.resolve(weights)
     checkpoint = published.of(module.build, options) if source.kind == "pretrained" else None
@@ -64,11 +64,6 @@ def create(
         return model, WeightsOrigin(source.kind, checkpoint.name, digest(model.state_dict()), checkpoint.terms)
     label = f"seed {seed}" if source.kind == "random" else source.name
     return model, WeightsOrigin(source.kind, label, digest(model.state_dict()))
-
-
-def _architecture(name: str) -> str:
-    """The architecture that a TOML of this name is about."""
-    return name if name in names() or name in outside.installed() else name.partition(".")[0]
 
 
 def _module(name: str, code: Code | None) -> ModuleType:
@@ -114,10 +109,18 @@ def _built(name: str, module: ModuleType, arguments: Mapping[str, object]) -> Se
 
 def transformers_class(name: str) -> str | None:
     """The class of transformers that our weights of this architecture fit; None where there is none."""
+    name = architecture(name)
     return getattr(importlib.import_module(f"{__name__}.{name}"), "TRANSFORMERS", None) if name in names() else None
+
+
+def summary(name: str) -> str:
+    """The first sentence of an architecture's module: its name, what it is, and its paper."""
+    described = inspect.getdoc(importlib.import_module(f"{__name__}.{name}")) or ""
+    return " ".join(described.partition("\n\n")[0].split()).removesuffix(".")
 
 
 def checkpoints(name: str) -> Mapping[str, Checkpoint]:
     """The published weights of an architecture, by size."""
-    found: Mapping[str, Checkpoint] = getattr(importlib.import_module(f"{__name__}.{name}"), "CHECKPOINTS", {})
+    module = importlib.import_module(f"{__name__}.{architecture(name)}")
+    found: Mapping[str, Checkpoint] = getattr(module, "CHECKPOINTS", {})
     return found

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from segbench.architectures.parts import deformable, matching, transformers_models
+from segbench.architectures.parts import deformable, masked_attention, matching, swin, transformers_models
 from segbench.architectures.parts.matching import Outputs
 from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint
@@ -97,13 +97,17 @@ class Mask2Former(Segmenter):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
-        self._only_last = False
+        self._only_last = self._lean = False
         network.model.transformer_module.decoder.register_forward_pre_hook(_contiguous, with_kwargs=True)
         for layer in network.model.pixel_level_module.decoder.encoder.layers:
             layer.self_attn.forward = partial(deformable.attend, layer.self_attn)
 
     def forward(self, images: Tensor) -> Outputs:
         """images: (B, 3, H, W), any H and W. Stays below transformers' own forward, which goes on to its own loss."""
+        if self._lean and not torch.compiler.is_compiling():
+            model = self.network.model
+            maps = swin.maps(model.pixel_level_module.encoder, images)
+            return masked_attention.predict(model, self.network.class_predictor, maps)
         found = self.network.model(pixel_values=images, output_hidden_states=True, return_dict=True)
         wanted = slice(-1 if self._only_last else 0, None)
         states = torch.stack(found.transformer_decoder_intermediate_states[wanted])  # (L, Q, B, hidden)
@@ -141,8 +145,8 @@ class Mask2Former(Segmenter):
         return self
 
     def for_inference(self) -> Self:
-        """Also keeps the last layer's predictions alone."""
-        self._only_last = True
+        """Also keeps the last layer's predictions alone, and goes our own, shorter way through the network."""
+        self._only_last = self._lean = True
         return self.eval()
 
     def for_export(self) -> Self:

@@ -39,7 +39,8 @@ class Segmenter(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define forward")
 
     def losses(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
-        """Weighted scalar terms; their sum is what training minimises. labels: (B, H, W) int64, 0..C-1."""
+        """Weighted scalar terms; their sum is what training minimises. labels: (B, H, W) int64, 0..C-1, or NO_CLASS
+        (-100, what `cross_entropy` ignores unless told otherwise) where a pixel has no class and must not count."""
         raise TypeError(f"{type(self).__name__} does not define losses")
 
     def scores(self, outputs: Any) -> Tensor:

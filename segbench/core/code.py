@@ -1,6 +1,7 @@
 """The code of an architecture of the user's own, read and digested. Nothing here runs it: `architectures` does.
 
-<folder>/<architecture>.py    one file with a `build` function, beside <architecture>.toml or beside a model's card
+<folder>/<architecture>.py    one file with a `build` function, beside <architecture>.toml and <architecture>@….toml, or
+                              beside a model's card
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import hashlib
 import os
 from pathlib import Path
 
+from segbench.core import names
 from segbench.core.errors import UserError
 from segbench.core.records import Code
 
 
 def beside(toml: Path) -> Code | None:
-    """The code of the same name beside a TOML file, if there is one. Raises UserError if it cannot be read."""
-    path = toml.with_suffix(".py")
+    """The code of its architecture beside a TOML file, if there is one. Raises UserError if it cannot be read."""
+    path = toml.with_name(f"{names.architecture(toml.stem)}.py")
     return read(path) if os.path.lexists(path) else None
 
 

@@ -9,13 +9,14 @@ from segbench.core.errors import UserError
 
 LONGEST = 120  # bytes in UTF-8: file systems allow 255 for a name, and some names get suffixes
 
-_PART = re.compile(r"[\w.-]+")
+_PART = re.compile(r"[\w.-]+(@[\w.-]+)?")
 
 
 def part(name: str, what: str) -> str:
     """`name`, if it is a single path component that needs no quoting anywhere.
 
-    It consists of letters, digits, `_`, `.` and `-`, does not begin with `.` or `-`, and has at most LONGEST bytes.
+    It consists of letters, digits, `_`, `.` and `-`, with one `@` before the name of a variant at most, does not begin
+    with `.` or `-`, and has at most LONGEST bytes.
     `what` says what is named, such as "protocol". Raises UserError for any other name.
     """
     problem = refusal(name)
@@ -24,10 +25,15 @@ def part(name: str, what: str) -> str:
     return name
 
 
+def architecture(name: str) -> str:
+    """The architecture that `name`, of it or of a variant such as deeplab@wide, is about."""
+    return name.partition("@")[0]
+
+
 def refusal(name: str) -> str | None:
     """The rule that `name` breaks; None for a valid name."""
     if not _PART.fullmatch(name):
-        return "may hold only letters, digits, '_', '.' and '-'"
+        return "may hold only letters, digits, '_', '.' and '-', and one '@' before a variant's name"
     if name[0] in ".-":
         return "must begin with a letter, a digit or '_'"
     if len(name.encode()) > LONGEST:

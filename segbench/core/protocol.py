@@ -2,6 +2,7 @@
 
 studies/<name>/protocol.toml          the data, the budget and the seeds that every architecture of the folder obeys
 studies/<name>/<architecture>.toml    what belongs to one architecture: weights, batch size, space, known-good values
+studies/<name>/<architecture>@<variant>.toml   the same architecture once more, trained or built in another way
 studies/<name>/<architecture>.py      only for an architecture of the user's: the code that builds it
 """
 
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core import code as sources
-from segbench.core import names, space, tables
+from segbench.core import labels, names, space, tables
 from segbench.core.augment import Augment
 from segbench.core.errors import UserError
+from segbench.core.labels import LabelSet
+from segbench.core.layout import LAYOUTS, Split, require_patterns
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Code, Scalar
@@ -55,9 +58,28 @@ class Data:
 
     size: tuple[int, int]  # (height, width) everything is packed, trained and scored at
     streets: Streets | None = None
+    labels: LabelSet = tables.added(labels.DEFAULT)  # in the file: the name of one that ships, or FILE.labels.toml
+    layout: str = tables.added("cityscapes")  # one of LAYOUTS
+    # Of layout "pairs": patterns relative to the dataset's root, such as "images/*.png", and what is for validation.
+    images: str = tables.added("")
+    masks: str = tables.added("")
+    split: Split | None = tables.added(None)
 
     def __post_init__(self) -> None:
         require_size(self.size)
+        require_one_of("layout", self.layout, LAYOUTS)
+        if self.layout == "pairs":
+            require(self.streets is None, 'drawn streets lie in layout "cityscapes"; remove layout or [data.streets]')
+            require_patterns(self.images, self.masks, self.split)
+        else:
+            unused = [key for key in ("images", "masks", "split") if getattr(self, key)]
+            require(not unused, f'{", ".join(unused)}: only layout = "pairs" has this; add it, or remove it')
+        if self.streets is not None:
+            drawn = {(row.label.id, row.name) for row in labels.DEFAULT.rows}
+            fits = {(row.label.id, row.name) for row in self.labels.rows} <= drawn
+            require(
+                fits, f"streets are drawn with Cityscapes' label ids, which labels '{self.labels.name}' do not have"
+            )
 
 
 @dataclass(frozen=True)
@@ -111,11 +133,15 @@ class Protocol:
     search: Search
     final: Final
     augment: Augment | None = None
-    recipe: Recipe = added(OFF)  # noqa: RUF009 (it is frozen)  # of every architecture, unless its [recipe] differs
+    recipe: Recipe = added(OFF)  # of every architecture, unless its [recipe] differs
 
     def recipe_of(self, architecture: Architecture) -> Recipe:
         """What the architecture is trained by: its own fields over the protocol's."""
         return self.recipe.changed(architecture.recipe)
+
+    def augment_of(self, architecture: Architecture) -> Augment | None:
+        """How this architecture's training images vary: as its own table says, else as this protocol's."""
+        return self.augment if architecture.augment is None else architecture.augment
 
     @property
     def drawn(self) -> bool:
@@ -125,8 +151,8 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole <architecture>.toml. `name` is its file's, and that of the module that builds it: `code`'s, or one in
-    segbench/architectures/, or one that an installed package offers."""
+    """A whole <architecture>.toml or <architecture>@<variant>.toml. `name` is its file's. Before "@" it is that of the
+    module that builds it: `code`'s, or one in segbench/architectures/, or one that an installed package offers."""
 
     name: str
     title: str
@@ -136,6 +162,7 @@ class Architecture:
     model: Mapping[str, Scalar] = field(default_factory=dict)  # keyword arguments of the architecture's build
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # known-good values, one per name of the space
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
+    augment: Augment | None = added(None)  # in place of the protocol's
     recipe: Mapping[str, Scalar] = added({})  # the fields of Recipe in which it differs from the protocol's
 
     def __post_init__(self) -> None:
@@ -168,7 +195,12 @@ def load(folder: Path) -> Protocol:
     """Reads `<folder>/protocol.toml`. Raises UserError that names file, table and key of a mistake."""
     path = folder / "protocol.toml"
     name = names.part(folder.resolve().name, "protocol")
-    return typing.cast(Protocol, tables.record(Protocol, _named(name, "folder", path), str(path)))
+    content = _named(name, "folder", path)
+    data = content.get("data")
+    if isinstance(data, dict) and isinstance(data.get("labels"), str):  # else it is refused as any other wrong value
+        with tables.located(f"{path}: [data]"):
+            data["labels"] = labels.chosen(data["labels"], folder)
+    return typing.cast(Protocol, tables.record(Protocol, content, str(path)))
 
 
 def load_architecture(folder: Path, name: str) -> Architecture:
@@ -189,7 +221,8 @@ def load_architecture(folder: Path, name: str) -> Architecture:
 
 def architecture_names(folder: Path) -> list[str]:
     """The architectures a protocol folder compares, by name."""
-    return sorted(toml.stem for toml in folder.glob("[!.]*.toml") if toml.name != "protocol.toml")
+    tomls = (toml for toml in folder.glob("[!.]*.toml") if not toml.name.endswith(labels.ENDING))
+    return sorted(toml.stem for toml in tomls if toml.name != "protocol.toml")
 
 
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
@@ -209,7 +242,9 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
 
 
 def _entering(record: Any) -> Any:
-    """Like `to_json`, without fields that were added later and have their default."""
+    """Like `to_json`, without fields that were added later and have their default, and without what is only shown."""
+    if isinstance(record, LabelSet):
+        return record.meaning
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         fields = [(f, getattr(record, f.name)) for f in dataclasses.fields(record)]
         return {f.name: _entering(value) for f, value in fields if not at_default(f, value)}

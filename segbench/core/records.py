@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from segbench.core.labels import DEFAULT, LabelSet
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.tables import Scalar as Scalar
 
@@ -116,9 +117,9 @@ class EpochRecord:
     val_loss: float  # likewise
     val_nll: float  # mean pixel negative log-likelihood, nats: comparable
     pixel_accuracy: float  # 0..1, over all pixels, void included
-    miou: float  # 0..1, over the 8 categories, void included, absent ones skipped: the objective
-    miou_official: float  # 0..1, over the 7 official categories as cityscapesScripts computes it
-    iou: tuple[float | None, ...]  # per category, in the order of labels.CATEGORIES; None where absent
+    miou: float  # 0..1, over all classes of the label set, void included, absent ones skipped: the objective
+    miou_official: float  # 0..1, without void and ignored labels; of categories where the label set has them
+    iou: tuple[float | None, ...]  # per class, in the label set's order; None where absent
     seconds: EpochSeconds
     images_per_second: float  # training images per second of training time, evaluation left out
     peak_memory_gb: float  # of the device on CUDA, of the process on CPU
@@ -151,6 +152,7 @@ class SpeedCard:
     latency_ms: float  # one image through all three, median
     parameters: int
     peak_memory_gb: float
+    gmac: float | None = None  # 1e9 multiply-accumulates of one image's forward pass; None on cards made before it
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class ModelCard:
     architecture: str
     title: str
     model: Mapping[str, Scalar]  # keyword arguments of the architecture's build
-    categories: tuple[str, ...]
+    categories: tuple[str, ...]  # the classes' names, those of `labels`
     size: tuple[int, int]  # (height, width) the network was trained at
     mean: tuple[float, ...]  # of pixels scaled to 0..1, per channel
     std: tuple[float, ...]
@@ -192,6 +194,7 @@ class ModelCard:
     seconds: float  # wall-clock of the whole promotion
     created: str  # UTC, ISO 8601
     code: Code | None = None  # of an architecture that is not segbench's own; a file's copy lies beside the card
+    labels: LabelSet = DEFAULT  # what its classes are; older cards lack it
 
 
 def to_json(record: Any) -> Any:
@@ -232,6 +235,9 @@ def _decode(hint: Any, data: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         if data is None and types.NoneType in arguments:
             return None
+        others = [a for a in arguments if a is not types.NoneType]
+        if len(others) == 1:
+            return _decode(others[0], data)
         kinds: list[Any] = [a for a in arguments if dataclasses.is_dataclass(a)]
         # Of several records, the one that has all these fields.
         part = next((a for a in kinds if len(kinds) == 1 or set(data) <= {f.name for f in _stored(a)}), None)

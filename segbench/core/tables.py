@@ -23,7 +23,6 @@ from typing import Any
 from segbench.core.errors import UserError
 
 Scalar = bool | int | float | str
-
 LARGEST_NUMBER = 2**53  # up to here, doubles represent every whole number; JSON and SQL may convert to doubles
 LARGEST_FILE = 1_000_000  # bytes
 LONGEST_TEXT = 1000  # characters
@@ -129,11 +128,12 @@ def _value(hint: Any, value: Any, path: str, key: str) -> Any:
     if origin is types.UnionType:  # X | None: a TOML value is never None
         return _value(next(a for a in arguments if a is not types.NoneType), value, path, key)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return record(hint, value, path, key)
+        return value if isinstance(value, hint) else record(hint, value, path, key)  # the caller may have read it
     if origin is tuple and isinstance(value, list):
         kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(kinds) == len(value):
-            return tuple(_value(k, item, path, key) for k, item in zip(kinds, value, strict=True))
+            keys = [_entry(key, item, n) for n, item in enumerate(value, 1)]
+            return tuple(_value(k, item, path, e) for k, item, e in zip(kinds, value, keys, strict=True))
     if hint in _SCALARS and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     if hint is float and is_number(value):
@@ -147,6 +147,13 @@ def _value(hint: Any, value: Any, path: str, key: str) -> Any:
     raise UserError(f"{path}: {key} must be {_described(hint)}, found {shown(value)}")
 
 
+def _entry(key: str, item: Any, number: int) -> str:
+    """What a mistake in an entry of a list is said to be in: a table by its name or number, else the list."""
+    if not isinstance(item, dict):
+        return key
+    return f"{key} '{item['name']}'" if isinstance(item.get("name"), str) else f"{key} {number}"
+
+
 def _described(hint: Any) -> str:
     words = {
         bool: "true or false",
@@ -154,6 +161,7 @@ def _described(hint: Any) -> str:
         float: "a number",
         str: "text",
         tuple[int, int]: "[height, width]",
+        tuple[int, int, int]: "[red, green, blue]",
         tuple[float, float]: "[low, high]",
         tuple[int, ...]: "a list of whole numbers",
         tuple[str, ...]: "a list of texts",

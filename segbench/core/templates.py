@@ -8,7 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from segbench.core import code, names, paths, protocol
+from segbench.core import code, labels, names, paths, protocol
 from segbench.core.errors import UserError
 
 # "# python -m segbench.search deeplab --protocol demo", after "make demo   or   " in the demo's.
@@ -34,7 +34,8 @@ def copy(source: str, name: str) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
-            for toml in ("protocol.toml", *(f"{each.name}.toml" for each in architectures)):
+            sets = sorted(path.name for path in original.glob(f"*{labels.ENDING}"))
+            for toml in ("protocol.toml", *sets, *(f"{each.name}.toml" for each in architectures)):
                 text = (original / toml).read_text(encoding="utf-8")
                 (partial / toml).write_text(_adapted(text, name), encoding="utf-8")
             for each in architectures:

@@ -1,4 +1,4 @@
-"""Batches from packed arrays: gathered, mapped to categories and normalised as whole tensors on the device."""
+"""Batches from packed arrays: gathered, mapped to classes and normalised as whole tensors on the device."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segbench.core import labels as table
 from segbench.core.augment import Augment
+from segbench.core.labels import IGNORED
 from segbench.data import augmentation
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
+
+NO_CLASS = -100  # the label of a pixel that has no class: torch's losses ignore it unless told otherwise
 
 
 class Normalisation(NamedTuple):
@@ -30,8 +32,8 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of mos
 
 class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W) float32, normalised
-    labels: Tensor  # (B, H, W) int64, categories 0..7
-    raw: Tensor  # (B, H, W) uint8, raw Cityscapes ids
+    labels: Tensor  # (B, H, W) int64, classes 0..C-1, or NO_CLASS
+    raw: Tensor  # (B, H, W) uint8, raw ids
     global_batch_size: int  # images of the whole batch: more than B if other processes have the rest
     loss_weight: float  # 0..1, the weight of these images in the whole batch's loss
 
@@ -59,7 +61,10 @@ class Batches:
         place = device if _fits(split, len(indices), device) else torch.device("cpu")
         self._images = torch.from_numpy(np.asarray(split.images[indices])).to(place)
         self._raw = torch.from_numpy(np.asarray(split.labels[indices])).to(place)
-        self._categories = torch.tensor(table.CATEGORY_OF_RAW, dtype=torch.int64, device=device)
+        self._aspects = split.aspects[indices]
+        self.label_set = split.label_set
+        of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
+        self._classes = torch.tensor(of_raw, dtype=torch.int64, device=device)
 
     @property
     def images(self) -> int:
@@ -71,20 +76,20 @@ class Batches:
         """The number of batches of one pass."""
         return len(_chunks(torch.arange(self.images), self.batch_size))
 
-    def category_counts(self) -> Tensor:
-        """(C,) int64 on the CPU: how many pixels of all images are of each category, before augmentation."""
-        raw = sum(torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw)
-        assert isinstance(raw, Tensor)
-        categories = self._categories.to(raw.device)
-        counts = torch.zeros(256, dtype=torch.int64, device=raw.device)  # also of ids that are no category
-        return counts.index_add_(0, categories, raw)[: len(table.CATEGORIES)].cpu()
+    def class_counts(self) -> Tensor:
+        """(C,) int64 on the CPU: how many pixels of all images are of each class, before augmentation."""
+        raw = torch.stack([torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw]).sum(0).cpu()
+        classes = self._classes.cpu()
+        counts = torch.zeros(len(self.label_set.names), dtype=torch.int64)
+        known = (classes >= 0) & (classes < len(counts))
+        return counts.index_add_(0, classes[known], raw[known])
 
     def some(self, number: int) -> tuple[Tensor, Tensor]:
-        """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 categories,
-        on the CPU."""
+        """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,
+        or IGNORED, on the CPU."""
         chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long().to(self._images.device)
-        categories = self._categories.to(self._raw.device)[self._raw[chosen].int()]
-        return self._images[chosen].cpu(), categories.to("cpu", torch.uint8)
+        of_raw = torch.tensor(self.label_set.class_of_raw, dtype=torch.uint8)
+        return self._images[chosen].cpu(), of_raw[self._raw[chosen].cpu().int()]
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches, in the order of the split."""
@@ -101,8 +106,7 @@ class Batches:
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
         views = None
         if self._augment:
-            drawn = augmentation.draw(self._augment, self.images, seed, epoch)
-            views = augmentation.Views(*(part.to(self._images.device) for part in drawn))
+            views = augmentation.draw(self._augment, self._aspects, seed, epoch)
         for batch in _chunks(torch.from_numpy(order), self.batch_size):
             part, loss_weight = global_batch.part(batch)
             yield self._batch(part, len(batch), loss_weight, normalisation, views)
@@ -115,15 +119,18 @@ class Batches:
         normalisation: Normalisation,
         views: augmentation.Views | None = None,
     ) -> Batch:
-        chosen = chosen.to(self._images.device)
-        images, raw = (self._on_device(part.index_select(0, chosen)) for part in (self._images, self._raw))
-        if views is None:
+        rows = chosen.to(self._images.device)
+        images, raw = (self._on_device(part.index_select(0, rows)) for part in (self._images, self._raw))
+        if views is None or self._augment is None:
             images = normalise(images, normalisation)
         else:
-            chosen_views = augmentation.Views(*(self._on_device(part[chosen]) for part in views))
-            lit = normalise(augmentation.relit(images.float(), chosen_views), normalisation)
-            images, raw = augmentation.reframed(lit, raw, chosen_views)
-        return Batch(images, self._categories[raw.int()], raw, global_batch_size, loss_weight)
+            seen = views.of(chosen, self._on_device)
+            images = augmentation.recoloured(self._augment, images.float(), seen, self._on_device)
+            border = self.label_set.border
+            images, raw = augmentation.reframed(
+                self._augment, normalise(images, normalisation), raw, seen.frame, border
+            )
+        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight)
 
     def _on_device(self, gathered: Tensor) -> Tensor:
         """Copies through pinned memory, without waiting: a training step never synchronises, so the host gathers the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -9,7 +10,8 @@ from filelock import FileLock
 from segbench.core import paths
 from segbench.core.errors import UserError
 from segbench.core.protocol import Protocol, Streets
-from segbench.data import packing, streets
+from segbench.data import layouts, packing, streets
+from segbench.data.scenes import Problem
 from segbench.runtime import terminal
 
 _PROBLEMS_SHOWN = 50
@@ -22,13 +24,14 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
     listed on the terminal and in the error's note.
     """
     try:
-        root = _root(protocol, data)
-        with terminal.progress("packing", packing.count(root)) as advance:
-            return packing.prepare(root, protocol.data.size, paths.cache(), advance)
+        root, layout = _root(protocol, data), layouts.of(protocol.data)
+        with terminal.progress("packing", packing.count(root, layout)) as advance:
+            return packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels, layout)
     except packing.DamagedScenes as damaged:
         lines = [f"{problem.file}: {problem.what}" for problem in damaged.problems[:_PROBLEMS_SHOWN]]
         hidden = len(damaged.problems) - _PROBLEMS_SHOWN
         lines += [f"… and {hidden} more"] if hidden > 0 else []
+        lines += _unknown(damaged.problems)
         for line in lines:
             terminal.result(line)
         number = len(damaged.problems)
@@ -45,6 +48,20 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
         ) from error
 
 
+def _unknown(problems: Sequence[Problem]) -> list[str]:
+    """What the label set lacks, most pixels first, each with an example."""
+    values: dict[str, list[tuple[int, str]]] = {}
+    for problem in problems:
+        for value, pixels in problem.unknown:
+            values.setdefault(value, []).append((pixels, problem.file))
+    order = sorted(values, key=lambda value: -sum(pixels for pixels, _ in values[value]))
+    return [
+        f"not in the label set: {value}, {sum(n for n, _ in values[value])} pixels in {len(values[value])} masks, "
+        f"such as {max(values[value])[1]}"
+        for value in order[:_PROBLEMS_SHOWN]
+    ]
+
+
 def _root(protocol: Protocol, data: str | None) -> Path:
     if protocol.data.streets is not None:
         if data:
@@ -57,9 +74,14 @@ def _root(protocol: Protocol, data: str | None) -> Path:
     if root is None:
         raise UserError(
             f"protocol '{protocol.name}' needs a dataset: give --data DIR or set {paths.DATASET_VARIABLE} to the "
-            "folder that holds leftImg8bit/ and gtFine/; or use --protocol demo, which draws its own"
+            f"folder that holds {_expected(protocol)}; or use --protocol demo, which draws its own"
         )
     return root
+
+
+def _expected(protocol: Protocol) -> str:
+    data = protocol.data
+    return f"{data.images} and {data.masks}" if data.layout == "pairs" else "leftImg8bit/ and gtFine/"
 
 
 def _drawn(spec: Streets) -> Path:

@@ -1,7 +1,7 @@
 """Packs a dataset once into uint8 memory maps at the protocol's size, so that no epoch decodes PNGs.
 
 <cache>/<key>/<split>/images.npy   (N, H, W, 3) uint8, RGB
-                      labels.npy   (N, H, W) uint8, raw Cityscapes ids
+                      labels.npy   (N, H, W) uint8, raw ids
                       done.jsonl   one line per packed scene, for resuming and for the fingerprint
                       manifest.json  written last; without it the folder is unfinished
 """
@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench.core import files
-from segbench.core import labels as table
-from segbench.data import pictures, scenes
+from segbench.core.labels import DEFAULT, IGNORED, LabelSet
+from segbench.data import masks, pictures, scenes
 from segbench.data.arrays import Arrays, create, digest, remove
+from segbench.data.layouts import CITYSCAPES, Layout
 from segbench.data.scenes import Problem, Scene
 from segbench.runtime.terminal import Advance
 
@@ -44,7 +45,9 @@ class Split:
     cities: tuple[str, ...]
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
     void_only: tuple[str, ...]  # scenes without a labelled pixel
+    aspects: NDArray[np.float64]  # (N,) width / height of the photographs, which packing may squeeze; NaN if unknown
     digest: str  # SHA-256 of the content
+    label_set: LabelSet  # what the raw ids mean
 
     def __len__(self) -> int:
         return len(self.names)
@@ -78,37 +81,56 @@ class _Line(NamedTuple):
     stamp: list[int]  # sizes and modification times of the two files: a changed file is packed again
     digest: str  # SHA-256 of the packed pixels
     ids: dict[str, int]  # raw id -> pixels at the photograph's own size
+    size: list[int] | tuple[()] = ()  # [height, width] of the photograph; () in lines of earlier versions
 
 
-def prepare(root: Path, size: tuple[int, int], cache: Path, advance: Advance = lambda text="": None) -> Dataset:
+class _Bad(NamedTuple):
+    """Why a scene cannot be packed."""
+
+    file: Path
+    what: str
+    unknown: tuple[tuple[str, int], ...] = ()  # as in Problem
+
+
+_Decoded = tuple[Any, Any, dict[str, int], list[int]]  # image, labels, pixels per raw id, the photograph's own size
+
+
+def prepare(
+    root: Path,
+    size: tuple[int, int],
+    cache: Path,
+    advance: Advance = lambda text="": None,
+    label_set: LabelSet = DEFAULT,
+    layout: Layout = CITYSCAPES,
+) -> Dataset:
     """Verifies and packs the dataset at `root` as far as necessary, and opens it. `size` is (height, width).
 
     Packed scenes are checked against their digests at every start, and damaged ones are packed again. `advance` is
     called once per scene. Interrupted packing resumes. Raises UserError for missing folders, DamagedScenes with every
     unusable file (then nothing is marked as finished), and OSError, such as for a full disk.
     """
-    listings = {split: scenes.find(root, split) for split in scenes.SPLITS}
+    listings = {split: layout.find(root, split) for split in scenes.SPLITS}
     problems = [problem for _, unusable in listings.values() for problem in unusable]
-    folder = cache / _key(root, size, cache)
+    folder = cache / _key(root, size, cache, layout.identity)
     folder.mkdir(parents=True, exist_ok=True)
     splits = {}
     for split, (pairs, unusable) in listings.items():
         with FileLock(folder / f"{split}.lock"):
             if pairs:
-                problems += _pack(root, pairs, folder / split, size, advance, complete=not unusable)
+                problems += _pack(root, pairs, folder / split, size, label_set, advance, complete=not unusable)
             if not problems:
-                splits[split] = open_split(folder / split)
+                splits[split] = open_split(folder / split, label_set)
     if problems:
         raise DamagedScenes(problems)
     return Dataset(splits["train"], splits["val"], size, folder)
 
 
-def count(root: Path) -> int:
+def count(root: Path, layout: Layout = CITYSCAPES) -> int:
     """The number of scenes that `prepare` processes."""
-    return sum(len(scenes.find(root, split)[0]) for split in scenes.SPLITS)
+    return sum(len(layout.find(root, split)[0]) for split in scenes.SPLITS)
 
 
-def open_split(folder: Path) -> Split:
+def open_split(folder: Path, label_set: LabelSet = DEFAULT) -> Split:
     """Opens a finished split. Raises OSError or ValueError if it is unfinished or damaged."""
     lines, arrays = _finished(folder), Arrays(folder)
     if not lines or len(lines) != len(arrays):
@@ -118,7 +140,7 @@ def open_split(folder: Path) -> Split:
     for line in lines:
         for raw, pixels in line.ids.items():
             histogram[int(raw)] += pixels
-        if all(table.CATEGORY_OF_RAW[int(raw)] == table.VOID for raw in line.ids):
+        if all(label_set.class_of_raw[int(raw)] in (IGNORED, *label_set.void) for raw in line.ids):
             void_only.append(line.name)
     return Split(
         images=arrays.images,
@@ -127,29 +149,37 @@ def open_split(folder: Path) -> Split:
         cities=tuple(line.name.split("/")[0] for line in lines),
         histogram=histogram,
         void_only=tuple(void_only),
+        aspects=np.array([line.size[1] / line.size[0] if line.size else np.nan for line in lines]),
         digest=hashlib.sha256("".join(line.name + line.digest for line in lines).encode()).hexdigest(),
+        label_set=label_set,
     )
 
 
-def _key(root: Path, size: tuple[int, int], cache: Path) -> str:
+def _key(root: Path, size: tuple[int, int], cache: Path, identity: str) -> str:
     """The name of a packed dataset's folder. It depends on the dataset's path, which is taken relative to the storage
     if it is inside, as drawn streets are, because the storage may be moved."""
     path, storage = root.resolve(), cache.resolve().parent
     name = re.sub(r"[^\w.-]", "_", path.name)[:60] or "root"
     if path.is_relative_to(storage):
         path = path.relative_to(storage)
-    digest = hashlib.sha256(f"{_LAYOUT} {path}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    digest = hashlib.sha256(f"{_LAYOUT} {path}{identity}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{name}-{size[0]}x{size[1]}-{digest}"
 
 
 def _pack(
-    root: Path, pairs: list[Scene], folder: Path, size: tuple[int, int], advance: Advance, complete: bool
+    root: Path,
+    pairs: list[Scene],
+    folder: Path,
+    size: tuple[int, int],
+    label_set: LabelSet,
+    advance: Advance,
+    complete: bool,
 ) -> list[Problem]:
     """Packs the scenes that are not packed yet, and returns those with problems. Without problems, and if `complete`,
     marks the split as finished."""
     _make_folder(folder)
     stamps = [_stamp(scene) for scene in pairs]
-    arrays, lines = _kept(folder, pairs, stamps, size)
+    arrays, lines = _kept(folder, pairs, stamps, size, label_set)
     todo = [index for index, line in enumerate(lines) if line is None]
     if todo or not complete or _finished(folder) != lines:
         (folder / _MANIFEST).unlink(missing_ok=True)
@@ -158,13 +188,14 @@ def _pack(
             advance(scene.name)
     problems = []
     with open(folder / _JOURNAL, "a", encoding="utf-8") as journal:
-        for index, result in _decoded(pairs, todo, size):
-            if isinstance(result, str):
-                problems.append(Problem(_which(root, pairs[index], result), result, pairs[index].name))
+        for index, result in _decoded(pairs, todo, size, label_set):
+            if isinstance(result, _Bad):
+                file = str(result.file.relative_to(root))
+                problems.append(Problem(file, result.what, pairs[index].name, result.unknown))
             else:
-                image, labels, ids = result
+                image, labels, ids, own_size = result
                 arrays.write(index, image, labels)
-                line = _Line(pairs[index].name, stamps[index], digest(image, labels), ids)
+                line = _Line(pairs[index].name, stamps[index], digest(image, labels), ids, own_size)
                 lines[index] = line
                 journal.write(json.dumps(line._asdict()) + "\n")
                 journal.flush()
@@ -187,12 +218,13 @@ def _make_folder(folder: Path) -> None:
 
 
 def _kept(
-    folder: Path, pairs: list[Scene], stamps: list[list[int]], size: tuple[int, int]
+    folder: Path, pairs: list[Scene], stamps: list[list[int]], size: tuple[int, int], label_set: LabelSet
 ) -> tuple[Arrays, list[_Line | None]]:
     """The split's arrays, one row per scene, and for each scene its line if it is packed already, else None.
 
     The pixels decide, not the journal, which may be newer than they are after a power cut. If scenes were added or
-    removed, the known rows are copied into new arrays.
+    removed, the known rows are copied into new arrays. A line of an earlier version, without the photograph's size, is
+    as good as none, and so is one packed under a label set that knows more ids: its problem is then found.
     """
     try:
         old = Arrays(folder)
@@ -205,7 +237,8 @@ def _kept(
     rows: list[int | None] = []  # the scenes' rows in the old arrays
     for index, (scene, stamp) in enumerate(zip(pairs, stamps, strict=True)):
         line = known.get(scene.name)
-        row = row_of.get(line.digest) if line and line.stamp == stamp else None
+        usable = line and line.stamp == stamp and line.size and not label_set.unknown(map(int, line.ids))
+        row = row_of.get(line.digest) if line and usable else None
         if line and row is not None and index < len(digests) and digests[index] == line.digest:
             row = index  # scenes with equal pixels each keep their row
         rows.append(row)
@@ -219,7 +252,9 @@ def _kept(
     return arrays, lines
 
 
-def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iterator[tuple[int, Any]]:
+def _decoded(
+    pairs: list[Scene], todo: list[int], size: tuple[int, int], label_set: LabelSet
+) -> Iterator[tuple[int, Any]]:
     """Yields (index, packed pixels or the problem) as threads finish. PIL releases Python's lock to decode and resize.
 
     At most four scenes per thread are in flight, so memory does not grow with the dataset.
@@ -231,7 +266,7 @@ def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iter
         try:
             while True:
                 for index in waiting:
-                    running[pool.submit(_decode, pairs[index], size)] = index
+                    running[pool.submit(_decode, pairs[index], size, label_set)] = index
                     if len(running) >= 4 * workers:
                         break
                 if not running:
@@ -242,32 +277,26 @@ def _decoded(pairs: list[Scene], todo: list[int], size: tuple[int, int]) -> Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _decode(scene: Scene, size: tuple[int, int]) -> tuple[Any, Any, dict[str, int]] | str:
-    """The scene's packed image, packed labels and pixels per raw id, or one sentence that describes its problem."""
-    height, width = size
+def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decoded | _Bad:
+    """The scene packed, or its problem."""
     try:
-        ids = pictures.upright(scene.labels)
-        if ids.mode not in ("L", "P"):
-            return f"labels are {ids.mode} pixels; expected 8-bit label ids (is this a colour or instance file?)"
+        ids = masks.read(scene.labels, label_set)
     except pictures.Unreadable as reason:
-        return f"labels cannot be read: {reason}"
+        return _Bad(scene.labels, f"labels cannot be read: {reason}")
+    except masks.Unknown as unknown:
+        return _Bad(scene.labels, f"labels hold {unknown}", tuple(unknown.counts.items()))
     try:
         image = pictures.rgb(pictures.upright(scene.image))
     except pictures.Unreadable as reason:
-        return f"image cannot be read: {reason}"
-    if image.size != ids.size:
-        return f"image is {_by(image.size)}, labels are {_by(ids.size)} (height x width); expected the same"
-    pixels = np.bincount(np.asarray(ids).reshape(-1), minlength=256)
-    unknown = [raw for raw in np.flatnonzero(pixels) if table.CATEGORY_OF_RAW[raw] == table.UNKNOWN]
-    if unknown:
-        return f"labels hold ids Cityscapes does not have: {', '.join(map(str, unknown[:5]))}; expected 0..33 or 255"
-    packed = image.resize((width, height), Image.Resampling.BILINEAR)
-    nearest = ids.resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(packed), np.asarray(nearest), {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
-
-
-def _which(root: Path, scene: Scene, what: str) -> str:
-    return str((scene.labels if what.startswith("labels") else scene.image).relative_to(root))
+        return _Bad(scene.image, f"image cannot be read: {reason}")
+    if image.size != ids.shape[::-1]:
+        what = f"image is {_by(image.size)}, labels are {_by(ids.shape[::-1])} (height x width); expected the same"
+        return _Bad(scene.image, what)
+    pixels = np.bincount(ids.reshape(-1), minlength=256)
+    packed = image.resize(size[::-1], Image.Resampling.BILINEAR)
+    nearest = Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST)
+    counts = {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
+    return np.asarray(packed), np.asarray(nearest), counts, [image.height, image.width]
 
 
 def _by(size: tuple[int, int]) -> str:
@@ -313,8 +342,10 @@ def _line(content: Any) -> _Line | None:
     try:
         line = _Line(**content)
         counts = {int(raw): pixels for raw, pixels in line.ids.items()}
+        sizes = [side for side in line.size if isinstance(side, int) and side > 0]
     except (TypeError, ValueError, AttributeError):
         return None
     named = isinstance(line.name, str) and isinstance(line.digest, str) and isinstance(line.stamp, list)
     counted = all(0 <= raw < 256 and isinstance(pixels, int) for raw, pixels in counts.items())
-    return line if named and counted else None
+    sized = len(sizes) == len(line.size) and len(sizes) in (0, 2)
+    return line if named and counted and sized else None

@@ -1,9 +1,10 @@
-"""Reads any photograph as RGB pixels; turns category maps into masks, overlays and label ids."""
+"""Reads any photograph as RGB pixels; turns class maps into masks, overlays and label ids."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageDraw, ImageFont
 
 from segbench.core.errors import UserError
-from segbench.core.labels import COLOURS, TYPICAL_ID
+from segbench.core.labels import Colour
 
 LARGEST_MEGAPIXELS = 64  # the class scores of a larger image would not fit beside it in a laptop's memory
 _TURNS = {  # by EXIF orientation
@@ -104,32 +105,39 @@ def pixels(image: Image.Image) -> NDArray[np.uint8]:
     return copy
 
 
-def mask(categories: NDArray[np.uint8]) -> Image.Image:
-    """(H, W) categories 0..7 as a palette image with the legend's colours; its pixel values are the categories."""
+def mask(categories: NDArray[np.uint8], colours: Sequence[Colour]) -> Image.Image:
+    """(H, W) classes as a palette image with their colours; its pixel values are the classes. Pixels without a class
+    are black."""
     picture = Image.frombytes("P", categories.shape[::-1], np.ascontiguousarray(categories).tobytes())
-    picture.putpalette([channel for colour in COLOURS for channel in colour])
+    black = [(0, 0, 0)] * (256 - len(colours)) if categories.size and categories.max() >= len(colours) else []
+    picture.putpalette([channel for colour in [*colours, *black] for channel in colour])
     return picture
 
 
-def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> Image.Image:
+def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8], colours: Sequence[Colour]) -> Image.Image:
     """The mask laid over the image. image: (H, W, 3) RGB, categories: (H, W)."""
     blended = Image.new("RGB", categories.shape[::-1])
     for top in range(0, len(image), _ROWS):
         rows = slice(top, top + _ROWS)
-        colours = mask(categories[rows]).convert("RGB")
-        blended.paste(Image.blend(Image.fromarray(image[rows]), colours, _OVERLAY), (0, top))
+        coloured = mask(categories[rows], colours).convert("RGB")
+        blended.paste(Image.blend(Image.fromarray(image[rows]), coloured, _OVERLAY), (0, top))
     return blended
 
 
-def label_ids(categories: NDArray[np.uint8]) -> Image.Image:
-    """(H, W) categories as the label ids the official Cityscapes evaluator reads: each category's typical label."""
-    return Image.fromarray(np.array(TYPICAL_ID, np.uint8)[categories])
+def label_ids(categories: NDArray[np.uint8], typical_ids: Sequence[int]) -> Image.Image:
+    """(H, W) classes as label ids, which the dataset's own evaluator reads: each class's typical one."""
+    return Image.fromarray(np.array(typical_ids, np.uint8)[categories])
 
 
-def sheet(images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDArray[np.uint8]) -> Image.Image:
+def sheet(
+    images: NDArray[np.uint8],
+    truths: NDArray[np.uint8],
+    predictions: NDArray[np.uint8],
+    colours: Sequence[Colour],
+) -> Image.Image:
     """Scenes one below the other: image, truth and prediction side by side, under headings.
 
-    images: (N, H, W, 3) RGB; truths, predictions: (N, H, W) categories.
+    images: (N, H, W, 3) RGB; truths, predictions: (N, H, W) classes.
     """
     number, height, width = truths.shape
     pane = (max(1, round(_PANE * width / height)), _PANE)
@@ -140,8 +148,8 @@ def sheet(images: NDArray[np.uint8], truths: NDArray[np.uint8], predictions: NDA
     for row in range(number):
         panes = (
             Image.fromarray(images[row]).resize(pane, Image.Resampling.BILINEAR),
-            mask(truths[row]).convert("RGB").resize(pane, Image.Resampling.NEAREST),
-            mask(predictions[row]).convert("RGB").resize(pane, Image.Resampling.NEAREST),
+            mask(truths[row], colours).convert("RGB").resize(pane, Image.Resampling.NEAREST),
+            mask(predictions[row], colours).convert("RGB").resize(pane, Image.Resampling.NEAREST),
         )
         for column, picture in enumerate(panes):
             page.paste(picture, (column * (pane[0] + _GAP), 26 + row * (pane[1] + _GAP)))

@@ -29,6 +29,7 @@ class Problem(NamedTuple):
     file: str  # relative to the dataset's root, with ? for unprintable characters
     what: str
     scene: str
+    unknown: tuple[tuple[str, int], ...] = ()  # values of a mask that the label set does not have, and their pixels
 
 
 def find(root: Path, split: str) -> tuple[list[Scene], list[Problem]]:

@@ -84,7 +84,7 @@ def ready(model: Segmenter, compute: Compute) -> Segmenter:
 
 
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
-    """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 categories 0..7 on the compute device."""
+    """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 classes on the compute device."""
     with torch.inference_mode():
         coarse = forward(model, images, compute)
         return torch.stack([class_map(image_scores, images.shape[1:3]) for image_scores in coarse])

@@ -1,7 +1,7 @@
 """A promoted model, ready to segment photographs; used by `predict`, MLflow's pyfunc and the Python API.
 
 predictor = Predictor(card, folder / "best.safetensors")
-masks = predictor.predict(photographs)      # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8, 0..7
+masks = predictor.predict(photographs)      # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 classes
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Predictor:
         self._model = inference.load(card, weights, self._compute)
 
     def predict(self, photographs: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """photographs: (N, H, W, 3) uint8 RGB of any height and width. Returns (N, H, W) uint8 categories, 0..7.
+        """photographs: (N, H, W, 3) uint8 RGB of any height and width. Returns (N, H, W) uint8 classes, 0..C-1,
+        whose names are `card.categories`.
 
         Raises UserError for any other array.
         """
@@ -43,5 +44,5 @@ class Predictor:
         return maps
 
     def segment(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """One photograph, (H, W, 3) uint8 RGB -> (H, W) uint8 categories 0..7, at the photograph's size."""
+        """One photograph, (H, W, 3) uint8 RGB -> (H, W) uint8 classes, at the photograph's size."""
         return inference.segment(self._model, photograph, self.card.size, self._compute)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from segbench.architectures.segmenter import Segmenter
-from segbench.data.batches import Batches
+from segbench.core.labels import LabelSet
+from segbench.data.batches import NO_CLASS, Batches
 from segbench.engine import evaluation
 from segbench.runtime.compute import Compute
 from segbench.stats.calibration import BINS, ENTROPIES
@@ -56,7 +57,12 @@ def entropy(log_probabilities: Tensor) -> Tensor:
     return spread / math.log(log_probabilities.shape[1])
 
 
-def fit_temperature(model: Segmenter, batches: Batches, compute: Compute, void: int | None) -> float:
+def labelled(labels: Tensor, label_set: LabelSet) -> Tensor:
+    """(…) bool: the pixels that have a class, and not a void one."""
+    return ~torch.isin(labels, torch.tensor([NO_CLASS, *label_set.void], device=labels.device))
+
+
+def fit_temperature(model: Segmenter, batches: Batches, compute: Compute) -> float:
     """The temperature with the lowest pixel NLL on these images (C. Guo et al., On calibration of modern neural
     networks, ICML 2017), within 0.05 … 20; 1 if none of their pixels has a label."""
     from scipy import optimize
@@ -67,7 +73,7 @@ def fit_temperature(model: Segmenter, batches: Batches, compute: Compute, void: 
     def keep(view: evaluation.View) -> None:
         sparse = view.log_probabilities[..., ::_STRIDE, ::_STRIDE].permute(0, 2, 3, 1)
         truth = view.labels[..., ::_STRIDE, ::_STRIDE]
-        counted = torch.ones_like(truth, dtype=torch.bool) if void is None else truth != void
+        counted = labelled(truth, batches.label_set)
         seen.append(sparse[counted].float().cpu())
         labels.append(truth[counted].cpu())
 

@@ -38,7 +38,7 @@ class Best(NamedTuple):
 
     record: EpochRecord
     weights: dict[str, Tensor]  # a state dict, on the model's device
-    confusions: NDArray[np.int32]  # (N, 35, 8) raw confusion of each selection image
+    confusions: NDArray[np.int32]  # (N, R, C) raw confusion of each selection image
 
 
 def identity(*parts: Any) -> str:

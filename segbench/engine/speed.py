@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.records import SpeedCard
@@ -45,8 +47,22 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
         latency_ms=latency * 1000,
         parameters=sum(p.numel() for p in model.parameters()),
         peak_memory_gb=compute.peak_memory_gb(),
+        gmac=gmac(model, size, compute),
         **rates,
     )
+
+
+def gmac(model: Segmenter, size: tuple[int, int], compute: Compute) -> float:
+    """Billions of multiply-accumulates in the forward pass of one image of `size` (height, width), up to the scores.
+
+    `model`: prepared by `inference.ready`. Counted while it runs: convolutions and matrix products, those of attention
+    included; torch counts each multiply-accumulate as two operations. Resampling, normalisation and activations are not
+    counted. Attention runs as plain products meanwhile: not every device's own kernel is counted.
+    """
+    image = torch.zeros(1, 3, *size, device=compute.device)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        scores(model, image, compute)
+    return float(counter.get_total_flops()) / 2e9
 
 
 def _median(call: Callable[[], object], device: torch.device) -> float:

@@ -21,7 +21,7 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
 from segbench.core.recipe import Recipe
 from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters
-from segbench.data.batches import Batches
+from segbench.data.batches import NO_CLASS, Batches
 from segbench.engine import optimizers, schedule
 from segbench.engine.averaging import Average
 from segbench.engine.evaluation import Evaluation, evaluate_together
@@ -136,7 +136,7 @@ def _weigh_pixels(state: State, train: Batches) -> None:
     """Gives the model, and its average, the loss of a pixel that the recipe describes."""
     recipe = state.hyperparameters.recipe
     if recipe.weighs_pixels:
-        counts = train.category_counts() if recipe.class_weights != "none" else None
+        counts = train.class_counts() if recipe.class_weights != "none" else None
         loss = PixelLoss.of(recipe, counts)
         for model in {state.model, state.evaluated}:
             model.use(loss)
@@ -207,6 +207,8 @@ def _pass(state: State, train: Batches, epochs: int, seed: int, watch: Stopwatch
                 outputs = state.forward(batch.images)
             with watch.part("loss"):
                 loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
+                if not train.label_set.is_complete:  # a mean over no pixel would be NaN
+                    loss = torch.where((batch.labels != NO_CLASS).any(), loss, 0.0)
         with watch.part("backward"):
             optimizer.zero_grad(set_to_none=True)
             weighted = loss * (batch.loss_weight * processes)  # the processes' gradients are averaged, not summed

@@ -16,7 +16,6 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import ModelCard, SpeedCard
 from segbench.core.study_record import StudyRecord, TrialRecord
@@ -78,10 +77,10 @@ def measure(
     model: Segmenter, plan: Plan, data: Dataset, images: Images, compute: Compute, folder: Path
 ) -> NDArray[np.int64]:
     """Runs the model once over the final images: writes masks, entropy maps, how sure it is and the kinds of its
-    errors into `folder`. Returns the raw confusion of each image, (N, 35, 8). Raises OSError."""
+    errors into `folder`. Returns the raw confusion of each image, (N, R, C). Raises OSError."""
     size = plan.architecture.batch_size
     temperature = measuring.fit_temperature(model, data, plan.protocol, images.chosen, size, compute)
-    watcher = measuring.Watcher(folder, images.names, temperature)
+    watcher = measuring.Watcher(folder, images.names, images.val.label_set, temperature)
     confusions = evaluation.evaluate(model, images.val, compute, watcher.see).confusions
     watcher.write()
     split = subsets.split_of(data, images.chosen)
@@ -102,14 +101,14 @@ def complete(plan: Plan, data: Dataset, images: Images, compute: Compute, folder
 
 def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
     plan, run, images = trained.plan, trained.run, trained.run.task.images
-    records = run.session.records
+    records, labels = run.session.records, plan.protocol.data.labels
     train = np.bincount(data.train.labels[images.chosen.train].reshape(-1), minlength=256)
     val = np.bincount(data.val.labels[images.chosen.val].reshape(-1), minlength=256)
     return ModelCard(
         architecture=plan.architecture.name,
         title=plan.architecture.title,
         model=plan.architecture.model,
-        categories=CATEGORIES,
+        categories=labels.names,
         size=data.size,
         mean=run.state.model.normalisation.mean,
         std=run.state.model.normalisation.std,
@@ -133,7 +132,7 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         val_images=len(images.chosen.val),
         best=run.session.best.record,
         last=records[-1],
-        majority_miou=metrics.majority_miou(train, val),
+        majority_miou=metrics.majority_miou(train, val, labels),
         speed=measured,
         device=run.state.compute.record,
         versions={name: version(name) for name in _VERSIONS},
@@ -141,4 +140,5 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=architectures.origin(plan.architecture.name, plan.architecture.code),
+        labels=labels,
     )

@@ -64,14 +64,18 @@ def _train(plan: Plan, data: Dataset, chosen: Subset, seed: int, device: Compute
     folder = paths.fractions_folder(plan.study.name) / f"{len(chosen.train)}-seed{seed}"
     recipe = plan.protocol.recipe_of(plan.architecture)
     hyperparameters = Hyperparameters.from_params(plan.trial.params, recipe)
-    images = Images.of(data, chosen, plan.architecture.batch_size, device, plan.protocol.augment)
+    augment = plan.protocol.augment_of(plan.architecture)
+    images = Images.of(data, chosen, plan.architecture.batch_size, device, augment)
     epochs = plan.protocol.final.epochs
     task = Task(plan.study.fingerprint, data.fingerprint, images, hyperparameters, epochs, seed)
     terminal.say(f"\n{plan.architecture.title}, seed {seed}: {len(chosen.train)} train images")
     if process_group.on_main(lambda: _is_done(folder, task, precision)):
         terminal.say("trained already, nothing to do")
         return
-    model, origin = process_group.main_first(lambda: training_run.build(plan.architecture, hyperparameters, seed))
+    classes = len(plan.protocol.data.labels)
+    model, origin = process_group.main_first(
+        lambda: training_run.build(plan.architecture, hyperparameters, seed, classes)
+    )
     run = TrainingRun.begin(task, model, origin, folder, device)
     if process_group.is_main():
         promotion.open_mlflow(plan, run, "fraction", f"on {len(chosen.train)} images")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts
-from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW, VOID
+from segbench.core.labels import LabelSet
 from segbench.core.protocol import Protocol
 from segbench.data import pictures, subsets
 from segbench.data.batches import Batches
@@ -32,8 +32,6 @@ from segbench.stats.texture import appearance
 
 _MOST_PIXELS = 15_000_000  # whose errors are told apart, which takes 3 s a megapixel: 228 images of 256×256
 _SHADES = 32  # of an entropy map: finer ones cannot be seen, and would take four times the space
-
-_CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def fit_temperature(
     if chosen.val_split == "val":
         return None
     batches = Batches(subsets.split_of(data, chosen), chosen.val, batch_size, compute.device)
-    value = reliability.fit_temperature(model, batches, compute, VOID)
+    value = reliability.fit_temperature(model, batches, compute)
     return Temperature(value, len(chosen.val), not np.isin(chosen.val, final.train).any())
 
 
@@ -64,6 +62,7 @@ class Watcher:
 
     folder: Path
     names: Sequence[str]  # of the images, in order
+    label_set: LabelSet
     temperature: Temperature | None
     grid: tuple[int, int] = (0, 0)  # of the network's scores
     _counts: list[tuple[reliability.Counts, reliability.Counts]] = field(default_factory=list)
@@ -76,14 +75,14 @@ class Watcher:
     def see(self, view: View) -> None:
         """The next batch. Raises OSError."""
         self.grid = view.grid
-        labelled = view.labels != VOID
+        labelled = reliability.labelled(view.labels, self.label_set)
         tempered = self.temperature.value if self.temperature else 1.0
         each = [reliability.count(view.log_probabilities, view.labels, labelled, t) for t in (1.0, tempered)]
         self._counts.append((each[0], each[1]))
         unsure = (reliability.entropy(view.log_probabilities) * (_SHADES - 1)).round() * (255 / (_SHADES - 1))
         names = self.names[self._done : self._done + len(view.labels)]
         for name, mask, shades in zip(names, _bytes(view.predicted), _bytes(unsure), strict=True):
-            _save(pictures.mask(mask), self.folder / artefacts.MASKS / f"{name}.png")
+            _save(pictures.mask(mask, self.label_set.colours), self.folder / artefacts.MASKS / f"{name}.png")
             _save(Image.fromarray(shades), self.folder / artefacts.ENTROPY / f"{name}.png")
         self._done += len(view.labels)
 
@@ -107,15 +106,20 @@ def write_errors(folder: Path, split: Split, names: Sequence[str], grid: tuple[i
     network's scores. Of many images, evenly spaced ones stand for the rest. Raises OSError."""
     index = {name: i for i, name in enumerate(split.names)}
     chosen = _spread(names, _MOST_PIXELS // split.labels[0].size)
-    classes = len(CATEGORIES)
+    # Void classes, and pixels of no class, are one class behind the others, which is judged nowhere.
+    classes, void = len(split.label_set) + 1, len(split.label_set)
+    judged = np.full(256, void, np.uint8)
+    kept = [i for i in range(void) if i not in split.label_set.void]
+    judged[kept] = kept
+    of_raw = judged[np.array(split.label_set.class_of_raw)]
     of_model, of_grid, looks = [], [], []
     with terminal.progress(f"{title}, errors", len(chosen)) as advance:
         for name in chosen:
-            truth = _CATEGORY[split.labels[index[name]]]
+            truth = of_raw[split.labels[index[name]]]
             with Image.open(folder / artefacts.MASKS / f"{name}.png") as file:
-                predicted = np.asarray(file)
-            of_model.append(behaviour.behaviour(truth, predicted, classes, VOID))
-            of_grid.append(behaviour.behaviour(truth, grid_ceiling(truth, grid, classes), classes, VOID))
+                predicted = judged[np.asarray(file)]
+            of_model.append(behaviour.behaviour(truth, predicted, classes, void))
+            of_grid.append(behaviour.behaviour(truth, grid_ceiling(truth, grid, classes), classes, void))
             looks.append(appearance(np.asarray(split.images[index[name]]), truth, classes))
             advance()
     errors = measured.Errors(

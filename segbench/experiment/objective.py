@@ -39,16 +39,17 @@ Show = Callable[[int, EpochRecord], None]  # (trial, record)
 class Initial:
     """The untrained models of a search, one per combination of options, each built and read from disk once."""
 
-    def __init__(self, architecture: Architecture, seed: int) -> None:
+    def __init__(self, architecture: Architecture, seed: int, classes: int) -> None:
         self._architecture = architecture
         self._seed = seed
+        self._classes = classes
         self._built: dict[str, tuple[Segmenter, WeightsOrigin]] = {}
 
     def model(self, hyperparameters: Hyperparameters) -> tuple[Segmenter, WeightsOrigin]:
         """A copy on the CPU, bit by bit equal to a newly built model. Raises UserError like `build`."""
         key = repr(sorted(hyperparameters.model.items()))
         if key not in self._built:
-            self._built[key] = training_run.build(self._architecture, hyperparameters, self._seed)
+            self._built[key] = training_run.build(self._architecture, hyperparameters, self._seed, self._classes)
         model, origin = self._built[key]
         return copy.deepcopy(model), origin
 
@@ -171,7 +172,8 @@ def _show(trial: optuna.Trial, run: TrainingRun) -> None:
     with torch.compiler.set_stance("force_eager"):  # under --compile, a new batch size would trigger a compilation
         predicted = inference.predict(model.eval(), images, run.state.compute)
     with _warning_where_unwritable(paths.artifacts()):
-        scenes = showcase.Scenes(images.numpy(), truths.numpy(), predicted.cpu().numpy())
+        colours = run.task.images.val.label_set.colours
+        scenes = showcase.Scenes(images.numpy(), truths.numpy(), predicted.cpu().numpy(), colours)
         showcase.show(trial, run.session.records, scenes)
 
 

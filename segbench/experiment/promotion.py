@@ -189,7 +189,8 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     terminal.say(
         f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.index} of {plan.study.name}, {chosen.description}"
     )
-    images = Images.of(data, chosen, plan.architecture.batch_size, compute, plan.protocol.augment)
+    augment = plan.protocol.augment_of(plan.architecture)
+    images = Images.of(data, chosen, plan.architecture.batch_size, compute, augment)
     fingerprints = (plan.study.fingerprint, data.fingerprint)
     task = Task(*fingerprints, images, hyperparameters, plan.protocol.final.epochs, seed)
     partial = folder.with_suffix(".partial")
@@ -217,7 +218,7 @@ def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, 
 
     started = time.perf_counter()
     model, origin = process_group.main_first(
-        lambda: training_run.build(plan.architecture, task.hyperparameters, task.seed)
+        lambda: training_run.build(plan.architecture, task.hyperparameters, task.seed, len(plan.protocol.data.labels))
     )
     run = TrainingRun.begin(task, model, origin, folder, compute)
     earlier = sum(record.seconds.total for record in run.session.records)

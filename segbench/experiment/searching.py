@@ -134,14 +134,14 @@ class _Search:
     def images(self) -> Images:
         from segbench.experiment.training_run import Images
 
-        batch_size, augment = self.architecture.batch_size, self.protocol.augment
+        batch_size, augment = self.architecture.batch_size, self.protocol.augment_of(self.architecture)
         return Images.of(self.data, self.subset, batch_size, self.device, augment)
 
     @functools.cached_property
     def initial(self) -> Initial:
         from segbench.experiment import objective
 
-        return objective.Initial(self.architecture, self.protocol.search.seed)
+        return objective.Initial(self.architecture, self.protocol.search.seed, len(self.protocol.data.labels))
 
     def study_run(self) -> tuple[MlflowClient, str]:
         """MLflow's client and the id of the study's run, created on first use."""
@@ -233,6 +233,7 @@ def _alone(search: _Search) -> StudyRecord:
         from segbench.experiment import objective
         from segbench.ledger import showcase, studies
 
+        _say_cost(search, left)
         job = search.job()
         epochs = search.protocol.search.epochs
         total = len(record.trials) * epochs
@@ -250,6 +251,19 @@ def _alone(search: _Search) -> StudyRecord:
         record = search.record()
     search_display.table(record)
     return record
+
+
+def _say_cost(search: _Search, left: int) -> None:
+    """Says what the trials that are left will take, from a few timed steps; nothing if they fail: trials will tell."""
+    from segbench.engine.training import Diverged
+    from segbench.experiment import estimating
+
+    counts = estimating.Counts(len(search.data.train), len(search.data.val))
+    sample = estimating.Sample(search.data.train, search.data.val, counts)
+    with contextlib.suppress(Diverged, RuntimeError, MemoryError):
+        build = search.initial.model
+        estimate = estimating.of(search.protocol, search.architecture, sample, search.device, build, trials=left)
+        terminal.say(estimate.line)
 
 
 def _together(launcher: Launcher, searches: list[_Search]) -> list[StudyRecord]:

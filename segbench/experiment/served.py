@@ -1,7 +1,7 @@
 """The pyfunc of a promoted model in MLflow: stored as a code file, never as a pickle.
 
     model = mlflow.pyfunc.load_model("models:/cityscapes-deeplab@champion")
-    categories = model.predict(images)      # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8, 0..7
+    categories = model.predict(images)      # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 classes
 
 `load_model(..., model_config={"device": "cuda"})` chooses the device; the default is the best available one.
 """
@@ -31,7 +31,7 @@ class Served(PythonModel):
 
     # Annotated as a plain array: from a finer type MLflow would infer a schema and warn. registry.py has the signature.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> NDArray[np.uint8]:
-        """model_input: (N, H, W, 3) uint8 RGB of any size. Returns (N, H, W) uint8 categories 0..7."""
+        """model_input: (N, H, W, 3) uint8 RGB of any size. Returns (N, H, W) uint8 classes."""
         return self._predictor.predict(model_input)
 
 

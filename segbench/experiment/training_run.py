@@ -20,7 +20,6 @@ from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.augment import Augment
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES
 from segbench.core.protocol import Architecture
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin
 from segbench.core.study_record import TrialState
@@ -58,11 +57,13 @@ class Images:
         return cls(train, val, chosen, tuple(split.names[index] for index in chosen.val))
 
 
-def build(architecture: Architecture, hyperparameters: Hyperparameters, seed: int) -> tuple[Segmenter, WeightsOrigin]:
+def build(
+    architecture: Architecture, hyperparameters: Hyperparameters, seed: int, classes: int
+) -> tuple[Segmenter, WeightsOrigin]:
     """An untrained model of this architecture with these hyperparameters. Raises UserError if it cannot be built."""
     options = {**architecture.model, **hyperparameters.model}
     weights, code = architecture.weights, architecture.code
-    return architectures.create(architecture.name, len(CATEGORIES), weights, options, seed, code)
+    return architectures.create(architecture.name, classes, weights, options, seed, code)
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class TrainingRun:
         for record in self.session.epochs(self.state, _trained(self.state, self.task)):
             report(record)
             if self.mlflow and record.epoch not in logged:
-                runs.log_epoch(self.mlflow, self.id, record)
+                runs.log_epoch(self.mlflow, self.id, record, self.task.images.val.label_set.names)
             yield record
             if restored <= record.epoch < self.task.epochs and interrupts.agreed():
                 self.keep()

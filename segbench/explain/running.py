@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from segbench.core import artefacts, labels, paths
+from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
+from segbench.core.labels import IGNORED
 from segbench.core.records import ModelCard
 from segbench.data import packing
 from segbench.data.batches import Normalisation, normalise
@@ -21,8 +22,6 @@ from segbench.ledger import explanations, models
 from segbench.ledger.models import Promoted
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
-
-_CATEGORY = torch.tensor(labels.CATEGORY_OF_RAW)
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Task:
 def task(model: Promoted, number: int, extras: Extras) -> Task:
     """What to measure on `number` final images of a model, evenly spread. Raises UserError if its packed images or the
     names of its final images are gone."""
-    _, names = models.confusions(model.folder / artefacts.CONFUSIONS)
+    _, names = models.confusions(model.folder / artefacts.CONFUSIONS, model.card.labels)
     if not names:
         raise UserError(
             f"{model.folder / artefacts.CONFUSIONS} is missing or damaged, and names the final images; remove "
@@ -92,8 +91,10 @@ def load(data: packing.Dataset, name: str, normalisation: Normalisation, device:
     chosen = draws(name, "others").choice(usable, 2, replace=len(usable) < 2)
     pixels = torch.from_numpy(np.stack([data.val.images[index], *(pool.images[i] for i in chosen)])).to(device)
     image, *others = normalise(pixels, normalisation).contiguous()
-    truth = _CATEGORY[torch.from_numpy(np.array(data.val.labels[index])).int()].to(device)
-    return Scene(name, pixels[0], image, truth, truth != labels.VOID, tuple(others))
+    label_set = data.val.label_set
+    truth = torch.from_numpy(np.array(label_set.class_of_raw)[data.val.labels[index]]).to(device)
+    labelled = ~torch.isin(truth, torch.tensor([IGNORED, *label_set.void], device=device))
+    return Scene(name, pixels[0], image, truth, labelled, tuple(others))
 
 
 def _data(card: ModelCard) -> packing.Dataset:
@@ -103,7 +104,10 @@ def _data(card: ModelCard) -> packing.Dataset:
     again += "" if card.drawn else " --data DIR"
     try:
         data = packing.Dataset(
-            packing.open_split(folder / "train"), packing.open_split(folder / "val"), card.size, folder
+            packing.open_split(folder / "train", card.labels),
+            packing.open_split(folder / "val", card.labels),
+            card.size,
+            folder,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the packed images of {card.study} are gone or damaged ({folder}); {again}") from error

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from segbench.core.labels import CATEGORIES
 from segbench.core.records import to_json
-from segbench.core.study_record import TrialRecord
+from segbench.core.study_record import StudyRecord, TrialRecord
 
 Row = dict[str, Any]
 
 
-def trial_rows(trials: Iterable[TrialRecord]) -> list[Row]:
+def trial_rows(studies: Iterable[StudyRecord]) -> list[Row]:
     """One row per trial. Columns `params/…` hold its configuration, `device/…` its device."""
-    return [_trial_row(trial) for trial in trials]
+    return [_trial_row(trial) for study in studies for trial in study.trials]
 
 
-def epoch_rows(trials: Iterable[TrialRecord]) -> list[Row]:
-    """One row per epoch. Columns `iou/…` hold the IoU per category, 0..1, `seconds/…` the time per part."""
-    return [row for trial in trials for row in _epoch_rows(trial)]
+def epoch_rows(studies: Iterable[StudyRecord]) -> list[Row]:
+    """One row per epoch. Columns `iou/…` hold the IoU per class, 0..1, `seconds/…` the time per part."""
+    return [
+        row
+        for study in studies
+        for trial in study.trials
+        for row in _epoch_rows(trial, study.protocol.data.labels.names)
+    ]
 
 
 def _trial_row(trial: TrialRecord) -> Row:
@@ -38,11 +42,11 @@ def _trial_row(trial: TrialRecord) -> Row:
     return {**identity, **content, **scores, **parts}
 
 
-def _epoch_rows(trial: TrialRecord) -> list[Row]:
+def _epoch_rows(trial: TrialRecord, classes: Sequence[str]) -> list[Row]:
     rows = []
     for epoch in trial.epochs:
         content = to_json(epoch)
-        iou = dict(zip((f"iou/{name}" for name in CATEGORIES), content.pop("iou"), strict=True))
+        iou = dict(zip((f"iou/{name}" for name in classes), content.pop("iou"), strict=True))
         seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
         rows.append({"study": trial.study, "trial": trial.index, "attempt": trial.attempt, **content, **iou, **seconds})
     return rows

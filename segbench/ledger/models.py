@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES, LABELS
+from segbench.core.labels import LabelSet
 from segbench.core.records import ModelCard, from_json, to_json
 
 _LONGEST_SIDE = 16_384  # pixels
@@ -72,14 +72,14 @@ def listing(protocol: str | None = None) -> Listing:
     return Listing(promoted, unreadable)
 
 
-def confusions(path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """(N, 35, 8) and the N scenes of a confusions.npz; nothing where it is missing or damaged."""
+def confusions(path: Path, labels: LabelSet) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """(N, R, C) and the N scenes of a confusions.npz; nothing where it is missing, damaged or of other labels."""
     try:
         with np.load(path) as file:
             counts, names = file["confusions"].astype(np.int64), tuple(str(n) for n in file["names"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None, ()
-    if counts.shape != (len(names), len(LABELS), len(CATEGORIES)) or not names:
+    if counts.shape != (len(names), len(labels.rows), len(labels)) or not names:
         return None, ()
     return counts, names
 
@@ -114,8 +114,8 @@ def _require_sound(card: ModelCard) -> None:
     normalisation = (*card.mean, *card.std)
     if not len(card.mean) == len(card.std) == 3 or not all(map(math.isfinite, normalisation)) or min(card.std) <= 0:
         raise ValueError(f"mean is {card.mean}, std {card.std}")
-    if not card.categories:
-        raise ValueError("there are no categories")
+    if card.categories != card.labels.names:
+        raise ValueError(f"categories are {card.categories}, those of its labels {card.labels.names}")
 
 
 def write_card(path: Path, card: ModelCard) -> None:

@@ -9,12 +9,11 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segbench.core import paths
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES
 from segbench.core.records import EpochRecord, EpochSeconds, Scalar, from_json, to_json
 from segbench.ledger.tracking import OUTAGE, literal, patient
 
@@ -101,12 +100,13 @@ def steps(mlflow: MlflowClient, run: str) -> set[int]:
 
 
 @patient
-def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord) -> None:
-    """Logs an epoch in one synchronous call: an asynchronous call would be lost if the process is killed."""
+def log_epoch(mlflow: MlflowClient, run: str, record: EpochRecord, classes: Sequence[str]) -> None:
+    """Logs an epoch in one synchronous call: an asynchronous call would be lost if the process is killed. `classes`:
+    whose IoU it holds."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    metrics = [Metric(key, value, now, record.epoch) for key, value in _flat(record).items()]
+    metrics = [Metric(key, value, now, record.epoch) for key, value in _flat(record, classes).items()]
     mlflow.log_batch(run, metrics=metrics)
 
 
@@ -150,17 +150,18 @@ def ended(
             patient(mlflow.set_terminated)(run, status)
 
 
-def epochs(mlflow: MlflowClient, run: str) -> tuple[EpochRecord, ...]:
-    """The logged epochs, in order. Raises UserError if the run does not exist."""
+def epochs(mlflow: MlflowClient, run: str, classes: Sequence[str]) -> tuple[EpochRecord, ...]:
+    """The logged epochs, in order, with the IoU of these `classes`. Raises UserError if the run does not exist."""
+    wanted = _keys(classes)
     try:
-        keys = [key for key in mlflow.get_run(run).data.metrics if key in _KEYS]
+        keys = [key for key in mlflow.get_run(run).data.metrics if key in wanted]
     except Exception as error:
         raise UserError(f"MLflow has no run {run}: its database was moved or replaced. Promote again") from error
     by_epoch: dict[int, dict[str, float]] = {}
     for key in keys:
         for metric in mlflow.get_metric_history(run, key):
             by_epoch.setdefault(metric.step, {})[key] = metric.value
-    return tuple(_epoch(epoch, by_epoch[epoch]) for epoch in sorted(by_epoch))
+    return tuple(_epoch(epoch, by_epoch[epoch], classes) for epoch in sorted(by_epoch))
 
 
 def delete(mlflow: MlflowClient, study_id: str) -> int:
@@ -214,25 +215,24 @@ def _experiment(mlflow: MlflowClient, name: str) -> str:
         return str(experiment.experiment_id)  # another process created it first
 
 
-def _flat(record: EpochRecord) -> dict[str, float]:
-    content = to_json(record)
+def _flat(record: EpochRecord, classes: Sequence[str]) -> dict[str, float]:
+    content = {key: value for key, value in to_json(record).items() if value is not None}  # what older records lack
     content.pop("epoch")
-    iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(CATEGORIES, content.pop("iou"), strict=True)}
+    iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(classes, content.pop("iou"), strict=True)}
     seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-    known = {name: value for name, value in content.items() if value is not None}
-    return {**known, **iou, **seconds}
+    return {**content, **iou, **seconds}
 
 
-def _epoch(epoch: int, flat: Mapping[str, float]) -> EpochRecord:
+def _epoch(epoch: int, flat: Mapping[str, float], classes: Sequence[str]) -> EpochRecord:
     content: dict[str, Any] = {key: value for key, value in flat.items() if "/" not in key}
-    iou = [flat[f"iou/{category}"] for category in CATEGORIES]
+    iou = [flat[f"iou/{name}"] for name in classes]
     content["iou"] = [None if value == _UNDEFINED else value for value in iou]
     content["seconds"] = {key.removeprefix("seconds/"): v for key, v in flat.items() if key.startswith("seconds/")}
     return from_json(EpochRecord, {"epoch": epoch, **content})
 
 
-_KEYS = frozenset(
-    [f"iou/{category}" for category in CATEGORIES]
-    + [f"seconds/{part}" for part in EpochSeconds.__dataclass_fields__]
-    + [name for name in EpochRecord.__dataclass_fields__ if name not in ("epoch", "iou", "seconds")]
-)
+def _keys(classes: Sequence[str]) -> set[str]:
+    """The metrics that make an epoch."""
+    numbers = {name for name in EpochRecord.__dataclass_fields__ if name not in ("epoch", "iou", "seconds")}
+    parts = {f"seconds/{part}" for part in EpochSeconds.__dataclass_fields__}
+    return numbers | parts | {f"iou/{name}" for name in classes}

@@ -25,7 +25,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from PIL import Image
 
 from segbench.core import artefacts, paths
-from segbench.core.labels import CATEGORIES, COLOURS
+from segbench.core.labels import Colour
 from segbench.core.protocol import DRAWN, Architecture, Protocol
 from segbench.core.records import Device, EpochRecord, WeightsOrigin, best_epoch, from_json
 from segbench.core.space import resolved
@@ -45,8 +45,9 @@ class Scenes(NamedTuple):
     """The shown scenes with the predictions of a trial's best epoch."""
 
     images: NDArray[np.uint8]  # (N, H, W, 3) RGB
-    truths: NDArray[np.uint8]  # (N, H, W) categories
-    predictions: NDArray[np.uint8]  # (N, H, W) categories
+    truths: NDArray[np.uint8]  # (N, H, W) classes
+    predictions: NDArray[np.uint8]  # (N, H, W) classes
+    colours: Sequence[Colour]  # of the classes
 
     def picture(self) -> Image.Image:
         """All of them on one sheet."""
@@ -136,6 +137,7 @@ def _study_note(known: Mapping[str, Any]) -> str:
     search, (height, width) = protocol.search, protocol.data.size
     origin = from_json(WeightsOrigin, known["weights"]) if "weights" in known else None
     weights = f"{origin.name} (SHA-256 {origin.sha256[:12]})" if origin else architecture.weights
+    void = ", void included" if protocol.data.labels.void else ""
     drawn = f"> **{DRAWN}**\n\n" if protocol.drawn else ""
     return (
         f"{drawn}## {architecture.title}\n\n"
@@ -143,9 +145,9 @@ def _study_note(known: Mapping[str, Any]) -> str:
         f"{height}x{width}; {known.get('subset', '')}. Sampler "
         f"{search.sampler}, pruner {search.pruner}, seed {search.seed}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
-        "**Value.** A trial's value is its best epoch's mIoU over the 8 categories, void included. A trial is one "
-        "planned configuration; if a process was killed, several attempts (Optuna trials) share it, and the last "
-        "one counts.\n\n"
+        f"**Value.** A trial's value is its best epoch's mIoU over the {len(protocol.data.labels)} classes{void}. "
+        "A trial is one planned configuration; if a process was killed, several attempts (Optuna trials) share it, and "
+        "the last one counts.\n\n"
         f"**Next.** `{search_command}`, then `{promote_command}`; the trainings epoch by epoch: "
         "`python -m segbench.runs`.\n"
     )
@@ -174,19 +176,20 @@ def _trial_note(attempt: optuna.Trial, records: Sequence[EpochRecord]) -> str:
 
 def _plot(study: optuna.Study, also: int | None = None) -> None:
     """Plots the IoU per class at the best epoch of every trial with a value, and of `also`, which is about to end."""
-    trials = reading.record(database.storage_of(study), study.study_name).trials
+    record = reading.record(database.storage_of(study), study.study_name)
+    trials, labels = record.trials, record.protocol.data.labels
     shown = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) or t.index == also]
     best = [(trial, trial.best_epoch.iou) for trial in shown if trial.best_epoch]
     classes = [
         {
             "type": "scatter",
             "mode": "markers",
-            "name": category,
+            "name": one.name,
             "x": ["baseline" if trial.baseline else str(trial.index) for trial, _ in best],
             "y": [None if (value := iou[index]) is None else round(value, 4) for _, iou in best],
-            "marker": {"color": f"rgb{colour}"},
+            "marker": {"color": f"rgb{one.colour}"},
         }
-        for index, (category, colour) in enumerate(zip(CATEGORIES, COLOURS, strict=True))
+        for index, one in enumerate(labels.classes)
     ]
     layout = {
         "title": {"text": "IoU per class at each trial's best epoch"},

@@ -29,14 +29,14 @@ def write(protocol: str | Path, *, study_db: str | None = None, out: Path | None
     ending = "html" if lang == "en" else f"{lang}.html"
     path = out or paths.reports() / f"{compared.protocol.name}.{ending}"
     with i18n.speaking(lang):
-        _write(path, render.render(assemble.page(compared), compared.protocol.name))
+        whole(path, render.render(assemble.page(compared), compared.protocol.name))
         if out is None:
-            _write(path.with_name("index.html"), index.render(path.parent))
+            whole(path.with_name("index.html"), index.render(path.parent))
     return path
 
 
-def _write(path: Path, html: str) -> None:
-    """Whole or not at all. Raises UserError where it cannot be written."""
+def whole(path: Path, html: str) -> None:
+    """Writes a page whole or not at all. Raises UserError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replaced(path) as partial:

@@ -55,17 +55,21 @@ def total(tensor: Tensor) -> Tensor:
     return summed
 
 
-def spread(count: float, images: int, device: torch.device, is_sharded: bool) -> Tensor | float:
+def spread(count: float | Tensor, images: int, device: torch.device, is_sharded: bool) -> Tensor | float:
     """The share of `images` in the whole batch's count, if it were spread evenly over the batch's images.
 
     A loss summed over a part and divided by this share is a mean over images, like other losses. `count`: this part's;
     the whole batch's is taken as at least 1.
     """
     if not is_sharded:
-        return max(count, 1.0)
-    # Two fills, no copy: a copy to the device would make the host wait.
-    both = total(torch.stack([torch.full((), float(n), device=device) for n in (count, images)]))
+        return count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1.0)
+    # Fills, no copy: a copy to the device would make the host wait.
+    both = total(torch.stack([_filled(n, device) for n in (count, images)]))
     return both[0].clamp(min=1) / both[1] * images
+
+
+def _filled(number: float | Tensor, device: torch.device) -> Tensor:
+    return number.float() if isinstance(number, Tensor) else torch.full((), float(number), device=device)
 
 
 def share_norms(model: nn.Module, device: torch.device) -> None:

@@ -33,13 +33,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add_protocol(result)
     add_data(result)
     add_study_db(result)
-    result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
-    result.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="auto",
-        help="of forward passes; default: auto, which is bf16 if the device supports it natively, else fp32",
-    )
+    add_device(result)
     result.add_argument("--compile", action="store_true", help="train through torch.compile (CUDA)")
     result.set_defaults(resumes=True)
     return result
@@ -57,6 +51,17 @@ def add_protocol(target: argparse.ArgumentParser) -> None:
 def add_data(target: argparse.ArgumentParser) -> None:
     """--data."""
     target.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${paths.DATASET_VARIABLE}")
+
+
+def add_device(target: argparse.ArgumentParser) -> None:
+    """--device and --precision."""
+    target.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
+    target.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of forward passes; default: auto, which is bf16 if the device supports it natively, else fp32",
+    )
 
 
 def add_study_db(target: argparse.ArgumentParser) -> None:

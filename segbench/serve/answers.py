@@ -14,19 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segbench.core.labels import CATEGORIES, COLOURS
+from segbench.core.labels import LabelSet
 from segbench.data import pictures
 from segbench.engine import inference
 from segbench.serve.networks import Network
 from segbench.serve.scheduler import Done
 
-Draw = Callable[[NDArray[np.uint8], NDArray[np.uint8]], bytes]  # a photograph and its class map to a PNG
+# A photograph, its class map and what the classes are, to a PNG.
+Draw = Callable[[NDArray[np.uint8], NDArray[np.uint8], LabelSet], bytes]
 
 _COMPRESSION = 1  # class maps are flat: a higher level takes several times as long to save a few per cent
-LEGEND = [
-    {"category": category, "name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
-    for category, (name, colour) in enumerate(zip(CATEGORIES, COLOURS, strict=True))
-]
 
 
 class Segmented(NamedTuple):
@@ -45,24 +42,24 @@ def segmented(network: Network, done: Done[Tensor], pixels: NDArray[np.uint8], d
     """From the scores of a photograph, (H, W, 3) `pixels`, to its class map and the picture of it that is asked for."""
     started = time.perf_counter()
     categories = inference.class_map(done.result, pixels.shape[:2]).cpu().numpy()
-    picture = draw(pixels, categories)
+    picture = draw(pixels, categories, network.card.labels)
     seconds = time.perf_counter() - started
     return Segmented(network, categories, picture, done.batch, done.queue_seconds, done.forward_seconds, seconds)
 
 
-def mask(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> bytes:
+def mask(image: NDArray[np.uint8], categories: NDArray[np.uint8], labels: LabelSet) -> bytes:
     """A palette PNG in the legend's colours; its pixel values are the categories."""
-    return _png(pictures.mask(categories))
+    return _png(pictures.mask(categories, labels.colours))
 
 
-def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> bytes:
+def overlay(image: NDArray[np.uint8], categories: NDArray[np.uint8], labels: LabelSet) -> bytes:
     """The mask over the photograph, as PNG."""
-    return _png(pictures.overlay(image, categories))
+    return _png(pictures.overlay(image, categories, labels.colours))
 
 
-def label_ids(image: NDArray[np.uint8], categories: NDArray[np.uint8]) -> bytes:
-    """The PNG that the official Cityscapes evaluator reads."""
-    return _png(pictures.label_ids(categories))
+def label_ids(image: NDArray[np.uint8], categories: NDArray[np.uint8], labels: LabelSet) -> bytes:
+    """The PNG that the dataset's own evaluator reads."""
+    return _png(pictures.label_ids(categories, labels.typical_ids))
 
 
 def report(results: Sequence[Segmented], **seconds: float) -> bytes:
@@ -71,16 +68,32 @@ def report(results: Sequence[Segmented], **seconds: float) -> bytes:
     content = {
         "image": {"width": width, "height": height},
         "models": [_of(result) for result in results],
-        "legend": LEGEND,
-        "agreement": _agreement([result.categories for result in results]),
+        "legend": legend(results[0].network.card.labels),
+        "agreement": _agreement(results),
         "milliseconds": _milliseconds(**seconds),
     }
     return json.dumps(content, ensure_ascii=False).encode()
 
 
+def legend(labels: LabelSet) -> list[dict[str, Any]]:
+    """What the values of a mask mean."""
+    return [
+        {
+            "category": index,
+            "name": one.name,
+            "colour": "#{:02x}{:02x}{:02x}".format(*one.colour),
+            "id": labels.typical_ids[index],
+            "french": one.french or one.name,
+            "about": one.about,
+            "about_french": one.about_french,
+        }
+        for index, one in enumerate(labels.classes)
+    ]
+
+
 def _of(result: Segmented) -> dict[str, Any]:
     card = result.network.card
-    counts = [np.count_nonzero(result.categories == category) for category in range(len(CATEGORIES))]
+    counts = [np.count_nonzero(result.categories == category) for category in range(len(card.labels))]
     return {
         "model": result.network.name,
         "study": card.study,
@@ -88,8 +101,9 @@ def _of(result: Segmented) -> dict[str, Any]:
         "architecture": card.architecture,
         "title": card.title,
         "drawn": card.drawn,
+        "legend": legend(card.labels),
         "mask": base64.b64encode(result.picture).decode(),
-        "shares": {name: count / result.categories.size for name, count in zip(CATEGORIES, counts, strict=True)},
+        "shares": {name: count / result.categories.size for name, count in zip(card.labels.names, counts, strict=True)},
         "batch": result.batch,
         "milliseconds": _milliseconds(
             queue=result.queue_seconds, forward=result.forward_seconds, encode=result.encode_seconds
@@ -97,9 +111,11 @@ def _of(result: Segmented) -> dict[str, Any]:
     }
 
 
-def _agreement(maps: Sequence[NDArray[np.uint8]]) -> dict[str, Any] | None:
-    """Where all networks say the same, as a PNG of black and white (white: they do), and the share of such pixels."""
-    if len(maps) < 2:
+def _agreement(results: Sequence[Segmented]) -> dict[str, Any] | None:
+    """Where all networks say the same, as a PNG of black and white (white: they do), and the share of such pixels;
+    None for one network, and where their classes are not the same."""
+    maps = [result.categories for result in results]
+    if len(maps) < 2 or len({result.network.card.labels for result in results}) > 1:
         return None
     same = np.logical_and.reduce([one == maps[0] for one in maps[1:]])
     return {"share": float(same.mean()), "map": base64.b64encode(_png(Image.fromarray(same))).decode()}

@@ -89,7 +89,7 @@ def _models(service: Service) -> APIRouter:
     @router.get("/v1/models", responses=schema.responses((200, schema.Models)))
     async def models() -> dict[str, Any]:
         """Every model that is served."""
-        return {"models": [_card(network) for network in service.networks.values()], "legend": answers.LEGEND}
+        return {"models": [_card(network) for network in service.networks.values()], "legend": _legend(service)}
 
     @router.get("/v2/models/{model}", include_in_schema=False)
     async def metadata(model: str) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _admin(service: Service) -> APIRouter:
     async def reload() -> dict[str, Any]:
         """Loads the promoted models anew; those in memory answer until the new ones are warm."""
         await service.load()
-        return {"models": [_card(network) for network in service.networks.values()], "legend": answers.LEGEND}
+        return {"models": [_card(network) for network in service.networks.values()], "legend": _legend(service)}
 
     return router
 
@@ -239,7 +239,13 @@ def _card(network: Network) -> dict[str, Any]:
         "size": {"width": card.size[1], "height": card.size[0]},
         "largest_batch": network.largest,
         "fingerprint": network.fingerprint,
+        "legend": answers.legend(card.labels),
     }
+
+
+def _legend(service: Service) -> list[dict[str, Any]]:
+    """The first model's: all models', unless they were trained on several label sets."""
+    return next((answers.legend(network.card.labels) for network in service.networks.values()), [])
 
 
 def _digest(content: bytes, chosen: Sequence[Network], path: str) -> str:

@@ -99,10 +99,10 @@ class Lane:
 
 def interval(promoted: Promoted) -> tuple[float, float] | None:
     """The ends of the 95 % interval of a model's mIoU; None where its per-image confusions are missing."""
-    counts, _ = models.confusions(promoted.folder / artefacts.CONFUSIONS)
+    counts, _ = models.confusions(promoted.folder / artefacts.CONFUSIONS, promoted.card.labels)
     if counts is None:
         return None
-    [found] = bootstrap.interval([counts], bootstrap.miou)
+    [found] = bootstrap.interval([counts], bootstrap.miou(promoted.card.labels))
     return (found.low, found.high) if math.isfinite(found.low) else None
 
 

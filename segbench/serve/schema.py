@@ -20,6 +20,10 @@ class Category(_Shape):
     category: int = Field(description="its value in a mask")
     name: str
     colour: str = Field(description="#rrggbb")
+    id: int = Field(description="what stands for it in a label-id PNG")
+    french: str
+    about: str = Field(description="what it covers; perhaps empty")
+    about_french: str
 
 
 class ModelMilliseconds(_Shape):
@@ -41,6 +45,7 @@ class ModelAnswer(_Shape):
     architecture: str
     title: str
     drawn: bool = Field(description="trained on drawn streets: no Cityscapes result")
+    legend: list[Category] = Field(description="of its mask: models may have been trained on several label sets")
     mask: str = Field(description="base64 of a palette PNG as large as the photograph; its values are categories")
     shares: dict[str, float] = Field(description="of the photograph's pixels, by the category's name")
     batch: int = Field(description="photographs that shared the forward pass")
@@ -55,8 +60,8 @@ class Agreement(_Shape):
 class Report(_Shape):
     image: Size
     models: list[ModelAnswer]
-    legend: list[Category]
-    agreement: Agreement | None = Field(description="null for one model")
+    legend: list[Category] = Field(description="the first model's")
+    agreement: Agreement | None = Field(description="null for one model, and where their legends differ")
     milliseconds: Milliseconds
 
 
@@ -78,11 +83,12 @@ class Card(_Shape):
     size: Size = Field(description="at which the network sees a photograph")
     largest_batch: int
     fingerprint: str
+    legend: list[Category]
 
 
 class Models(_Shape):
     models: list[Card]
-    legend: list[Category]
+    legend: list[Category] = Field(description="the first model's")
 
 
 class Job(_Shape):

@@ -1,6 +1,7 @@
 """The report's statistics, with NumPy and SciPy: arrays in, numbers out; nothing is read, written or drawn.
 
 bootstrap   the uncertainty of a score, and of the difference of two, on a few hundred images
+ranking     the probability of each rank, and all pairs of three or more models
 selection   whether the promoted trial is really the best, and whether selection ranks like the full validation
 budget      the expected result of a search of k trials, or of a number of GPU-hours
 seeds       the mean of several trainings, and a difference over seeds and images
@@ -21,6 +22,7 @@ scaling     how errors fall with the number of images
 from segbench.stats.bootstrap import (
     Interval,
     Sampled,
+    Statistic,
     difference,
     draws,
     interval,
@@ -36,6 +38,7 @@ from segbench.stats.boundary import boundary_errors, trimap_errors
 from segbench.stats.budget import another_search, crossover, expected_best, expected_best_by_cost, expected_best_curve
 from segbench.stats.ceiling import grid_ceiling, label_ceiling
 from segbench.stats.clusters import cluster_draws, clusters
+from segbench.stats.ranking import holm, paired, rank_probabilities, rank_range, resampled_scores
 from segbench.stats.seeds import SeedSummary, over_seeds, seed_summary, seeds_to_settle
 from segbench.stats.selection import Agreement, probability_best, rank_agreement
 from segbench.stats.shapley import shapley
@@ -45,6 +48,7 @@ __all__ = [
     "Interval",
     "Sampled",
     "SeedSummary",
+    "Statistic",
     "another_search",
     "boundary_errors",
     "cluster_draws",
@@ -56,16 +60,21 @@ __all__ = [
     "expected_best_by_cost",
     "expected_best_curve",
     "grid_ceiling",
+    "holm",
     "interval",
     "iou",
     "label_ceiling",
     "miou",
     "miou_official",
     "over_seeds",
+    "paired",
     "pixel_accuracy",
     "probability_best",
     "rank_agreement",
+    "rank_probabilities",
+    "rank_range",
     "resample",
+    "resampled_scores",
     "sampled_difference",
     "seed_summary",
     "seeds_to_settle",

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.core import metrics
+from segbench.core.labels import LabelSet
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Statistic = Callable[[Counts], Values]  # (…, 35, 8) raw confusions to (…) or (…, 8) scores
+Statistic = Callable[[Counts], Values]  # (…, R, C) raw confusions to (…) or (…, C) scores
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -61,26 +62,31 @@ class Sampled(NamedTuple):
         return _intervals(np.array([self.estimate]), self.values[:, None], level)[0]
 
 
-def miou(raw_confusion: Counts) -> Values:
-    """(…, 35, 8) to (…): the mean IoU over the 8 categories, absent ones skipped, as metrics.scores computes it."""
-    return _mean(iou(raw_confusion))
+def miou(labels: LabelSet) -> Statistic:
+    """(…, R, C) to (…): the mean IoU over the classes, absent ones skipped, as metrics.scores computes it."""
+    return lambda raw_confusion: _mean(iou(labels)(raw_confusion))
 
 
-def miou_official(raw_confusion: Counts) -> Values:
-    """(…, 35, 8) to (…): the mean over the 7 official categories."""
-    return _mean(metrics.official_iou(raw_confusion))
+def miou_official(labels: LabelSet) -> Statistic:
+    """(…, R, C) to (…): the official mean, over categories where the label set has them, as metrics.scores does."""
+    per_class = metrics.parent_iou if labels.parents else metrics.official_iou
+    return lambda raw_confusion: _mean(per_class(raw_confusion, labels))
 
 
-def pixel_accuracy(raw_confusion: Counts) -> Values:
-    """(…, 35, 8) to (…): correct pixels over all pixels."""
-    categories = metrics.category_confusion(raw_confusion)
-    hits = np.trace(categories, axis1=-2, axis2=-1)
-    return np.asarray(hits / np.maximum(categories.sum((-2, -1)), 1), np.float64)
+def pixel_accuracy(labels: LabelSet) -> Statistic:
+    """(…, R, C) to (…): correct pixels over all pixels that have a class."""
+
+    def share(raw_confusion: Counts) -> Values:
+        classes = metrics.class_confusion(raw_confusion, labels)
+        hits = np.trace(classes, axis1=-2, axis2=-1)
+        return np.asarray(hits / np.maximum(classes.sum((-2, -1)), 1), np.float64)
+
+    return share
 
 
-def iou(raw_confusion: Counts) -> Values:
-    """(…, 35, 8) to (…, 8): IoU per category; NaN where it occurs neither in truth nor in prediction."""
-    return metrics.jaccard(metrics.category_confusion(raw_confusion))
+def iou(labels: LabelSet) -> Statistic:
+    """(…, R, C) to (…, C): IoU per class; NaN where it occurs neither in truth nor in prediction."""
+    return lambda raw_confusion: metrics.jaccard(metrics.class_confusion(raw_confusion, labels))
 
 
 @functools.lru_cache(maxsize=4)
@@ -93,16 +99,16 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[
 
 
 def resample(confusions: Counts, times: NDArray[np.int64]) -> Counts:
-    """confusions: (N, 35, 8), times: (R, N) as `draws` makes it. Returns (R, 35, 8): each resample's sum."""
+    """confusions: (N, R, C), times: (R, N) as `draws` makes it. Returns (R, …): each resample's sum."""
     flat = confusions.reshape(len(confusions), -1).astype(np.float64)  # exact: whole numbers far below 2**53
     sums = times.astype(np.float64) @ flat
     return sums.astype(np.int64).reshape(len(times), *confusions.shape[1:])
 
 
 def interval(runs: Sequence[Counts], statistic: Statistic, level: float = LEVEL) -> list[Interval]:
-    """The statistic's value and interval at `level` (0..1). `runs` holds one (N, 35, 8) array per seed, of the same
-    images in the same order; the statistic is averaged over them. Returns one Interval for a scalar statistic, 8 for
-    one per category."""
+    """The statistic's value and interval at `level` (0..1). `runs` holds one (N, R, C) array per seed, of the same
+    images in the same order; the statistic is averaged over them. Returns one Interval for a scalar statistic, C for
+    one per class."""
     return _intervals(_estimate(runs, statistic), _resampled(runs, statistic), level)
 
 
@@ -127,7 +133,7 @@ def sampled_difference(
 def superiority(first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic) -> list[float]:
     """The share (0..1) of paired resamples in which `first` scores above `second`; a tie counts half.
 
-    Arguments and resamples are those of `difference`. Returns one share for a scalar statistic, 8 for one per category.
+    Arguments and resamples are those of `difference`. Returns one share for a scalar statistic, C for one per class.
     Resamples with an undefined score are left out; NaN if none remains. The share is not the probability that `first`
     is the better model. Near 1 it says that another draw of such images would hardly reverse the order (the one-sided
     achieved significance level of the percentile bootstrap is 1 minus the share).
@@ -145,7 +151,7 @@ def _estimate(runs: Sequence[Counts], statistic: Statistic) -> Values:
 
 
 def _resampled(runs: Sequence[Counts], statistic: Statistic, times: NDArray[np.int64] | None = None) -> Values:
-    """(R, 1) or (R, 8)."""
+    """(R, 1) or (R, C)."""
     times = draws(len(runs[0])) if times is None else times
     values = [statistic(resample(run, times)) for run in runs]
     return np.asarray(np.mean([v if v.ndim > 1 else v[:, None] for v in values], axis=0))

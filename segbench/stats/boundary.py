@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-from segbench.core.labels import VOID
 
 EDGES = (1, 2, 3, 5, 10, 20)  # pixels
 
 
 def boundary_errors(
-    truth: NDArray[np.integer], predicted: NDArray[np.integer], edges: Sequence[float] = EDGES
+    truth: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    uncounted: Collection[int],
+    edges: Sequence[float] = EDGES,
 ) -> NDArray[np.int64]:
     """Counts wrong pixels and all pixels of one image by distance from the nearest class border in the truth.
 
-    truth, predicted: (H, W) categories 0..7. edges: ascending distances in pixels. Returns (len(edges) + 1, 2): row i
-    counts pixels with edges[i-1] ≤ distance < edges[i], the first those nearer than edges[0] and the last all from
-    edges[-1] on; column 0 counts the wrong ones, column 1 all. Sum over images, then divide.
+    truth, predicted: (H, W) classes. uncounted: values of the truth that are void. edges: ascending distances, pixels.
+    Returns (len(edges) + 1, 2): row i counts pixels with edges[i-1] ≤ distance < edges[i], the first those nearer than
+    edges[0] and the last all from edges[-1] on; column 0 counts the wrong ones, column 1 all. Sum over images, then
+    divide.
 
-    A *border pixel* has a different true category above, below, left or right of it, on both sides of the border; a
+    A *border pixel* has a different true class above, below, left or right of it, on both sides of the border; a
     pixel's distance is the Euclidean distance between its centre and the nearest border pixel's, 0 for a border pixel.
-    An image of a single category has no border: all its pixels are in the last row. The image's edge is not a border.
+    An image of a single class has no border: all its pixels are in the last row. The image's edge is not a border.
 
-    Void pixels in the truth are not counted, because they have no label; but the edge of a void region is a border like
-    any other, because the labelled pixels beside it are as hard. Predicting void for a labelled pixel is an error. This
-    is the trimap analysis of Krähenbühl & Koltun, Efficient inference in fully connected CRFs, NeurIPS 2011
+    Void pixels are not counted, because they have no label; but the edge of a void region is a border like any other,
+    because the labelled pixels beside it are as hard. Predicting void for a labelled pixel is an error. This is the
+    trimap analysis of Krähenbühl & Koltun, Efficient inference in fully connected CRFs, NeurIPS 2011
     (arXiv 1210.5644), with disjoint bands; `trimap_errors` converts it to theirs.
     """
     distance = border_distance(truth)
-    counted = truth != VOID
+    counted = ~np.isin(truth, list(uncounted))
     bands = np.digitize(distance[counted], edges)
     wrong = (truth != predicted)[counted]
     counts = [np.bincount(bands[chosen], minlength=len(edges) + 1) for chosen in (wrong, np.ones_like(wrong))]

@@ -6,19 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.core import metrics
-from segbench.core.labels import CATEGORIES, CATEGORY_OF_RAW, UNKNOWN
+from segbench.core.labels import IGNORED, LabelSet
 
-_CATEGORY = np.array(CATEGORY_OF_RAW)
 _STEPS, _RATE, _MOMENTUM, _SHARPNESS = 40, 8.0, 0.9, 8.0  # of `grid_ceiling`
 
 
-def label_ceiling(raw: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.int64]:
+def label_ceiling(raw: NDArray[np.uint8], size: tuple[int, int], labels: LabelSet) -> NDArray[np.int64]:
     """The raw confusion of one image, full-size truth against its own labels scaled to `size` and back.
 
     raw: (H, W) uint8 label ids at the photograph's size. size: (h, w). Both scalings take the nearest pixel, the first
-    exactly as data.packing does (PIL's NEAREST). Returns (35, 8) pixel counts. From their sum over images
+    exactly as data.packing does (PIL's NEAREST). Returns (R, C) pixel counts. From their sum over images
     `metrics.scores` computes the mIoU of a network whose class map at `size` agrees with its labels everywhere.
-    Raises ValueError for ids that Cityscapes does not have.
+    Where the
+    scaled labels have no class, the network is free, and counts as right. Raises ValueError for ids that are not in the
+    label set.
 
     So it is the ceiling of learning those labels and scaling the class map back by nearest. It is not a strict bound: a
     class map with each cell's most frequent class agrees with slightly more pixels than one with its nearest pixel's,
@@ -27,11 +28,14 @@ def label_ceiling(raw: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.i
     height, width = raw.shape
     rows, columns = _there_and_back(height, size[0]), _there_and_back(width, size[1])
     counts = np.bincount(raw.ravel(), minlength=256)
-    if (unknown := np.flatnonzero((counts > 0) & (_CATEGORY == UNKNOWN))).size:
-        raise ValueError(f"labels hold ids Cityscapes does not have: {unknown[:5].tolist()}; expected 0..33 or 255")
-    predicted = _CATEGORY[raw[np.ix_(rows, columns)]]
-    cells = np.bincount((raw.astype(np.int64) * len(CATEGORIES) + predicted).ravel(), minlength=256 * len(CATEGORIES))
-    return metrics.rows(cells.reshape(256, len(CATEGORIES)))
+    if unknown := [raw for raw in np.flatnonzero(counts).tolist() if raw not in labels.raw_ids]:
+        raise ValueError(f"labels hold ids that label set '{labels.name}' does not have: {unknown[:5]}")
+    of_raw, classes = np.array(labels.class_of_raw), len(labels)
+    truth, predicted = of_raw[raw], of_raw[raw[np.ix_(rows, columns)]]
+    predicted = np.where(predicted == IGNORED, truth, predicted)
+    predicted[truth == IGNORED] = 0  # in a row that no score counts
+    cells = np.bincount((raw.astype(np.int64) * classes + predicted).ravel(), minlength=256 * classes)
+    return metrics.rows(cells.reshape(256, classes), labels)
 
 
 def nearest(source: int, target: int) -> NDArray[np.int64]:

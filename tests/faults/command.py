@@ -27,7 +27,7 @@ from segbench import promote, search
 from segbench.architectures.parts import torchvision_ops
 from segbench.engine import checkpoint as checkpoint
 from segbench.engine import evaluation, resume, speed, training
-from segbench.experiment import examine, objective
+from segbench.experiment import examine, objective, searching
 from segbench.ledger import database, tracking
 from segbench.runtime import terminal
 
@@ -72,6 +72,7 @@ def run(module: str, arguments: list[str], settings: Settings) -> None:
     """What the new process does; it ends with the command's exit code."""
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # it may draw with others
     torch.set_num_threads(1)
+    searching._say_cost = lambda search, left: None  # it trains for some steps, which instants count
     os.environ.update(settings.environment)
     _redirect(settings.said)
     if settings.share is not None:

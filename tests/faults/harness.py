@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file
 
 from segbench.architectures.parts.weights import digest
+from segbench.core.labels import DEFAULT
 from segbench.core.records import EpochRecord, ModelCard
 from segbench.ledger import database, models, queue, runs, studies, tracking
 from segbench.ledger.attempts import EPOCH
@@ -208,7 +209,7 @@ def _of_mlflow(place: Place) -> list[str]:
             if steps != list(range(1, number + 1)):
                 lines.append(f"the MLflow run {run.info.run_name} has the steps {steps}")
         for run_id, epochs in expected.items():
-            ours = [record.without_timings() for record in runs.epochs(client, run_id)]
+            ours = [record.without_timings() for record in runs.epochs(client, run_id, DEFAULT.names)]
             if ours != [record.without_timings() for record in epochs]:
                 lines.append(f"the MLflow run {run_id} has other numbers than the ledger")
     return lines

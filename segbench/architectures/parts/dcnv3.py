@@ -16,6 +16,7 @@ class Dcnv3(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.groups = groups
+        self._lean = False
         depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.dw_conv = nn.Sequential(depthwise, norm(channels, 1), nn.GELU())
         self.offset = nn.Linear(channels, groups * _POINTS * 2)
@@ -28,6 +29,9 @@ class Dcnv3(nn.Module):
         for layer in (self.offset, self.mask, self.input_proj, self.output_proj):
             nn.init.zeros_(layer.bias)
 
+    def for_inference(self) -> None:
+        self._lean = True
+
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, H, W, C), as in all of the backbone."""
         batch, height, width, _ = x.shape
@@ -39,10 +43,12 @@ class Dcnv3(nn.Module):
             steps, steps
         )  # x and y of each point, x outer: the order of the published weights
         offsets = self.offset(near).view(*value.shape[:3], 1, _POINTS, 2) + kernel
-        weights = self.mask(near).view(*value.shape[:3], _POINTS).float().softmax(-1).unsqueeze(3)
+        logits = self.mask(near).view(*value.shape[:3], 1, _POINTS)
+        weights = deformable.softmax(logits) if self._lean else logits.float().softmax(-1)
         x_centres, y_centres = ((torch.arange(n, device=x.device) + 0.5) / n for n in (width, height))
         centres = torch.cartesian_prod(y_centres, x_centres).flip(1)[None, :, None]  # (1, H·W, 1, 2)
-        sampled = deformable.sample(value, [(height, width)], centres, offsets, weights)
+        sample = deformable.sample_rows if self._lean else deformable.sample
+        sampled = sample(value, [(height, width)], centres, offsets, weights)
         mixed: Tensor = self.output_proj(sampled)
         return mixed.view(x.shape)
 

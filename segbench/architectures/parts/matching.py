@@ -9,6 +9,7 @@ a mean over the mask in which its most uncertain quarter weighs three quarters a
 At 256×256 the mask map has N = 4,096 pixels, fewer than the points, so we compute this limit itself, on the pixels: the
 same loss at every call (training and validation agree), no interpolation, and several times less work. Targets are the
 share of each class in the pixels that a mask pixel covers, which is what points spread over it would meet on average.
+A pixel of no class weighs nothing: neither in the matching nor in the loss.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segbench.architectures.segmenter import Queries
+from segbench.data.batches import NO_CLASS
 from segbench.runtime import global_batch
 
 _CLASS, _MASK, _DICE = 2.0, 5.0, 5.0  # weights of the terms, in the loss and in the matching cost alike
@@ -84,35 +86,39 @@ def loss(class_logits: Tensor, mask_logits: Tensor, labels: Tensor, is_sharded: 
     """The set prediction loss; one copy to the host and one back are its only synchronisations.
 
     class_logits: (L, B, Q, C+1), the last class is "no object". mask_logits: (L, B, Q, h, w). Both of any float type.
-    labels: (B, H, W) int64, 0..C-1; a class that an image lacks is no target there, any other number is no class.
+    labels: (B, H, W) int64, 0..C-1 or NO_CLASS; a class that an image lacks is no target there.
     is_sharded: whether other processes have the rest of the batch, see `global_batch`.
     """
     classes = class_logits.shape[-1] - 1
-    targets = shares(labels, classes, (mask_logits.shape[-2], mask_logits.shape[-1]))
-    matches = match(class_logits, mask_logits, targets)
+    targets, counted = shares(labels, classes, (mask_logits.shape[-2], mask_logits.shape[-1]))
+    matches = match(class_logits, mask_logits, targets, counted)
     # index_select, as its gradient is written row by row; that of general indexing is accumulated element by element.
     logits = mask_logits.flatten(0, 2).index_select(0, matches.rows).flatten(1).float()
     wanted = targets.flatten(0, 1).index_select(0, matches.images * classes + matches.classes).flatten(1)
+    counts = counted.flatten(1).index_select(0, matches.images)
     number = global_batch.spread(matches.targets, len(labels), labels.device, is_sharded)
-    return Terms(_class_term(class_logits, matches, is_sharded), *_mask_terms(logits, wanted, number))
+    return Terms(_class_term(class_logits, matches, is_sharded), *_mask_terms(logits, wanted, counts, number))
 
 
-def shares(labels: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
-    """labels: (B, H, W) int64. Returns (B, C, *size) float32, 0..1: each class's part of the labels a cell covers."""
+def shares(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """labels: (B, H, W) int64. Returns (B, C, *size) float32, 0..1: each class's part of the labelled pixels that a
+    cell covers; and (B, *size) float32, 0..1: the labelled part of its pixels."""
     one_hot = (labels[:, None] == torch.arange(classes, device=labels.device)[:, None, None]).float()
-    return F.adaptive_avg_pool2d(one_hot, size)
+    counted = F.adaptive_avg_pool2d((labels != NO_CLASS).float(), size)
+    return F.adaptive_avg_pool2d(one_hot, size) / counted.clamp(min=_FAINTEST)[:, None], counted
 
 
 @torch.no_grad()
-def match(class_logits: Tensor, mask_logits: Tensor, targets: Tensor) -> Matches:
+def match(class_logits: Tensor, mask_logits: Tensor, targets: Tensor, counted: Tensor) -> Matches:
     """For each layer and image the one-to-one assignment of queries to present classes of least total cost.
 
-    class_logits: (L, B, Q, C+1). mask_logits: (L, B, Q, h, w). targets: (B, C, h, w) float32, 0..1.
+    class_logits: (L, B, Q, C+1). mask_logits: (L, B, Q, h, w). targets: (B, C, h, w), counted: (B, h, w), as `shares`.
     A cost that is not finite is taken only where no other is left.
     """
-    wanted = targets.flatten(2).transpose(1, 2)  # (B, N, C)
+    wanted = (targets * counted[:, None]).flatten(2).transpose(1, 2)  # (B, N, C)
     # Layer by layer, so that the float32 copies stay small.
-    cost = torch.stack([_cost(c, m, wanted) for c, m in zip(class_logits, mask_logits, strict=True)])
+    weight = counted.flatten(1)[:, None]  # (B, 1, N)
+    cost = torch.stack([_cost(c, m, wanted, weight) for c, m in zip(class_logits, mask_logits, strict=True)])
     worst = torch.finfo(torch.float32).max
     cost = cost.nan_to_num(nan=worst, posinf=worst, neginf=worst)
     cost = cost.masked_fill((wanted.sum(1) == 0)[:, None], torch.inf)  # tells the host which classes are absent
@@ -121,16 +127,18 @@ def match(class_logits: Tensor, mask_logits: Tensor, targets: Tensor) -> Matches
     return Matches(rows, images, classes, present)
 
 
-def _cost(class_logits: Tensor, mask_logits: Tensor, wanted: Tensor) -> Tensor:
-    """One layer's (B, Q, C) float32 cost of giving query q class c. wanted: (B, N, C) float32."""
+def _cost(class_logits: Tensor, mask_logits: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """One layer's (B, Q, C) float32 cost of giving query q class c. weight: (B, 1, N), 0..1; wanted: (B, N, C), part of
+    it."""
     logits = mask_logits.flatten(2).float()  # (B, Q, N)
     chance = logits.sigmoid()
     pixels = logits.shape[-1]
     # BCE(x, t) = softplus(x) - x·t, so that the sum over pixels is one matrix product.
-    mask = (F.softplus(logits).sum(-1, keepdim=True) - logits @ wanted) / pixels
-    area = chance.sum(-1, keepdim=True) + wanted.sum(1, keepdim=True)
+    mask = (F.softplus(logits).mul_(weight).sum(-1, keepdim=True) - logits @ wanted) / pixels
+    overlap = chance @ wanted
+    area = chance.mul_(weight).sum(-1, keepdim=True) + wanted.sum(1, keepdim=True)
     scale = _POINTS / pixels
-    dice = 1 - (2 * scale * (chance @ wanted) + 1) / (scale * area + 1)
+    dice = 1 - (2 * scale * overlap + 1) / (scale * area + 1)
     probability = class_logits.float().softmax(-1)[..., :-1]
     return _MASK * mask + _DICE * dice - _CLASS * probability
 
@@ -165,9 +173,9 @@ def _class_term(class_logits: Tensor, matches: Matches, is_sharded: bool) -> Ten
     return _CLASS * len(class_logits) * F.cross_entropy(logits, wanted, weight, reduction="sum") / weights
 
 
-def _mask_terms(logits: Tensor, wanted: Tensor, targets: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy and dice of matched masks, each divided by `targets`. logits, wanted: (M, N) float32."""
-    weight = _weight(logits.detach())
+def _mask_terms(logits: Tensor, wanted: Tensor, counted: Tensor, targets: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy and dice of matched masks, each divided by `targets`. The rest: (M, N) float32."""
+    weight = _weight(logits.detach(), counted)
     mask = F.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="sum")
     chance = logits.sigmoid() * weight
     overlap = 2 * _POINTS * (chance * wanted).sum(-1) + 1
@@ -175,12 +183,14 @@ def _mask_terms(logits: Tensor, wanted: Tensor, targets: Tensor | float) -> tupl
     return _MASK * mask / targets, _DICE * (1 - overlap / area).sum() / targets
 
 
-def _weight(logits: Tensor) -> Tensor:
-    """logits: (M, N). Returns (M, N) weights that sum to 1 over each mask and favour its least certain pixels."""
+def _weight(logits: Tensor, counted: Tensor) -> Tensor:
+    """logits: (M, N), counted: (M, N), the labelled part of each. Returns (M, N) weights that favour a mask's least
+    certain pixels; they sum to 1 over a mask if all of its pixels are labelled."""
     matches, pixels = logits.shape
     if not matches:
         return logits
-    uncertainty = logits.abs()
+    uncertainty = logits.abs().masked_fill(counted == 0, torch.inf)
     edge = uncertainty.kthvalue(max(round(_UNCERTAIN * pixels), 1), keepdim=True).values
     uncertain = (uncertainty <= edge).float()  # all of equal logits, so that the weights never depend on an order
-    return (1 - _ON_UNCERTAIN) / pixels + _ON_UNCERTAIN / uncertain.sum(-1, keepdim=True) * uncertain
+    favoured = (1 - _ON_UNCERTAIN) / pixels + _ON_UNCERTAIN / uncertain.sum(-1, keepdim=True) * uncertain
+    return favoured * counted

@@ -40,9 +40,9 @@ class PerPixel(Segmenter):
         return outputs
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
-        terms = {"main": self._loss(outputs.main, labels)}
+        terms = {"main": self._loss(outputs.main, labels, self.is_sharded)}
         if outputs.aux is not None:
-            terms["aux"] = _AUX_WEIGHT * self._loss(outputs.aux, labels)
+            terms["aux"] = _AUX_WEIGHT * self._loss(outputs.aux, labels, self.is_sharded)
         return terms
 
     def use(self, loss: PixelLoss) -> None:
@@ -58,12 +58,15 @@ class PerPixel(Segmenter):
         return outputs.main.float()
 
     def for_inference(self) -> Self:
-        """Drops the auxiliary head, and folds each BatchNorm into the convolution before it."""
+        """Drops the auxiliary head, folds each BatchNorm into the convolution before it, and tells those modules of the
+        network that prepare themselves."""
         if getattr(self.network, "aux_classifier", None) is not None:
             self.network.aux_classifier = None
         self.eval()
         for module in self.network.modules():
             _fold_batch_norms(module)
+            if prepare := getattr(module, "for_inference", None):
+                prepare()
         return self
 
 

@@ -1,8 +1,4 @@
-"""The loss of a pixel: cross-entropy, with label smoothing, class weights and hard example mining if a recipe asks.
-
-Each image's loss is a mean over its own pixels, so that it does not depend on the rest of its batch, and processes that
-train together need not communicate.
-"""
+"""The loss of a pixel: cross-entropy, with label smoothing, class weights and hard example mining if a recipe asks."""
 
 from __future__ import annotations
 
@@ -14,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segbench.core.recipe import Recipe
+from segbench.data.batches import NO_CLASS
+from segbench.runtime import global_batch
 
 _FEWEST = 16  # of an image's pixels at least one in so many counts, the least likely, however sure the network is
 _SAMPLED = 0.05  # a class with much more than this share of all pixels counts as fully sampled
@@ -21,7 +19,8 @@ _SAMPLED = 0.05  # a class with much more than this share of all pixels counts a
 
 @dataclass(frozen=True)
 class PixelLoss:
-    """Logits (B, C, h, w) and labels (B, H, W) to a scalar: the mean over images of each image's mean over pixels."""
+    """Logits (B, C, h, w) and labels (B, H, W), 0..C-1 or NO_CLASS, to a scalar: the mean over all pixels that have a
+    class; under `ohem` over each image's hard ones, then over images."""
 
     label_smoothing: float = 0.0
     ohem: float = 0.0
@@ -33,16 +32,21 @@ class PixelLoss:
         weights = None if counts is None else effective_weights(counts)
         return cls(recipe.label_smoothing, recipe.ohem, weights)
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, labels: Tensor, is_sharded: bool = False) -> Tensor:
+        """`is_sharded`: whether other processes have the rest of the batch."""
         full = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-        if not self.ohem and self.weights is None:
-            return F.cross_entropy(full, labels, label_smoothing=self.label_smoothing)
+        plain = not self.ohem and self.weights is None
+        if plain and not is_sharded:
+            return F.cross_entropy(full, labels, ignore_index=NO_CLASS, label_smoothing=self.label_smoothing)
         weights = None if self.weights is None else self.weights.to(full.device, non_blocking=True)
-        losses = F.cross_entropy(full, labels, weights, reduction="none", label_smoothing=self.label_smoothing)
+        losses = F.cross_entropy(
+            full, labels, weights, ignore_index=NO_CLASS, reduction="none", label_smoothing=self.label_smoothing
+        )
         if not self.ohem:
-            return losses.mean()
+            labelled = (labels != NO_CLASS).sum()
+            return losses.sum() / global_batch.spread(labelled, len(labels), labels.device, is_sharded)
         hard = _hard(full.detach(), labels, self.ohem).float()
-        return ((losses * hard).sum((1, 2)) / hard.sum((1, 2))).mean()
+        return ((losses * hard).sum((1, 2)) / hard.sum((1, 2)).clamp(min=1)).mean()
 
 
 def effective_weights(counts: Tensor) -> Tensor:
@@ -63,7 +67,8 @@ def _hard(logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """logits: (B, C, H, W), labels: (B, H, W). Returns (B, H, W) bool: the pixels whose class has a probability below
     `threshold`, and the least likely _FEWEST-th of each image in any case (Wu et al., arXiv 1604.04339, section 3.3, as
     in mmsegmentation's OHEMPixelSampler, but of each image)."""
-    chance = logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
+    known = labels != NO_CLASS
+    chance = logits.softmax(1).gather(1, labels.clamp(min=0)[:, None]).squeeze(1).masked_fill(~known, 2.0)
     pixels = chance[0].numel()
     fewest = chance.flatten(1).kthvalue(max(pixels // _FEWEST, 1)).values
-    return (chance < threshold) | (chance <= fewest[:, None, None])
+    return known & ((chance < threshold) | (chance <= fewest[:, None, None]))

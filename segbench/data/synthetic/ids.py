@@ -1,8 +1,8 @@
 """The raw Cityscapes ids that occur in drawn streets: the label table's, by short names."""
 
-from segbench.core.labels import LABELS
+from segbench.core.labels import DEFAULT
 
-_ID = {label.name: label.id for label in LABELS}
+_ID = {row.name: row.label.id for row in DEFAULT.rows}
 
 EGO, OUT_OF_ROI = _ID["ego vehicle"], _ID["out of roi"]
 STATIC, DYNAMIC = _ID["static"], _ID["dynamic"]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segbench.core.labels import LabelSet
 from segbench.data import packing, pictures
 from segbench.report.numbers import cases, pixels
 from segbench.report.numbers.cases import Case
@@ -36,13 +37,13 @@ def pictured(found: Sequence[Case], candidates: Sequence[Candidate], val: packin
     for case in found:
         if case.scene not in index:
             continue
-        truth = pixels.CATEGORY[val.labels[index[case.scene]]]
+        truth = pixels.truth(val, index[case.scene])
         box = cases.box(case, truth)
         if box is not None:
             masks = {c.name: pixels.mask(c, case.scene) for c in candidates}
-            cut = {name: _mask(mask[box]) for name, mask in masks.items() if mask is not None}
+            cut = {name: _mask(mask[box], val.label_set) for name, mask in masks.items() if mask is not None}
             image = _picture(np.asarray(val.images[index[case.scene]])[box])
-            made.append(Pictured(case, image, _mask(truth[box]), cut))
+            made.append(Pictured(case, image, _mask(truth[box], val.label_set), cut))
     return made
 
 
@@ -55,9 +56,9 @@ def _picture(part: NDArray[np.uint8]) -> str:
     return _uri(buffer, "webp")
 
 
-def _mask(part: NDArray[np.uint8]) -> str:
+def _mask(part: NDArray[np.uint8], labels: LabelSet) -> str:
     buffer = io.BytesIO()
-    pictures.mask(np.ascontiguousarray(part)).save(buffer, "PNG", optimize=True)
+    pictures.mask(np.ascontiguousarray(part), labels.colours).save(buffer, "PNG", optimize=True)
     return _uri(buffer, "png")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,59 +11,103 @@ import plotly.graph_objects as go
 from segbench.report.figures.theme import GREY, PART_COLOURS, colour, figure, safe, symbol
 from segbench.report.numbers import tables
 from segbench.report.numbers.tables import PARTS, Summary
-from segbench.report.text.i18n import number, score, text
+from segbench.report.text.i18n import number, score, score_range, text
 
 IMAGE_PARTS = ("preprocess", "inference_forward", "postprocess")  # of an inference
-COSTS = ("latency", "hours", "parameters", "memory")  # of tables.costs
-_BAR, _PARETO = 62, 280  # heights, in pixels
+COSTS = ("latency", "memory", "parameters", "gmac", "hours")  # of tables.costs
+_BAR = 62  # height, in pixels
+_LOGARITHMIC = 10  # from so large a ratio of the largest cost to the smallest on
+_AROUND = {"middle right": (0.035, 0), "middle left": (-0.035, 0), "top right": (0.03, 0.05), "top left": (-0.03, 0.05)}
+_AROUND |= {"bottom right": (0.03, -0.05), "bottom left": (-0.03, -0.05)}  # from a point, in shares of the figure
+_CLEAR = 0.045  # so far from everything else, a number can be read
 
 
-def pareto(rows: Sequence[Summary], cost: str) -> go.Figure:
-    """mIoU against one cost; what nothing else beats in both is filled, and joined by a line. All costs' figures have
-    the same mIoU axis."""
-    best = tables.front(list(rows), cost)
-    steps = sorted((tables.costs(row)[cost], row.miou.estimate) for row in best)
-    traces: list[Any] = []
-    if len(steps) > 1:
-        step = {"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"}
-        traces.append(
-            go.Scatter(x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", line=step, hoverinfo="skip")
-        )
-    traces += [_candidate(row, cost, row in best) for row in rows]
+def frontier(rows: Sequence[Summary], cost: str, height: int) -> go.Figure:
+    """mIoU against one cost, for the rows in order of rank whose cost is known. What nothing else beats in both is in
+    colour, and joined by a line; the rest is grey. Numbers are ranks. All costs' figures have the same mIoU axis."""
+    known = [row for row in rows if math.isfinite(tables.costs(row)[cost])]
+    best = tables.front(known, cost)
+    values = [tables.costs(row)[cost] for row in known]
+    logarithmic = min(values) > 0 and max(values) / min(values) > _LOGARITHMIC
+    x_range = _log_range(values) if logarithmic else [0, max(values) * 1.15 or 1]
+    y_range = _miou_range(rows)
+    spots = [
+        (_share(math.log10(value) if logarithmic else value, x_range), _share(row.miou.estimate, y_range))
+        for row, value in zip(known, values, strict=True)
+    ]
+    traces: list[Any] = [_front_line(best, cost)] if len(best) > 1 else []
+    for row, place in zip(known, _label_places(spots), strict=True):
+        traces.append(_candidate(row, cost, str(rows.index(row) + 1), place, row in best))
+    x: dict[str, Any] = {"title": text(f"figures.{cost}"), "range": x_range, "type": "log" if logarithmic else "linear"}
+    x |= {"dtick": "D2" if x_range[1] - x_range[0] < 2 else 1} if logarithmic else {"nticks": 6}
+    y = {"title": "mIoU", "range": y_range, "nticks": 6}
+    return figure(traces, height, xaxis=x, yaxis=y, hovermode="closest", margin={"l": 52, "r": 12, "t": 12, "b": 44})
+
+
+def _miou_range(rows: Sequence[Summary]) -> list[float]:
     ends = [v for row in rows for v in (row.miou.estimate, row.miou.low, row.miou.high) if v == v]
     pad = max((max(ends) - min(ends)) * 0.15, 0.01)
-    most = max(tables.costs(row)[cost] for row in rows)
-    x = {"title": text(f"figures.{cost}"), "range": [0, most * 1.15 or 1], "nticks": 6}
-    y = {"title": "mIoU", "range": [min(ends) - pad, max(ends) + pad], "nticks": 6}
-    return figure(traces, _PARETO, xaxis=x, yaxis=y, hovermode="closest", margin={"l": 52, "r": 12, "t": 12, "b": 44})
+    return [min(ends) - pad, max(ends) + pad]
 
 
-def _candidate(row: Summary, cost: str, best: bool) -> Any:
+def _log_range(values: Sequence[float]) -> list[float]:
+    low, high = math.log10(min(values)), math.log10(max(values))
+    return [low - 0.1 * (high - low), high + 0.1 * (high - low)]
+
+
+def _share(value: float, ends: Sequence[float]) -> float:
+    return (value - ends[0]) / (ends[1] - ends[0])
+
+
+def _label_places(spots: Sequence[tuple[float, float]]) -> list[str]:
+    """Where each point's number stands, so that it covers neither a point nor another number, as far as that goes.
+    spots: each point's place in the figure, 0..1 across and up."""
+    taken = list(spots)
+    places = []
+    for x, y in spots:
+        centres = {name: (x + dx, y + dy) for name, (dx, dy) in _AROUND.items()}
+        name = max(centres, key=lambda name: min(_apart(centres[name], other) for other in taken))
+        if min(_apart(centres["middle right"], other) for other in taken) >= _CLEAR:
+            name = "middle right"
+        places.append(name)
+        taken.append(centres[name])
+    return places
+
+
+def _apart(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return math.hypot(a[0] - b[0], a[1] - b[1])
+
+
+def _front_line(best: Sequence[Summary], cost: str) -> Any:
+    steps = sorted((tables.costs(row)[cost], row.miou.estimate) for row in best)
+    step = {"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"}
+    return go.Scatter(x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", line=step, hoverinfo="skip")
+
+
+def _candidate(row: Summary, cost: str, rank: str, place: str, best: bool) -> Any:
     value, miou = tables.costs(row)[cost], row.miou
-    shape = symbol(row.candidate.index)
-    lines = (row.candidate.title, f"mIoU {score(miou.estimate)}", f"{text(f'figures.{cost}')}: {number(value)}")
+    tint = colour(row.candidate.index) if best else GREY
+    paid = f"{text(f'figures.{cost}')}: {number(value)}"
+    lines = (row.candidate.title, f"mIoU {score(miou.estimate)} {score_range(miou)}", paid)
     return go.Scatter(
         x=[value],
         y=[miou.estimate],
-        mode="markers",
+        mode="markers+text",
         name=safe(row.candidate.title),
-        marker={
-            "symbol": shape if best else f"{shape}-open",
-            "size": 13,
-            "color": colour(row.candidate.index),
-            "line": {"width": 2, "color": colour(row.candidate.index)},
-        },
+        text=[f"<b>{rank}</b>" if best else rank],
+        textposition=place,
+        marker={"symbol": symbol(row.candidate.index), "size": 12, "color": tint, "opacity": 1 if best else 0.65},
         error_y={
             "type": "data",
             "symmetric": False,
             "array": [_reach(miou.high - miou.estimate)],
             "arrayminus": [_reach(miou.estimate - miou.low)],
-            "thickness": 1.5,
-            "width": 5,
-            "color": colour(row.candidate.index),
+            "thickness": 1.5 if best else 1,
+            "width": 5 if best else 3,
+            "color": tint,
         },
-        text=["<br>".join(map(safe, lines))],
-        hovertemplate="%{text}<extra></extra>",
+        hovertext=["<br>".join(map(safe, lines))],
+        hovertemplate="%{hovertext}<extra></extra>",
     )
 
 

@@ -13,16 +13,20 @@ from segbench.report.figures.theme import GREY, colour, figure, finite, line, sa
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.text.i18n import text
 
-HEIGHT = 260  # pixels
+HEIGHT, PANEL = 260, 180  # pixels; of one figure for all, of one of many
+_TICKS_OF_PANEL = 6
 
 
 def curves(
     candidates: Sequence[Candidate],
     value: Callable[[EpochRecord], float],
     baselines: Sequence[float | None] = (),
+    behind: Sequence[Candidate] = (),
 ) -> go.Figure:
-    """One line per candidate and seed over the epochs. `baselines`: horizontal dashed lines, equal ones once."""
-    traces: list[Any] = []
+    """One line per candidate and seed over the epochs. `baselines`: horizontal dashed lines, equal ones once. `behind`:
+    thin grey lines, first seeds only, to compare with and to give all panels of a row the same axes."""
+    traces: list[Any] = [_thin(candidate, value) for candidate in behind]
+    style = {"dash": "solid"} if behind else {}
     for candidate in candidates:
         for model in candidate.models:
             name = (
@@ -35,13 +39,14 @@ def curves(
                     x=[e.epoch for e in model.epochs],
                     y=[finite(value(e)) for e in model.epochs],
                     name=safe(name),
-                    line=line(candidate.index),
+                    line={**line(candidate.index), **style},
                     marker={"symbol": symbol(candidate.index), "size": 7, "color": colour(candidate.index)},
                     mode="lines+markers",
                     hovertemplate="%{y:.4f}",
                 )
             )
-    last = max((e.epoch for candidate in candidates for m in candidate.models for e in m.epochs), default=1)
+    drawn = (*candidates, *behind)
+    last = max((e.epoch for candidate in drawn for m in candidate.models for e in m.epochs), default=1)
     for base in dict.fromkeys(round(b, 6) for b in baselines if b is not None and not math.isnan(b)):
         traces.append(
             go.Scatter(
@@ -53,6 +58,26 @@ def curves(
                 hovertemplate="%{y:.4f}",
             )
         )
-    x = {"title": text("figures.epoch"), "range": [0.7, last + 0.3], "tick0": 0, "dtick": whole_step(last, 12)}
-    y = {"rangemode": "tozero"}
-    return figure(traces, HEIGHT, xaxis=x, yaxis=y, hovermode="x", margin={"l": 48, "r": 12, "t": 12, "b": 44})
+    x = {
+        "title": text("figures.epoch"),
+        "range": [0.7, last + 0.3],
+        "tick0": 0,
+        "dtick": whole_step(last, _TICKS_OF_PANEL if behind else 12),
+    }
+    y: dict[str, Any] = {"rangemode": "tozero"}
+    if behind:
+        y = {"range": [0, 1.07 * max(v for trace in traces for v in trace.y if v is not None)], "nticks": 5}
+    height = PANEL if behind else HEIGHT
+    return figure(traces, height, xaxis=x, yaxis=y, hovermode="x", margin={"l": 48, "r": 12, "t": 12, "b": 44})
+
+
+def _thin(candidate: Candidate, value: Callable[[EpochRecord], float]) -> Any:
+    epochs = candidate.models[0].epochs
+    return go.Scatter(
+        x=[e.epoch for e in epochs],
+        y=[None if (v := finite(value(e))) is None else round(v, 5) for e in epochs],
+        mode="lines",
+        line={"color": GREY, "width": 1},
+        opacity=0.45,
+        hoverinfo="skip",
+    )

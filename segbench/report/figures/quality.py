@@ -7,7 +7,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from segbench.core.labels import CATEGORIES
 from segbench.report.figures.theme import GREY, SEQUENTIAL, colour, figure, finite, line, safe, symbol
 from segbench.report.numbers import pixels
 from segbench.report.numbers.comparison import Candidate
@@ -16,7 +15,7 @@ from segbench.report.text.i18n import points_range, signed, text
 from segbench.stats import Interval, trimap_errors
 
 CONFUSION = 400  # heights, in pixels
-_BORDERS, _BARS, _ROW = 300, 360, 26
+_BORDERS, _PANEL, _BARS, _ROW = 300, 180, 360, 26
 
 
 def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
@@ -24,7 +23,11 @@ def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
     far the axis goes to either side, in points, so that several pairs share it."""
     scores = ((text("summary.miou"), pair.miou), (text("summary.miou_official"), pair.miou_official))
     named = [*scores, (text("summary.pixel_accuracy"), pair.pixel_accuracy)]
-    named += [(name, delta) for name, delta in zip(CATEGORIES, pair.iou, strict=True) if finite(delta.estimate)]
+    named += [
+        (name, delta)
+        for name, delta in zip(pair.first.candidate.labels.names, pair.iou, strict=True)
+        if finite(delta.estimate)
+    ]
     traces = [_difference(pair, name, delta, y) for y, (name, delta) in enumerate(named)]
     x = {
         "title": text("figures.difference"),
@@ -54,14 +57,15 @@ def reach(pairs: Sequence[PairwiseComparison]) -> float:
     return max((abs(v) for v in ends), default=0.01) * 108
 
 
-def borders(measured: pixels.Borders, candidates: Sequence[Candidate]) -> go.Figure:
-    """The share of wrong pixels in bands of distance from a border."""
+def borders(measured: pixels.Borders, candidates: Sequence[Candidate], behind: Sequence[Candidate] = ()) -> go.Figure:
+    """The share of wrong pixels in bands of distance from a border; `behind`: as in `curves.curves`."""
     edges = pixels.EDGES
     names = [_band(low, high) for low, high in zip((0, *edges), (*edges, None), strict=True)]
-    traces = []
+    thin = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.45, "hoverinfo": "skip"}
+    traces = [go.Scatter(x=names, y=_shares(measured, candidate), **thin) for candidate in behind]
     for candidate in candidates:
         counts = measured.counts[candidate.name]
-        shares = [wrong / every if every else None for wrong, every in counts.tolist()]
+        shares = _shares(measured, candidate)
         near = [finite(float(v)) for v in trimap_errors(counts)]
         traces.append(
             go.Scatter(
@@ -75,9 +79,17 @@ def borders(measured: pixels.Borders, candidates: Sequence[Candidate]) -> go.Fig
                 hovertemplate="%{y:.1%}",
             )
         )
-    x = {"title": text("figures.distance"), "type": "category"}
+    x: dict[str, Any] = {"title": text("figures.distance"), "type": "category"}
     y = {"title": {"text": text("figures.error_rate"), "standoff": 10}, "tickformat": ".0%", "rangemode": "tozero"}
-    return figure(traces, _BORDERS, xaxis=x, yaxis=y, hovermode="x", margin={"l": 68, "r": 12, "t": 12, "b": 44})
+    if behind:  # the heading above all panels names the axes
+        del x["title"], y["title"]
+        x["dtick"], x["tickangle"] = 2, 0
+    height, left = (_PANEL, 44) if behind else (_BORDERS, 68)
+    return figure(traces, height, xaxis=x, yaxis=y, hovermode="x", margin={"l": left, "r": 12, "t": 12, "b": 44})
+
+
+def _shares(measured: pixels.Borders, candidate: Candidate) -> list[float | None]:
+    return [wrong / every if every else None for wrong, every in measured.counts[candidate.name].tolist()]
 
 
 def class_bars(
@@ -121,7 +133,7 @@ def class_bars(
         stroke = {"color": GREY, "width": 2}
         marks = [
             {"type": "line", "x0": i - 0.36, "x1": i + 0.36, "y0": known[name], "y1": known[name], "line": stroke}
-            for i, name in enumerate(CATEGORIES)
+            for i, name in enumerate(ceiling)
             if name in known
         ]
     y = {"range": [0, 1], "title": "IoU"}
@@ -138,13 +150,13 @@ def class_bars(
     )
 
 
-def confusion(shares: Any) -> go.Figure:
-    """(8, 8) shares of each true category (row) by prediction (column)."""
+def confusion(shares: Any, names: Sequence[str]) -> go.Figure:
+    """(C, C) shares of each true class (row) by prediction (column)."""
     values = [[finite(v) for v in row] for row in shares.tolist()]
     trace = go.Heatmap(
         z=values,
-        x=list(CATEGORIES),
-        y=list(CATEGORIES),
+        x=list(names),
+        y=list(names),
         zmin=0,
         zmax=1,
         xgap=1,

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from segbench.core.labels import IGNORED, LabelSet
 from segbench.data import packing, pictures
-from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
+from segbench.report.figures.theme import BOTH_WRONG, MANY, WRONG, colour
 from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate, Comparison
 
@@ -41,9 +42,9 @@ class Pictured(NamedTuple):
     image: str
     truth: str
     masks: dict[str, str]  # by architecture's name; none where its file is gone, as in `errors`
-    errors: dict[str, str]
-    disagreement: str  # between the first two architectures; "" where there are not two masks
-    entropy: dict[str, str]  # by architecture's name; none where its file is gone
+    errors: dict[str, str]  # of few architectures: of many, the browser draws them, and so who is right of two
+    disagreement: str  # between the first two architectures; "" where there are not two masks, or many
+    entropy: dict[str, str]  # of few architectures, by name; none where its file is gone
 
     @property
     def bytes(self) -> int:
@@ -77,7 +78,7 @@ def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
     firsts = {next(scene.name for scene in chosen if scene.rule == rule) for rule in {scene.rule for scene in chosen}}
     for scene in sorted(chosen, key=lambda scene: scene.name not in firsts):  # these come in whatever they weigh
         made = _pictured(
-            scene, candidates, val.images[index[scene.name]], pixels.CATEGORY[val.labels[index[scene.name]]], size
+            scene, candidates, val.images[index[scene.name]], pixels.truth(val, index[scene.name]), val.label_set, size
         )
         if scene.name in firsts or spent + made.bytes <= _BUDGET:
             drawn[scene.name] = made
@@ -111,27 +112,39 @@ def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int])
 
 
 def _pictured(
-    chosen: Chosen, candidates: Sequence[Candidate], image: Pixels, truth: Pixels, size: tuple[int, int]
+    chosen: Chosen,
+    candidates: Sequence[Candidate],
+    image: Pixels,
+    truth: Pixels,
+    labels: LabelSet,
+    size: tuple[int, int],
 ) -> Pictured:
     read = [(candidate, pixels.mask(candidate, chosen.name)) for candidate in candidates]
     predicted = [(candidate, mask) for candidate, mask in read if mask is not None and mask.shape == truth.shape]
-    pale = _pale(_scaled(Image.fromarray(np.asarray(image)), size, smooth=True))
     shown = _scaled(Image.fromarray(np.asarray(image)), size, smooth=True)
-    errors = {candidate.name: _webp(_painted(pale, [(mask != truth, WRONG)], size)) for candidate, mask in predicted}
-    disagreement = ""
-    if len(predicted) > 1:
-        (a, first), (b, second) = predicted[:2]
-        right, other = first == truth, second == truth
-        parts = [
-            (right & ~other, colour(a.index)),
-            (other & ~right, colour(b.index)),
-            (~right & ~other, BOTH_WRONG),
-        ]
-        disagreement = _webp(_painted(pale, parts, size))
-    masks = {candidate.name: _png(mask, size) for candidate, mask in predicted}
-    unsure = {c.name: pixels.entropy(c, chosen.name) for c, _ in predicted}
+    errors, disagreement = ({}, "") if len(candidates) >= MANY else _derived(predicted, truth, _pale(shown), size)
+    masks = {candidate.name: _png(mask, labels, size) for candidate, mask in predicted}
+    unsure = {} if len(candidates) >= MANY else {c.name: pixels.entropy(c, chosen.name) for c, _ in predicted}
     entropy = {name: _webp(_shaded(shades, size)) for name, shades in unsure.items() if shades is not None}
-    return Pictured(chosen, _webp(shown), _png(truth, size), masks, errors, disagreement, entropy)
+    return Pictured(chosen, _webp(shown), _png(truth, labels, size), masks, errors, disagreement, entropy)
+
+
+def _derived(
+    predicted: Sequence[tuple[Candidate, Pixels]], truth: Pixels, pale: Pixels, size: tuple[int, int]
+) -> tuple[dict[str, str], str]:
+    """Where each is wrong, and which of the first two is right. scenes.js draws the same."""
+    labelled = truth != IGNORED
+    errors = {
+        candidate.name: _webp(_painted(pale, [((mask != truth) & labelled, WRONG)], size))
+        for candidate, mask in predicted
+    }
+    if len(predicted) < 2:
+        return errors, ""
+    (a, first), (b, second) = predicted[:2]
+    right, other = first == truth, second == truth
+    neither = ~right & ~other & labelled
+    parts = [(right & ~other, colour(a.index)), (other & ~right, colour(b.index)), (neither, BOTH_WRONG)]
+    return errors, _webp(_painted(pale, parts, size))
 
 
 def _shaded(shades: Pixels, size: tuple[int, int]) -> Image.Image:
@@ -173,9 +186,9 @@ def _webp(picture: Image.Image) -> str:
     return _uri(buffer.getvalue(), "webp")
 
 
-def _png(categories: Pixels, size: tuple[int, int]) -> str:
+def _png(classes: Pixels, labels: LabelSet, size: tuple[int, int]) -> str:
     buffer = io.BytesIO()
-    _scaled(pictures.mask(categories), size, smooth=False).save(buffer, "PNG", optimize=True)
+    _scaled(pictures.mask(classes, labels.colours), size, smooth=False).save(buffer, "PNG", optimize=True)
     return _uri(buffer.getvalue(), "png")
 
 

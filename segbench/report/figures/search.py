@@ -12,11 +12,14 @@ from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import studies
 from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol, whole_step
 from segbench.report.numbers import searches
+from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tuning import Budgets, Tuning
 from segbench.report.text.i18n import duration, percent, scalar, score, text
 
-HISTORY, PARALLEL = 280, 340
+HISTORY, PANEL, PARALLEL = 280, 180, 340
+_TICKS_OF_PANEL = 6
 _MANY = 60  # marks in a row; more would cover one another
+_THIN = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.45, "hoverinfo": "skip"}
 _MARGIN = {"l": 52, "r": 12, "t": 12, "b": 44}
 
 
@@ -75,27 +78,26 @@ def span(studies: Sequence[StudyRecord], epochs: bool = True) -> tuple[float, fl
     return max(low - pad, 0.0), high + pad
 
 
-def expected_by_trials(tuned: Sequence[Tuning], axis: tuple[float, float]) -> go.Figure:
-    """The expected best after 1, 2, … trials of each search."""
+def expected_by_trials(tuned: Sequence[Tuning], axis: tuple[float, float], only: Candidate | None = None) -> go.Figure:
+    """The expected best after 1, 2, … trials of each search; `only`: the others are grey behind this one's."""
     traces = [
         go.Scatter(
             x=list(range(1, len(tuning.by_trials) + 1)),
             y=list(tuning.by_trials),
-            mode="lines+markers" if len(tuning.by_trials) <= _MANY else "lines",
-            line=line(tuning.candidate.index),
-            marker={"symbol": symbol(tuning.candidate.index), "size": 7, "color": colour(tuning.candidate.index)},
-            name=safe(tuning.candidate.title),
-            hovertemplate="%{y:.3f}",
+            **(_THIN if only and only != tuning.candidate else _by_trial(tuning)),
         )
         for tuning in tuned
     ]
-    step = whole_step(max(len(tuning.by_trials) for tuning in tuned), 12)
+    step = whole_step(max(len(tuning.by_trials) for tuning in tuned), _TICKS_OF_PANEL if only else 12)
     x = {"title": text("figures.trials"), "tick0": 0, "dtick": step}
-    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x", margin=_MARGIN)
+    return _expected(traces, x, axis, only)
 
 
-def expected_by_time(tuned: Sequence[Tuning], budgets: Budgets, axis: tuple[float, float]) -> go.Figure:
-    """The expected best within each budget of time; a dashed line where the leader changes."""
+def expected_by_time(
+    tuned: Sequence[Tuning], budgets: Budgets, axis: tuple[float, float], only: Candidate | None = None
+) -> go.Figure:
+    """The expected best within each budget of time; a dashed line where the leader changes. `only`: the others are grey
+    behind this one's."""
     longest = budgets.seconds[-1]
     unit, name = (3600, "search_hours") if longest >= 7200 else (60, "minutes")
     if longest < 120:
@@ -104,10 +106,7 @@ def expected_by_time(tuned: Sequence[Tuning], budgets: Budgets, axis: tuple[floa
         go.Scatter(
             x=(budgets.seconds / unit).round(5).tolist(),
             y=[finite(v) for v in curve.round(6).tolist()],
-            mode="lines",
-            line={**line(tuning.candidate.index), "shape": "hv"},
-            name=safe(tuning.candidate.title),
-            hovertemplate="%{y:.3f}",
+            **(_THIN if only and only != tuning.candidate else _steps(tuning.candidate)),
         )
         for tuning, curve in zip(tuned, budgets.expected, strict=True)
     ]
@@ -115,7 +114,37 @@ def expected_by_time(tuned: Sequence[Tuning], budgets: Budgets, axis: tuple[floa
         at = budgets.crossover / unit
         traces.append(_dashed([at, at], list(axis), duration(budgets.crossover)))
     x = {"title": text(f"figures.{name}"), "rangemode": "tozero"}
-    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x", margin=_MARGIN)
+    return figure(
+        traces,
+        PANEL if only else HISTORY,
+        xaxis=x,
+        yaxis={"title": "mIoU", "range": axis},
+        hovermode="x",
+        margin=_MARGIN,
+    )
+
+
+def _expected(traces: list[Any], x: dict[str, Any], axis: tuple[float, float], only: Candidate | None) -> go.Figure:
+    """`only`: as one of many, it is lower, and the heading above all of them names the axis."""
+    y = {"range": axis, "nticks": 5} if only else {"title": "mIoU", "range": axis}
+    margin = {**_MARGIN, "l": 40} if only else _MARGIN
+    return figure(traces, PANEL if only else HISTORY, xaxis=x, yaxis=y, hovermode="x", margin=margin)
+
+
+def _by_trial(tuning: Tuning) -> dict[str, Any]:
+    index = tuning.candidate.index
+    return {
+        "mode": "lines+markers" if len(tuning.by_trials) <= _MANY else "lines",
+        "line": line(index),
+        "marker": {"symbol": symbol(index), "size": 7, "color": colour(index)},
+        "name": safe(tuning.candidate.title),
+        "hovertemplate": "%{y:.3f}",
+    }
+
+
+def _steps(candidate: Candidate) -> dict[str, Any]:
+    style = {**line(candidate.index), "shape": "hv"}
+    return {"mode": "lines", "line": style, "name": safe(candidate.title), "hovertemplate": "%{y:.3f}"}
 
 
 def parallel(study: StudyRecord, index: int) -> go.Figure:

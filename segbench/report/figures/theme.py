@@ -10,10 +10,21 @@ import plotly.graph_objects as go
 
 from segbench.report.text.i18n import separators
 
-# One per architecture, in the protocol's order. Colour-blind readers can distinguish them, on white and near-black.
-COLOURS = ("#2b83ba", "#d95f02", "#1b9e77", "#7570b3", "#cc5490", "#8c7a2b")
-DASHES = ("solid", "solid", "dash", "dash", "dot", "dot")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+# One per architecture, in the protocol's order. The first two are ColorBrewer's (Spectral, Dark2; Harrower & Brewer,
+# 2003). The others were searched by computer for the largest distance in OKLab (Ottosson, 2020) between any two, as
+# seen with normal vision, protanopia, deuteranopia and tritanopia (simulated after Machado et al., IEEE TVCG 15, 2009),
+# at a contrast that can be read on white and on near-black; `tests/test_report_theme.py` measures both. No twelve
+# colours are easy to tell apart for everybody: each architecture also has its own marker, and figures of many name it.
+COLOURS = (
+    *("#2b83ba", "#d95f02", "#4848cc", "#9c6078", "#b43c00", "#00a8b4"),
+    *("#906cfc", "#783c84", "#c090fc", "#903048", "#fc840c", "#84b478"),
+)
+DASHES = tuple(dash for dash in ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot") for _ in range(2))
+SYMBOLS = (
+    *("circle", "square", "diamond", "triangle-up", "x", "star"),
+    *("triangle-down", "cross", "pentagon", "hexagram", "bowtie", "hourglass"),
+)
+MANY = 5  # from so many architectures on, each has a panel or a row of its own instead of a place in a legend
 GREY = "#8a8f98"
 WRONG = "#d7191c"  # in an error map
 BOTH_WRONG = "#3c3c44"  # where no architecture is right

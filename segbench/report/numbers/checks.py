@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from segbench.core.names import architecture
 from segbench.core.protocol import Search
 from segbench.core.records import Device, ModelCard
 from segbench.core.study_record import TrialRecord
@@ -21,7 +22,7 @@ class Check(NamedTuple):
     """One condition. `key` names its texts under [checks]."""
 
     key: str
-    held: bool
+    held: bool | None  # None: it differs because the protocol compares just that
     recorded: tuple[tuple[str, str], ...]  # (architecture's title, what was recorded of it), for the reader to judge
 
 
@@ -43,7 +44,12 @@ def checks(comparison: Comparison) -> list[Check]:
                 searched,
                 lambda s: text("checks.recorded_how", sampler=_asked(s).sampler, pruner=_asked(s).pruner),
             ),
-            _alike("augmentation", searched, lambda s: searches.augmentation(s.study) or text("checks.recorded_none")),
+            _alike(
+                "augmentation",
+                searched,
+                lambda s: searches.augmentation(s.study) or text("checks.recorded_none"),
+                compared=any(s.study and s.study.architecture.augment is not None for s in searched),
+            ),
         ]
     if any(trial.device for candidate in searched for trial in _trials(candidate)):
         made.append(_search_device(searched))
@@ -57,7 +63,12 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike("seeds", promoted, _cards(lambda c: text("checks.recorded_seed", seed=c.seed))),
             _alike("device", promoted, _cards(lambda c: _machine(c.device))),
             _alike("precision", promoted, _cards(lambda c: c.device.precision)),
-            _alike("weights", promoted, _cards(lambda c: c.weights.kind)),
+            _alike(
+                "weights",
+                promoted,
+                _cards(lambda c: c.weights.kind),
+                compared=len({architecture(candidate.name) for candidate in promoted}) == 1,
+            ),
             _alike("versions", promoted, _cards(lambda c: _versions(c.versions))),
         ]
     if promoted:
@@ -65,9 +76,11 @@ def checks(comparison: Comparison) -> list[Check]:
     return made
 
 
-def _alike(key: str, candidates: Sequence[Candidate], what: Any) -> Check:
+def _alike(key: str, candidates: Sequence[Candidate], what: Any, compared: bool = False) -> Check:
+    """`compared`: whether the protocol's files ask for a difference, such as between variants of one architecture."""
     recorded = tuple((candidate.title, str(what(candidate))) for candidate in candidates)
-    return Check(key, len({text for _, text in recorded}) == 1, recorded)
+    alike = len({text for _, text in recorded}) == 1
+    return Check(key, None if compared and not alike else alike, recorded)
 
 
 def _asked(candidate: Candidate) -> Search:
@@ -140,7 +153,7 @@ def _reproduced(candidates: Sequence[Candidate]) -> Check:
     recorded, held = [], True
     for candidate in candidates:
         gaps = [
-            abs(metrics.scores(m.confusions.sum(0)).miou - m.card.best.miou)
+            abs(metrics.scores(m.confusions.sum(0), m.card.labels).miou - m.card.best.miou)
             for m in candidate.scored
             if m.confusions is not None
         ]

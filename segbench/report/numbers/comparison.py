@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segbench.core import artefacts, paths, protocol, urls
 from segbench.core.errors import UserError
+from segbench.core.labels import LabelSet
 from segbench.core.protocol import Protocol
 from segbench.core.records import EpochRecord, ModelCard
 from segbench.core.study_record import StudyRecord, TrialState
@@ -31,7 +32,7 @@ class Model:
     folder: Path
     card: ModelCard
     epochs: tuple[EpochRecord, ...]  # from MLflow; where it lost the run, only the card's best and last epoch
-    confusions: Counts | None  # (N, 35, 8), one per final validation image; None where the file is unusable
+    confusions: Counts | None  # (N, R, C), one per final validation image; None where the file is unusable
     names: tuple[str, ...]  # N scenes, in the same order
 
 
@@ -44,7 +45,8 @@ class Candidate:
     index: int  # its place in the protocol, which decides its colour
     study: StudyRecord | None
     models: tuple[Model, ...]  # in order of seed
-    trial_confusions: Mapping[int, Counts]  # of each contender: (N, 35, 8), of the same N selection images
+    labels: LabelSet  # what it was trained on
+    trial_confusions: Mapping[int, Counts]  # of each contender: (N, R, C), of the same N selection images
 
     @property
     def promoted_trials(self) -> set[int]:
@@ -58,7 +60,7 @@ class Candidate:
 
     @property
     def runs(self) -> list[Counts]:
-        """The confusions of these models, each (N, 35, 8)."""
+        """The confusions of these models, each (N, R, C)."""
         return [m.confusions for m in self.models if m.confusions is not None]
 
 
@@ -79,6 +81,11 @@ class Comparison:
     options: str  # that, and "--study-db URL" without its password where it was given
     candidates: tuple[Candidate, ...]
     problems: tuple[Problem, ...]
+
+    @property
+    def labels(self) -> LabelSet:
+        """The protocol's label set."""
+        return self.protocol.data.labels
 
     @property
     def promoted(self) -> tuple[Candidate, ...]:
@@ -121,7 +128,8 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
         own = [_model(promoted, client, problems) for promoted in cards if promoted.card.architecture == name]
         own.sort(key=lambda m: m.card.seed)
         title = study.architecture.title if study else own[-1].card.title if own else name
-        candidates.append(Candidate(name, title, index, study, tuple(own), _trial_confusions(study)))
+        labels = own[-1].card.labels if own else study.protocol.data.labels if study else wanted.data.labels
+        candidates.append(Candidate(name, title, index, study, tuple(own), labels, _trial_confusions(study)))
     return Comparison(wanted, protocol_option, options, tuple(candidates), tuple(problems))
 
 
@@ -149,13 +157,13 @@ def _model(promoted: models.Promoted, client: Any, problems: list[Problem]) -> M
     card = promoted.card
     who = {"model": f"{card.architecture}, seed {card.seed}", "architecture": card.architecture}
     try:
-        epochs = runs.epochs(client, card.run_id) if client else ()
+        epochs = runs.epochs(client, card.run_id, card.categories) if client else ()
     except (UserError, KeyError, TypeError):  # no such run, or one that was cut short
         epochs = ()
     if not epochs:
         problems.append(Problem("epochs", who))
         epochs = tuple(dict.fromkeys((card.best, card.last)))
-    confusions, names = models.confusions(promoted.folder / artefacts.CONFUSIONS)
+    confusions, names = models.confusions(promoted.folder / artefacts.CONFUSIONS, card.labels)
     if confusions is None:
         problems.append(Problem("confusions", who))
     return Model(promoted.folder, card, epochs, confusions, names)
@@ -175,7 +183,8 @@ def _trial_confusions(study: StudyRecord | None) -> dict[int, Counts]:
     kept: dict[int, Counts] = {}
     scenes = set()
     for index in contenders(study):
-        confusions, names = models.confusions(paths.trial_folder(study.name, index) / artefacts.CONFUSIONS)
+        path = paths.trial_folder(study.name, index) / artefacts.CONFUSIONS
+        confusions, names = models.confusions(path, study.protocol.data.labels)
         if confusions is not None:
             kept[index] = confusions
             scenes.add(names)

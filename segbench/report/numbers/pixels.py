@@ -13,14 +13,12 @@ from PIL import Image
 from segbench import stats
 from segbench.core import artefacts, metrics, paths
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORY_OF_RAW
-from segbench.data import packing
-from segbench.data import scenes as dataset_scenes
+from segbench.core.labels import IGNORED
+from segbench.data import layouts, masks, packing, pictures
 from segbench.report.numbers.comparison import Candidate, Comparison
 
 EDGES = (1, 2, 3, 5, 9, 17)  # pixels; bands widen as errors get rare
 _MOST_PIXELS = 50_000_000  # of all images together; beyond, evenly spaced images stand for the rest
-CATEGORY = np.array(CATEGORY_OF_RAW, np.uint8)  # raw id to category
 
 
 class Borders(NamedTuple):
@@ -55,7 +53,7 @@ def split(comparison: Comparison) -> packing.Split | None:
     card = comparison.promoted[0].models[0].card
     folder = paths.cache() / card.cache
     try:
-        train, val = packing.open_split(folder / "train"), packing.open_split(folder / "val")
+        train, val = (packing.open_split(folder / part, card.labels) for part in ("train", "val"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     same = packing.Dataset(train, val, card.size, folder).fingerprint == card.data_fingerprint
@@ -63,7 +61,7 @@ def split(comparison: Comparison) -> packing.Split | None:
 
 
 def mask(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
-    """(H, W) categories that the candidate's first seed predicted; None where the file is gone or damaged."""
+    """(H, W) classes that the candidate's first seed predicted; None where the file is gone or damaged."""
     model = next(iter(candidate.scored or candidate.models))
     try:
         with Image.open(model.folder / artefacts.MASKS / f"{name}.png") as file:
@@ -82,6 +80,12 @@ def entropy(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
         return None
 
 
+def truth(val: packing.Split, index: int) -> NDArray[np.uint8]:
+    """(H, W) classes of an image, IGNORED where it has none."""
+    of_raw = np.array(val.label_set.class_of_raw, np.uint8)
+    return np.asarray(of_raw[val.labels[index]])
+
+
 def borders(comparison: Comparison, val: packing.Split | None) -> Borders | None:
     """None where the images, or a mask of one of them, are gone."""
     if val is None:
@@ -90,12 +94,12 @@ def borders(comparison: Comparison, val: packing.Split | None) -> Borders | None
     index = {name: i for i, name in enumerate(val.names)}
     counts = {candidate.name: np.zeros((len(EDGES) + 1, 2), np.int64) for candidate in comparison.promoted}
     for name in names:
-        truth = CATEGORY[val.labels[index[name]]]
+        seen = truth(val, index[name])
         for candidate in comparison.promoted:
             predicted = mask(candidate, name)
-            if predicted is None or predicted.shape != truth.shape:
+            if predicted is None or predicted.shape != seen.shape:
                 return None
-            counts[candidate.name] += stats.boundary_errors(truth, predicted, EDGES)
+            counts[candidate.name] += stats.boundary_errors(seen, predicted, (IGNORED, *val.label_set.void), EDGES)
     return Borders(counts, len(names)) if names else None
 
 
@@ -106,7 +110,7 @@ def ceiling(comparison: Comparison, val: packing.Split | None) -> Ceiling | None
     card = comparison.promoted[0].models[0].card
     for root in _roots(card.cache):
         try:
-            pairs, _ = dataset_scenes.find(root, "val")
+            pairs, _ = layouts.of(comparison.protocol.data).find(root, "val")
         except UserError:
             continue
         files = {scene.name: scene.labels for scene in pairs}
@@ -116,7 +120,7 @@ def ceiling(comparison: Comparison, val: packing.Split | None) -> Ceiling | None
             names = _some(list(val.names), file.size[0] * file.size[1])
         total = _measured(files, names, val, card.size)
         if total is not None:
-            scores = metrics.scores(total)
+            scores = metrics.scores(total, card.labels)
             return Ceiling(scores.miou, scores.iou, len(names), card.size)
     return None
 
@@ -125,16 +129,15 @@ def _measured(
     files: Mapping[str, Path], names: list[str], val: packing.Split, size: tuple[int, int]
 ) -> NDArray[np.int64] | None:
     index = {name: i for i, name in enumerate(val.names)}
-    total = np.zeros((35, 8), np.int64)
+    total = np.zeros((len(val.label_set.rows), len(val.label_set)), np.int64)
     try:
         for name in names:
-            with Image.open(files[name]) as file:
-                raw = np.asarray(file)
-                small = np.asarray(file.resize((size[1], size[0]), Image.Resampling.NEAREST))
+            raw = masks.read(files[name], val.label_set)
+            small = np.asarray(Image.fromarray(raw).resize((size[1], size[0]), Image.Resampling.NEAREST))
             if not np.array_equal(small, val.labels[index[name]]):
                 return None  # another dataset of the same names
-            total += stats.label_ceiling(raw, size)
-    except (OSError, ValueError, SyntaxError):
+            total += stats.label_ceiling(raw, size, val.label_set)
+    except (pictures.Unreadable, masks.Unknown):
         return None
     return total
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from segbench import stats
 from segbench.core import artefacts
+from segbench.core.labels import LabelSet
 from segbench.ledger import fractions, models
 from segbench.ledger.fractions import Fraction
 from segbench.report.numbers.comparison import Candidate, Comparison, Counts, Model
@@ -63,14 +64,16 @@ def _scaling(candidate: Candidate) -> Scaling | None:
     whole = candidate.scored[0]
     runs: dict[int, list[Counts]] = defaultdict(list)
     for folder, fraction in fractions.of_study(whole.card.study):
-        confusions, names = models.confusions(folder / artefacts.CONFUSIONS)
+        confusions, names = models.confusions(folder / artefacts.CONFUSIONS, candidate.labels)
         if confusions is not None and names == whole.names and _belongs(fraction, whole):
             runs[fraction.train_images].append(confusions)
     if not runs:
         return None
     runs[whole.card.train_images] = candidate.runs
     images = tuple(sorted(runs))
-    return Scaling(candidate, images, tuple(_miou(runs[n]) for n in images), min(map(len, runs.values())))
+    return Scaling(
+        candidate, images, tuple(_miou(runs[n], candidate.labels) for n in images), min(map(len, runs.values()))
+    )
 
 
 def _belongs(fraction: Fraction, whole: Model) -> bool:
@@ -81,8 +84,8 @@ def _belongs(fraction: Fraction, whole: Model) -> bool:
     return own == same and fraction.train_images < card.train_images
 
 
-def _miou(runs: Sequence[Counts]) -> Sampled:
+def _miou(runs: Sequence[Counts], labels: LabelSet) -> Sampled:
     """The mean over seeds."""
-    times = stats.draws(len(runs[0]))
-    estimate = float(np.mean([stats.miou(run.sum(0)) for run in runs]))
-    return Sampled(estimate, np.mean([stats.miou(stats.resample(run, times)) for run in runs], axis=0))
+    miou, times = stats.miou(labels), stats.draws(len(runs[0]))
+    estimate = float(np.mean([miou(run.sum(0)) for run in runs]))
+    return Sampled(estimate, np.mean([miou(stats.resample(run, times)) for run in runs], axis=0))

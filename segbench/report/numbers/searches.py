@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segbench.core import space as spaces
+from segbench.core.augment import Augment
 from segbench.core.space import Choice, Range
 from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import samplers
@@ -197,11 +198,24 @@ def _place(value: float, values: Range) -> float:
 
 def augmentation(study: StudyRecord) -> str:
     """How its training images were augmented, in words; "" where they were not."""
-    asked = study.protocol.augment
-    if not asked:
+    asked = study.protocol.augment_of(study.architecture)
+    if asked is None or asked == Augment():
         return ""
     low, high = (decimals(bound, 2) for bound in asked.scale)
-    return text("search.augmentation", flip=percent(asked.flip), low=low, high=high, colour=percent(asked.colour))
+    values: dict[str, dict[str, str]] = {  # what each field that is on says
+        "flip": {"flip": percent(asked.flip)},
+        "scale": {"low": low, "high": high},
+        "rotate": {"rotate": scalar(asked.rotate)},
+        "colour": {"colour": percent(asked.colour)},
+        "contrast": {"contrast": percent(asked.contrast)},
+        "blur": {"blur": scalar(asked.blur)},
+        "noise": {"noise": percent(asked.noise)},
+    }
+    on = [name for name in values if getattr(asked, name) != getattr(Augment, name)]
+    said = [text(f"augmentation.{name}", **values[name]) for name in on]
+    named = ("randaugment", "trivialaugment", "reflect")
+    said += [text(f"augmentation.{each}") for each in named if each in (asked.policy, asked.border)]
+    return ", ".join(said)
 
 
 def recipe(study: StudyRecord) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segbench import stats
 from segbench.core import metrics
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import LabelSet
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.report.numbers import evidence
 from segbench.report.numbers.comparison import Candidate, Comparison
@@ -19,6 +19,7 @@ from segbench.stats import Interval
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "bookkeeping", "rest")  # of an epoch
 NAN = float("nan")
+SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Summary:
     parts_of_epoch: tuple[float, ...]  # seconds, in the order of PARTS; their sum is seconds_per_epoch
     training_images_per_second: float
     parameters: int
+    gmac: float  # of one image
     training_memory_gb: float  # peak
     inference_memory_gb: float  # peak
     seconds: float  # wall-clock of the promotion, all seeds together
@@ -97,21 +99,22 @@ def pairs(rows: list[Summary]) -> list[PairwiseComparison]:
 
 
 def classes(candidate: Candidate) -> list[ClassRow]:
-    """One row per category, void first; none where no confusion is there."""
+    """One row per class; none where no confusion is there."""
     if not candidate.runs:
         return []
-    intervals = stats.interval(candidate.runs, stats.iou)
-    official = np.mean([metrics.official_iou(run.sum(0)) for run in candidate.runs], axis=0)
-    truth = metrics.category_confusion(candidate.runs[0].sum(0)).sum(1)
+    labels = candidate.labels
+    intervals = stats.interval(candidate.runs, stats.iou(labels))
+    official = np.mean([metrics.official_iou(run.sum(0), labels) for run in candidate.runs], axis=0)
+    truth = metrics.class_confusion(candidate.runs[0].sum(0), labels).sum(1)
     shares = truth / max(truth.sum(), 1)
-    return [ClassRow(name, intervals[i], float(official[i]), float(shares[i])) for i, name in enumerate(CATEGORIES)]
+    return [ClassRow(name, intervals[i], float(official[i]), float(shares[i])) for i, name in enumerate(labels.names)]
 
 
 def confusion(candidate: Candidate) -> NDArray[np.float64] | None:
-    """(8, 8): of the pixels of each true category (row), which share was predicted as what; NaN where there is none."""
+    """(C, C): of the pixels of each true category (row), which share was predicted as what; NaN where there is none."""
     if not candidate.runs:
         return None
-    counts = metrics.category_confusion(np.sum([run.sum(0) for run in candidate.runs], axis=0))
+    counts = metrics.class_confusion(np.sum([run.sum(0) for run in candidate.runs], axis=0), candidate.labels)
     totals = counts.sum(1, keepdims=True)
     return np.asarray(np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0))
 
@@ -120,9 +123,9 @@ def majority_accuracy(candidate: Candidate) -> float | None:
     """The pixel accuracy of the majority baseline. The card keeps only its mIoU, which tells which category it was."""
     if not candidate.runs:
         return None
-    truth = metrics.category_confusion(candidate.runs[0].sum(0)).sum(1)
-    for index in range(len(CATEGORIES)):
-        guess = np.zeros((len(CATEGORIES), len(CATEGORIES)), np.int64)
+    truth = metrics.class_confusion(candidate.runs[0].sum(0), candidate.labels).sum(1)
+    for index in range(len(truth)):
+        guess = np.zeros((len(truth), len(truth)), np.int64)
         guess[:, index] = truth
         if math.isclose(metrics.mean(metrics.jaccard(guess)), candidate.models[0].card.majority_miou, abs_tol=1e-9):
             return float(truth[index] / truth.sum())
@@ -135,31 +138,33 @@ def device_hours(row: Summary) -> float:
 
 
 def costs(row: Summary) -> dict[str, float]:
-    """What quality is weighed against; lower is better."""
+    """What quality is weighed against; lower is better, NaN is unknown."""
     return {
         "latency": row.latency_ms,
         "hours": device_hours(row),
         "parameters": row.parameters / 1e6,
+        "gmac": row.gmac,
         "memory": row.inference_memory_gb,
     }
 
 
 def front(rows: list[Summary], cost: str) -> list[Summary]:
-    """The rows that no other one beats: nothing is at least as good and as cheap, and better in one of the two."""
+    """The rows that no other one beats: nothing is at least as good and as cheap, and better in one of the two. Rows of
+    unknown cost are neither beaten nor on it."""
 
     def beaten(row: Summary) -> bool:
         mine = (row.miou.estimate, -costs(row)[cost])
         others = [(other.miou.estimate, -costs(other)[cost]) for other in rows if other is not row]
         return any(o[0] >= mine[0] and o[1] >= mine[1] and o != mine for o in others)
 
-    return [row for row in rows if not beaten(row)]
+    return [row for row in rows if not beaten(row) and not math.isnan(costs(row)[cost])]
 
 
 def image_miou(candidate: Candidate) -> dict[str, float]:
     """Scene to mIoU of that image alone, mean over seeds."""
     if not candidate.runs or any(model.names != candidate.scored[0].names for model in candidate.scored):
         return {}
-    values = np.mean([stats.miou(run) for run in candidate.runs], axis=0)
+    values = np.mean([stats.miou(candidate.labels)(run) for run in candidate.runs], axis=0)
     return dict(zip(candidate.scored[0].names, values.tolist(), strict=True))
 
 
@@ -189,6 +194,7 @@ def _summary(candidate: Candidate) -> Summary:
         parts_of_epoch=parts,
         training_images_per_second=_mean(epoch.images_per_second for epoch in epochs),
         parameters=speeds[0].parameters,
+        gmac=NAN if speeds[0].gmac is None else speeds[0].gmac,
         training_memory_gb=max(epoch.peak_memory_gb for epoch in epochs),
         inference_memory_gb=max(speed.peak_memory_gb for speed in speeds),
         seconds=sum(card.seconds for card in cards),
@@ -205,31 +211,32 @@ def parts_of_epoch(epochs: list[EpochRecord]) -> tuple[float, ...]:
     return (*means, max(total - sum(means), 0.0))
 
 
-def _score(candidate: Candidate, statistic: Callable[..., NDArray[np.float64]], recorded: list[float]) -> Interval:
+def _score(candidate: Candidate, statistic: Callable[[LabelSet], stats.Statistic], recorded: list[float]) -> Interval:
     """From the confusions where every seed has them, else what training recorded, without an interval."""
     if len(candidate.runs) == len(candidate.models):
-        return stats.interval(candidate.runs, statistic)[0]
+        return stats.interval(candidate.runs, statistic(candidate.labels))[0]
     return Interval(_mean(recorded), NAN, NAN)
 
 
 def _pair(first: Summary, second: Summary) -> PairwiseComparison | None:
     names = {model.names for row in (first, second) for model in row.candidate.scored}
-    if len(names) != 1:
+    if len(names) != 1 or first.candidate.labels != second.candidate.labels:
         return None
-    a, b = first.candidate.runs, second.candidate.runs
+    a, b, labels = first.candidate.runs, second.candidate.runs, first.candidate.labels
     times, of_seeds = evidence.draws(scenes := names.pop()), (first.miou_of_seed, second.miou_of_seed)
-    miou = evidence.widest(times, lambda drawn: stats.sampled_difference(a, b, stats.miou, drawn), of_seeds)
+    statistic = stats.miou(labels)
+    miou = evidence.widest(times, lambda drawn: stats.sampled_difference(a, b, statistic, drawn), of_seeds)
     return PairwiseComparison(
         first,
         second,
         len(scenes),
         miou.interval,
-        stats.difference(a, b, stats.miou_official)[0],
-        stats.difference(a, b, stats.pixel_accuracy)[0],
-        tuple(stats.difference(a, b, stats.iou)),
-        stats.superiority(a, b, stats.miou)[0],
+        stats.difference(a, b, stats.miou_official(labels))[0],
+        stats.difference(a, b, stats.pixel_accuracy(labels))[0],
+        tuple(stats.difference(a, b, stats.iou(labels))),
+        stats.superiority(a, b, statistic)[0],
         miou.over,
-        stats.seeds_to_settle(stats.sampled_difference(a, b, stats.miou, times["images"]), *of_seeds),
+        stats.seeds_to_settle(stats.sampled_difference(a, b, statistic, times["images"]), *of_seeds),
     )
 
 

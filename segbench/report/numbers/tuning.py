@@ -40,8 +40,9 @@ class Budgets(NamedTuple):
 
     seconds: NDArray[np.float64]  # (B,) from 0 to the longer search
     expected: tuple[NDArray[np.float64], ...]  # (B,) per candidate
-    ahead: int | None  # which of the first two leads at the largest budget; None where neither does
-    crossover: float | None  # seconds from which on it does, where the other one led before
+    ahead: int | None  # which leads at the largest budget that all were given; None where none does alone
+    crossover: float | None  # seconds from which on it does, where another one led before
+    before: int | None  # which led just before that
 
 
 def tunings(comparison: Comparison) -> list[Tuning]:
@@ -69,12 +70,19 @@ def budgets(tuned: Sequence[Tuning]) -> Budgets | None:
         curve = stats.expected_best_by_cost(tuning.values, tuning.seconds, grid)
         curve[grid > sum(tuning.seconds) + grid[1]] = NAN  # nothing is known of a search longer than it was
         expected.append(curve)
-    lengths = [sum(tuning.seconds) for tuning in tuned[:2]]
-    common = grid <= min(lengths)
-    a, b = expected[0][common], expected[1][common]
-    lead = a[-1] - b[-1]
-    ahead = None if lead == 0 else int(lead < 0)
-    return Budgets(grid, tuple(expected), ahead, stats.crossover(grid[common].tolist(), a.tolist(), b.tolist()))
+    common = grid <= shared_seconds(tuned)
+    shared = np.stack([curve[common] for curve in expected]).round(9)  # equal but for rounding is equal
+    order = np.argsort(-shared[:, -1], kind="stable")
+    ahead = int(order[0])
+    if shared[order[0], -1] == shared[order[1], -1]:
+        return Budgets(grid, tuple(expected), None, None, None)
+    others = np.delete(shared, ahead, axis=0)
+    seconds = grid[common]
+    crossover = stats.crossover(seconds.tolist(), shared[ahead].tolist(), others.max(0).tolist())
+    if crossover is None:
+        return Budgets(grid, tuple(expected), ahead, None, None)
+    overtaken = int(others[:, seconds < crossover][:, -1].argmax())
+    return Budgets(grid, tuple(expected), ahead, crossover, overtaken + (overtaken >= ahead))
 
 
 def finds_more(first: Tuning, second: Tuning) -> float:
@@ -84,8 +92,8 @@ def finds_more(first: Tuning, second: Tuning) -> float:
 
 
 def shared_seconds(tuned: Sequence[Tuning]) -> float:
-    """How long the shorter of the first two searches was."""
-    return min(sum(tuning.seconds) for tuning in tuned[:2])
+    """How long the shortest of the searches was."""
+    return min(sum(tuning.seconds) for tuning in tuned)
 
 
 def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
@@ -118,4 +126,5 @@ def _chance(candidate: Candidate, study: StudyRecord, best: int) -> float:
     indices = contenders(study)
     if best not in indices or not set(indices) <= set(candidate.trial_confusions):
         return NAN
-    return float(stats.probability_best([candidate.trial_confusions[i] for i in indices])[indices.index(best)])
+    chances = stats.probability_best([candidate.trial_confusions[i] for i in indices], study.protocol.data.labels)
+    return float(chances[indices.index(best)])

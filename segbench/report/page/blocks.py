@@ -14,7 +14,7 @@ class Key:
 
     text: str
     colour: str
-    shape: str = "box"  # "box", "line" or "dash"
+    shape: str = "box"  # "box", "line", "dash", or one of theme.SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,26 @@ class Plot:
     heading: str = ""  # above it, where a figure block holds several
     wide: bool = False  # across the whole figure
     keys: tuple[Key, ...] = ()
+    choice: str = ""  # where the figure shows some of its plots at a time: what the reader chooses this one by
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Plots side by side under one caption."""
+    """Plots side by side under one caption; or, on a screen, only those of so many `choices` at a time."""
 
     title: str
     plots: tuple[Plot, ...]
     caption: str
     half: bool = False  # beside the next half one, where there is room
+    shown: int = 0  # how many choices are shown at a time; 0: all plots
+    small: bool = False  # many plots of the same axes: more of them side by side
+    keys: tuple[Key, ...] = ()  # of all plots together
     kind: str = "figure"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What the reader chooses from, in order."""
+        return tuple(dict.fromkeys(plot.choice for plot in self.plots))
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,10 @@ class Cell:
     note: str = ""  # smaller, after the text
     best: bool = False  # the best of its row
     swatch: str = ""  # a colour before the text
+    symbol: str = ""  # one of theme.SYMBOLS: the swatch's shape, else a square
     number: bool = False
-    tip: str = ""
+    shade: float = 0.0  # 0..1: how strong the colour behind it is
+    quiet: bool = False  # of less weight than its neighbours
     values: tuple[float, ...] = ()  # the numbers behind the text, for the CSV: one, or estimate, low and high
 
 
@@ -65,6 +76,7 @@ class Table:
     caption: str = ""
     dense: bool = False
     csv_rows: tuple[tuple[Cell, ...], ...] = ()  # what the CSV holds, where that is more than the page shows
+    csv_columns: tuple[Cell, ...] = ()  # and under which heads, where these are others
     kind: str = "table"
 
 
@@ -83,6 +95,7 @@ class Heading:
 
     text: str
     swatch: str = ""
+    symbol: str = ""
     note: str = ""
     kind: str = "heading"
 
@@ -102,7 +115,7 @@ class Fold:
 class Item:
     """One line of a checklist."""
 
-    held: bool
+    held: bool | None  # None: neither; the protocol compares just that
     title: str
     detail: str
 
@@ -136,6 +149,7 @@ class Picture:
     label: str
     note: str = ""
     swatch: str = ""
+    symbol: str = ""
     pixels: bool = False  # a mask: enlarge without smoothing
     keys: tuple[tuple[str, str], ...] = ()  # (colour, what it means)
 
@@ -161,6 +175,10 @@ class Gallery:
     right: str
     size: tuple[int, int]  # (height, width) of the pictures
     caption: str
+    derived: bool = False  # of many architectures, the browser draws where a mask is wrong, and who is right of two
+    black_is_none: bool = False  # whether black in the truth is no class: such pixels are neither right nor wrong
+    wrong: str = ""  # the colours it does so in
+    both_wrong: str = ""
     kind: str = "gallery"
 
 

@@ -20,12 +20,12 @@ def link(table: Table) -> str:
 
 def content(table: Table) -> str:
     """RFC 4180. Numbers have ten digits and a decimal point whatever the language; an interval takes three columns."""
-    rows = table.csv_rows or table.rows
-    widths = [max((len(row[i].values) for row in rows), default=0) for i in range(len(table.columns))]
+    rows, columns = table.csv_rows or table.rows, table.csv_columns or table.columns
+    widths = [max((len(row[i].values) for row in rows), default=0) for i in range(len(columns))]
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     head: list[str] = []
-    for column, width in zip(table.columns, widths, strict=True):
+    for column, width in zip(columns, widths, strict=True):
         name = " ".join(part for part in (column.text, column.note) if part)
         head += [_safe(name), _safe(f"{name} low"), _safe(f"{name} high")][: max(width, 1)]
     writer.writerow(head)

@@ -39,35 +39,74 @@ function paint(source) {
   Plotly.react(source.dataset.for, data.map(themedTrace), themed(layout), config);
 }
 
-// One figure after another from the top, so that the page can be read meanwhile; or all `atOnce`.
+// The figures that are in view come first, then the nearest, one after another, so that the page can be read meanwhile.
+const sources = [...document.querySelectorAll("script[data-for]")];
+const painted = new Set();
+const chart = (source) => document.getElementById(source.dataset.for);
+const shows = (source) => chart(source).getClientRects().length > 0; // neither folded nor not chosen
 let round = 0;
-const shows = (source) => document.getElementById(source.dataset.for).getClientRects().length > 0; // not folded
-function draw(atOnce) {
-  const mine = ++round, sources = [...document.querySelectorAll("script[data-for]")].filter(shows);
-  if (atOnce) return sources.forEach(paint);
+
+function nearest(waiting) {
+  const middle = window.innerHeight / 2;
+  const away = (source) => Math.abs(chart(source).getBoundingClientRect().top - middle);
+  return waiting.reduce((best, other) => (away(other) < away(best) ? other : best));
+}
+
+function draw() {
+  const mine = ++round;
   (function next() {
-    if (mine !== round || !sources.length) return;
-    paint(sources.shift());
+    const waiting = sources.filter((source) => !painted.has(source) && shows(source));
+    if (mine !== round || !waiting.length) return;
+    const source = nearest(waiting);
+    painted.add(source);
+    paint(source);
     setTimeout(next);
   })();
 }
 
-draw(false);
-dark.addEventListener("change", () => draw(false));
+function redraw(atOnce) {
+  painted.clear();
+  if (!atOnce) return draw();
+  round++;
+  for (const source of sources.filter(shows)) {
+    painted.add(source);
+    paint(source);
+  }
+}
+
+draw();
+dark.addEventListener("change", () => redraw(false));
+
+// Of a figure with choices, the chosen plots are shown.
+for (const figure of document.querySelectorAll(".choosing")) {
+  const selects = [...figure.querySelectorAll("select")];
+  function choose() {
+    for (const plot of figure.querySelectorAll(".plot")) {
+      const place = selects.findIndex((select) => select.value === plot.dataset.choice);
+      plot.classList.toggle("off", place < 0);
+      plot.style.order = Math.max(place, 0);
+    }
+    draw();
+    window.dispatchEvent(new Event("resize")); // those drawn at another width
+  }
+  for (const select of selects) select.addEventListener("change", choose);
+}
 
 // Paper is always light, has its own width, and shows what a screen folds away.
 const folds = [...document.querySelectorAll("details")];
-for (const fold of folds) fold.addEventListener("toggle", () => draw(false));
+for (const fold of folds) fold.addEventListener("toggle", draw);
 function paper(on) {
   document.documentElement.classList.toggle("paper", on);
   for (const fold of folds) {
     if (on) fold.dataset.was = fold.open ? "open" : "";
     fold.open = on || fold.dataset.was === "open";
   }
-  draw(true);
-  for (const chart of document.querySelectorAll(".js-plotly-plot")) {
-    const width = chart.closest(".plot").classList.contains("wide") ? 668 : 322; // of A4, less its margins
-    Plotly.relayout(chart, on ? { autosize: false, width } : { autosize: true, width: null });
+  redraw(true);
+  for (const drawn of document.querySelectorAll(".js-plotly-plot")) {
+    const plot = drawn.closest(".plot");
+    if (on && plot.classList.contains("off")) continue;
+    const width = plot.classList.contains("wide") ? 668 : plot.parentElement.classList.contains("small") ? 212 : 322;
+    Plotly.relayout(drawn, on ? { autosize: false, width } : { autosize: true, width: null });
   }
 }
 window.addEventListener("beforeprint", () => paper(true));

@@ -5,31 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segbench.report.figures import cost
-from segbench.report.figures.theme import PART_COLOURS
+from segbench.report.figures.theme import MANY, PART_COLOURS
 from segbench.report.numbers import tables
 from segbench.report.numbers.tables import Summary
-from segbench.report.page.blocks import Block, Figure, Key, Prose, Section, plot, single
+from segbench.report.page.blocks import Block, Figure, Key, Plot, Prose, Section, plot, single
 from segbench.report.sections import sentences
-from segbench.report.sections.quality import candidate_keys
+from segbench.report.sections.heads import candidate_keys
+from segbench.report.sections.summary import cost_table
 from segbench.report.text.i18n import number, text
+
+_SMALL, _LARGE = 280, 420  # heights of the frontier, in pixels
 
 
 def section(rows: Sequence[Summary]) -> Section:
     """Of the promoted architectures."""
     blocks: list[Block] = [Prose((text("quality.nothing"),), tone="note")]
     if rows:
+        ordered = tables.ranked(rows)
+        many = len(rows) >= MANY
         devices = ", ".join(dict.fromkeys(m.card.device.description for row in rows for m in row.candidate.models))
         lead = [Prose(tuple(sentences.price(rows)), tone="lead")] if len(rows) > 1 else []
-        blocks = [*lead, _pareto(rows, devices), _speed(rows, devices), _epoch(rows)]
+        table = [cost_table(ordered)] if many else []
+        shown = ordered if many else rows
+        blocks = [*lead, _frontier(ordered, devices), *table, _speed(shown, devices), _epoch(shown)]
     return Section("cost", text("cost.title"), text("cost.short"), tuple(blocks))
 
 
-def _pareto(rows: Sequence[Summary], devices: str) -> Figure:
-    keys = candidate_keys(rows, "box")
+def _frontier(rows: Sequence[Summary], devices: str) -> Figure:
+    """One figure per cost that is known; of three or more architectures one at a time, large."""
+    one = len(rows) > 2
+    keys = candidate_keys([row.candidate for row in rows], "symbol", ranks=True)
     plots = []
     for measure in cost.COSTS:
-        plots.append(plot(f"pareto-{measure}", cost.pareto(rows, measure), text(f"cost.panel_{measure}"), keys=keys))
-    return Figure(text("cost.pareto"), tuple(plots), text("cost.pareto_caption", device=devices))
+        if any(tables.costs(row)[measure] == tables.costs(row)[measure] for row in rows):
+            drawn = cost.frontier(rows, measure, _LARGE if one else _SMALL)
+            heading = text(f"cost.panel_{measure}")
+            height = int(drawn.layout.height)
+            plots.append(Plot(f"frontier-{measure}", drawn, heading, height, heading, one, keys, heading))
+    caption = text("cost.frontier_caption", device=devices)
+    return Figure(text("cost.frontier"), tuple(plots), caption, shown=1 if one else 0)
 
 
 def _speed(rows: Sequence[Summary], devices: str) -> Figure:

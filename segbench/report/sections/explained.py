@@ -169,7 +169,7 @@ def _deletion_row(test: maps.MapTest) -> tuple[Cell, ...]:
     if test.missing:
         return head, Cell("—"), Cell("—"), Cell(text(f"explained.missing_{test.missing}")), Cell("—")
     lost = [Cell(decimals(v.estimate, 3), _nats(v), number=True, values=tuple(v)) for v in test.lost.values()]
-    verdict = Cell(text("explained.explains" if test.explains else "explained.picture_only"), tip=test.layer)
+    verdict = Cell(text("explained.explains" if test.explains else "explained.picture_only"), test.layer)
     if test.random is None:
         return head, *lost, verdict, Cell("—")
     random = Cell(decimals(test.random.estimate, 2), score_range(test.random), number=True, values=tuple(test.random))

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from segbench.core import paths
-from segbench.core.labels import CATEGORIES, COLOURS
 from segbench.core.records import EpochRecord
 from segbench.report.figures import curves, quality
-from segbench.report.figures.theme import GREY, colour
+from segbench.report.figures.theme import GREY, MANY, colour
 from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate, Comparison
+from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
-from segbench.report.sections import scaling, sentences
-from segbench.report.sections.summary import interval_cell
+from segbench.report.sections import quality_many, ranks, scaling, sentences
+from segbench.report.sections.heads import candidate_cell, candidate_keys
+from segbench.report.sections.summary import interval_cell, quality_table
 from segbench.report.text.i18n import decimals, listed, percent, score, text
 
 _NEAR = 2  # of pixels.EDGES: what lies nearer is called the border
@@ -26,31 +27,42 @@ def section(
     comparison: Comparison,
     rows: Sequence[Summary],
     pairs: Sequence[PairwiseComparison],
+    ranking: Ranking | None,
     borders: pixels.Borders | None,
     ceiling: pixels.Ceiling | None,
 ) -> Section:
     """Intervals first, training curves last."""
-    blocks: list[Block] = []
-    if not rows:
-        blocks.append(Prose((text("quality.nothing"),), tone="note"))
-    else:
-        keys = candidate_keys(rows)
-        categories = [(row.candidate, known) for row in rows if (known := tables.classes(row.candidate))]
-        if pairs:
-            if len(pairs) > 1:  # the first one's stands at the front
-                blocks.append(Prose(tuple(sentences.by_category(pair) for pair in pairs[1:]), tone="lead"))
-            blocks.append(_forest(pairs))
+    if rows:
+        many = len(rows) >= MANY
+        ordered = list(ranking.rows) if ranking else tables.ranked(rows)
+        shown = ordered if many else rows  # many are in order of rank, few in the protocol's
+        keys = candidate_keys([row.candidate for row in shown])
+        categories = [
+            (row.candidate, known)
+            for row in shown
+            if row.candidate.labels == comparison.labels and (known := tables.classes(row.candidate))
+        ]
+        blocks: list[Block] = [quality_table(ordered)] if many else []
+        blocks += _differences(pairs, ranking)
         if categories:
-            blocks += _categories(categories, candidate_keys(rows, "box"), ceiling)
-        blocks.append(_borders(comparison, borders, keys))
-        blocks += _curves(comparison, rows, keys)
+            blocks += _categories(categories, pairs, ceiling, many)
+        blocks.append(_borders(comparison, shown, borders, keys))
+        blocks += [quality_many.training(shown)] if many else _curves(comparison, rows, keys)
         blocks += scaling.blocks(comparison)
+    else:
+        blocks = [Prose((text("quality.nothing"),), tone="note")]
     return Section("quality", text("quality.title"), text("quality.short"), tuple(blocks))
 
 
-def candidate_keys(rows: Sequence[Summary], shape: str = "line") -> tuple[Key, ...]:
-    """The legend that says which colour is which architecture."""
-    return tuple(Key(row.candidate.title, colour(row.candidate.index), shape) for row in rows)
+def _differences(pairs: Sequence[PairwiseComparison], ranking: Ranking | None) -> list[Block]:
+    """How far apart they are: of two everything, of more all pairs."""
+    if ranking:
+        return ranks.comparisons(ranking)
+    if not pairs:
+        return []
+    # The first one's sentence stands at the front.
+    said = tuple(sentences.by_category(pair) for pair in pairs[1:])
+    return [*([Prose(said, tone="lead")] if said else []), _forest(pairs)]
 
 
 def _forest(pairs: Sequence[PairwiseComparison]) -> Figure:
@@ -66,13 +78,20 @@ def _forest(pairs: Sequence[PairwiseComparison]) -> Figure:
     return Figure(text("quality.forest"), tuple(plots), text("quality.forest_caption"))
 
 
-def _categories(categories: ByCategory, keys: tuple[Key, ...], ceiling: pixels.Ceiling | None) -> list[Block]:
-    known = dict(zip(CATEGORIES, ceiling.iou, strict=True)) if ceiling else None
+def _categories(
+    categories: ByCategory, pairs: Sequence[PairwiseComparison], ceiling: pixels.Ceiling | None, many: bool
+) -> list[Block]:
+    if many:
+        made = quality_many.categories(categories, _table(categories, ceiling), pairs, ceiling)
+        return [made[0], Prose((_ceiling(ceiling),), tone="note"), *made[1:], quality_many.confusions(categories)]
+    keys = candidate_keys([candidate for candidate, _ in categories], "box")
+    labels = categories[0][0].labels
+    known = dict(zip(labels.names, ceiling.iou, strict=True)) if ceiling else None
     bars = quality.class_bars(categories, known)
     caption = text("quality.bars_caption", ceiling=" " + text("quality.bars_ceiling") if ceiling else "")
     matrices = []
     for candidate, _ in categories:
-        drawn = quality.confusion(tables.confusion(candidate))
+        drawn = quality.confusion(tables.confusion(candidate), candidate.labels.names)
         label = f"{text('quality.confusion')}, {candidate.title}"
         matrices.append(Plot(f"confusion-{candidate.index}", drawn, label, quality.CONFUSION, candidate.title))
     return [
@@ -93,14 +112,15 @@ def _ceiling(measured: pixels.Ceiling | None) -> str:
 def _table(categories: ByCategory, ceiling: pixels.Ceiling | None) -> Table:
     columns = [Cell(text("quality.category")), Cell(text("quality.share"), number=True)]
     for candidate, _ in categories:
-        columns.append(Cell(candidate.title, text("quality.iou"), swatch=colour(candidate.index), number=True))
-        columns.append(Cell(candidate.title, text("quality.official"), swatch=colour(candidate.index), number=True))
+        columns += [
+            candidate_cell(candidate, note=text(f"quality.{kind}"), number=True) for kind in ("iou", "official")
+        ]
     if ceiling:
         columns.append(Cell(text("quality.ceiling_column"), number=True))
     rows = []
-    for i, name in enumerate(CATEGORIES):
+    for i, one in enumerate(categories[0][0].labels.classes):
         share = categories[0][1][i].share
-        cells = [Cell(name, swatch=f"rgb{COLOURS[i]}"), Cell(_share(share), number=True, values=(share,))]
+        cells = [Cell(one.name, swatch=f"rgb{one.colour}"), Cell(_share(share), number=True, values=(share,))]
         for _, own in categories:
             official = own[i].iou_official
             cells += [interval_cell(own[i].iou), Cell(score(official), number=True, values=(official,))]
@@ -115,14 +135,14 @@ def _share(value: float) -> str:
     return f"{decimals(value * 100, 1)}\u00a0%"
 
 
-def _borders(comparison: Comparison, measured: pixels.Borders | None, keys: tuple[Key, ...]) -> Block:
+def _borders(
+    comparison: Comparison, rows: Sequence[Summary], measured: pixels.Borders | None, keys: tuple[Key, ...]
+) -> Block:
     if measured is None:
         return Prose((text("quality.boundary_none", protocol_option=comparison.protocol_option),), tone="note")
-    titles = {candidate.name: candidate.title for candidate in comparison.promoted}
-    each = [
-        text("quality.boundary_each", error=percent(error), title=titles[name])
-        for name, error in measured.near(_NEAR).items()
-    ]
+    near = measured.near(_NEAR)
+    candidates = [row.candidate for row in rows]
+    each = [text("quality.boundary_each", error=percent(near[own.name]), title=own.title) for own in candidates]
     caption = text(
         "quality.boundary_caption",
         images=measured.images,
@@ -130,8 +150,9 @@ def _borders(comparison: Comparison, measured: pixels.Borders | None, keys: tupl
         share=percent(measured.share(_NEAR)),
         list=listed(each),
     )
-    drawn = quality.borders(measured, comparison.promoted)
-    return single("borders", drawn, text("quality.boundary"), caption, keys)
+    if len(rows) >= MANY:
+        return quality_many.borders(measured, candidates, text("quality.boundary"), caption)
+    return single("borders", quality.borders(measured, candidates), text("quality.boundary"), caption, keys)
 
 
 def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ...]) -> list[Block]:

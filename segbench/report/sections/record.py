@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from segbench.core.records import ModelCard, Scalar
-from segbench.report.figures.theme import colour
+from segbench.report.figures.theme import MANY
 from segbench.report.numbers.checks import Check
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Cell, Checklist, Item, Prose, Section, Table
+from segbench.report.sections.heads import candidate_cell, transposed
 from segbench.report.text.i18n import MISSING, clauses, scalar, text
 
 
@@ -17,14 +18,18 @@ def section(comparison: Comparison, checks: Sequence[Check]) -> Section:
     known = [candidate for candidate in comparison.candidates if candidate.models or candidate.study]
     blocks: list[Block] = []
     if checks:
-        items = tuple(Item(c.held, text(f"checks.{c.key}"), _recorded(c)) for c in checks)
+        items = tuple(Item(c.held, _title(c), _recorded(c)) for c in checks)
         blocks.append(Checklist(text("checks.title"), items, text("checks.caption")))
     if comparison.promoted:
         blocks.append(_hyperparameters(comparison.promoted))
     else:
         blocks.append(Prose((text("quality.nothing"),), tone="note"))
-    blocks.append(_provenance(known))
+    blocks += _provenance(known)
     return Section("record", text("record.title"), text("record.short"), tuple(blocks))
+
+
+def _title(check: Check) -> str:
+    return text(f"checks.{check.key}" if check.held is not None else f"checks.{check.key}_compared")
 
 
 def _hyperparameters(candidates: tuple[Candidate, ...]) -> Table:
@@ -41,12 +46,13 @@ def _hyperparameters(candidates: tuple[Candidate, ...]) -> Table:
         for key, what in facts
     ]
     head = (Cell(text("record.hyperparameter")), *_heads(candidates))
-    return Table(
-        "hyperparameters", text("record.hyperparameters"), head, tuple(rows), text("record.hyperparameters_caption")
-    )
+    title, caption = text("record.hyperparameters"), text("record.hyperparameters_caption")
+    made = Table("hyperparameters", title, head, tuple(rows), caption)
+    return transposed(made, text("many.architecture")) if len(candidates) >= MANY else made
 
 
-def _provenance(candidates: list[Candidate]) -> Table:
+def _provenance(candidates: list[Candidate]) -> list[Block]:
+    """Of many: first what is the same for all, then what is not, with a row each."""
     facts: list[tuple[str, Callable[[Candidate], str]]] = [
         ("study", lambda s: s.study.name if s.study else MISSING),
         ("fingerprint", lambda s: s.study.fingerprint if s.study else _cards(s, lambda c: c.fingerprint)),
@@ -73,7 +79,14 @@ def _provenance(candidates: list[Candidate]) -> Table:
         (Cell(text(f"record.{key}")), *(Cell(what(candidate)) for candidate in candidates)) for key, what in facts
     )
     head = (Cell(text("record.fact")), *_heads(candidates))
-    return Table("provenance", text("record.provenance"), head, rows, text("record.provenance_caption"))
+    title, caption = text("record.provenance"), text("record.provenance_caption")
+    if len(candidates) < MANY:
+        return [Table("provenance", title, head, rows, caption)]
+    same = tuple(row[:2] for row in rows if len({cell.text for cell in row[1:]}) == 1)
+    others = tuple(row for row in rows if len({cell.text for cell in row[1:]}) > 1)
+    each = Table("provenance", text("record.provenance_each"), head, others, caption)
+    shared = Table("provenance-all", text("record.provenance_all"), (Cell(text("record.fact")), Cell("")), same)
+    return [shared, transposed(each, text("many.architecture"))]
 
 
 def _recorded(check: Check) -> str:
@@ -85,7 +98,7 @@ def _recorded(check: Check) -> str:
 
 
 def _heads(candidates: tuple[Candidate, ...] | list[Candidate]) -> list[Cell]:
-    return [Cell(candidate.title, swatch=colour(candidate.index)) for candidate in candidates]
+    return [candidate_cell(candidate) for candidate in candidates]
 
 
 def _cards(candidate: Candidate, what: Callable[[ModelCard], str]) -> str:

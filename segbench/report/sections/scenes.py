@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segbench.core.labels import CATEGORIES, COLOURS
+from segbench.core import colour_vision
+from segbench.core.labels import LabelSet
 from segbench.data import packing
 from segbench.report.figures import scenes
-from segbench.report.figures.theme import BOTH_WRONG, WRONG, colour
+from segbench.report.figures.theme import BOTH_WRONG, MANY, WRONG, colour
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
-from segbench.report.text.i18n import score, text
+from segbench.report.sections.heads import mark
+from segbench.report.text.i18n import language, listed, score, text
 
 
 def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split | None) -> Section:
@@ -21,15 +23,26 @@ def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split 
         reason = text(f"scenes.{chosen.missing}", protocol_option=comparison.protocol_option)
         blocks: tuple[Block, ...] = (Prose((reason,), tone="note"),)
     else:
-        legend = Legend(
-            tuple((f"rgb{c}", n, text(f"categories.{n}")) for c, n in zip(COLOURS, CATEGORIES, strict=True))
-        )
-        blocks = (legend, _gallery(comparison, rows, chosen))
+        blocks = (_legend(comparison.labels), _gallery(comparison, rows, chosen))
     return Section("scenes", text("scenes.title"), text("scenes.short"), blocks)
 
 
+def _legend(labels: LabelSet) -> Legend:
+    """The classes, with what they cover and which colours somebody may take for theirs."""
+    alike: dict[int, list[str]] = {}
+    for i, j in colour_vision.confusable(labels.colours):
+        alike.setdefault(i, []).append(labels.names[j])
+        alike.setdefault(j, []).append(labels.names[i])
+    entries = []
+    for index, one in enumerate(labels.classes):
+        about = (one.about_french or one.french) if language() == "fr" else one.about
+        warning = text("scenes.alike", list=listed(alike[index])) if index in alike else ""
+        entries.append((f"rgb{one.colour}", one.name, " ".join(filter(None, (about, warning)))))
+    return Legend(tuple(entries))
+
+
 def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Scenes) -> Gallery:
-    candidates = [row.candidate for row in rows]
+    candidates = [row.candidate for row in (ranked(rows) if len(rows) >= MANY else rows)]
     order = [row.candidate for row in ranked(rows) if row.candidate.name in chosen.shown[0].chosen.scores]
     right = f"mask-{order[0].index}"
     left = f"mask-{order[1].index}" if len(order) > 1 else "truth"
@@ -43,7 +56,10 @@ def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Sce
     caption = text("scenes.caption", gap=text("scenes.caption_gap") if len(order) > 1 else "", size=size_note)
     if not comparison.protocol.drawn:
         caption += " " + text("scenes.licence")
-    return Gallery(text("scenes.gallery"), tuple(shown), left, right, chosen.size, caption)
+    derived = len(order) >= MANY
+    title = text("scenes.gallery")
+    black_is_none = (0, 0, 0) not in comparison.labels.colours
+    return Gallery(title, tuple(shown), left, right, chosen.size, caption, derived, black_is_none, WRONG, BOTH_WRONG)
 
 
 def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bool) -> Scene:
@@ -55,9 +71,7 @@ def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bo
     for candidate in scored:
         note = f"mIoU {score(pictured.chosen.scores[candidate.name])}"
         source = pictured.masks.get(candidate.name, "")
-        layers.append(
-            Picture(f"mask-{candidate.index}", source, candidate.title, note, colour(candidate.index), pixels=True)
-        )
+        layers.append(Picture(f"mask-{candidate.index}", source, candidate.title, note, *mark(candidate), pixels=True))
     for candidate in scored:
         if candidate.name in pictured.errors:
             label = text("scenes.errors", title=candidate.title)

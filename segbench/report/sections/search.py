@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from segbench.core.study_record import StudyRecord
 from segbench.report.figures import search
-from segbench.report.figures.theme import GREY, colour
+from segbench.report.figures.theme import GREY, MANY, colour
 from segbench.report.numbers import searches
 from segbench.report.numbers import tuning as tunings
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.report.page.blocks import Block, Figure, Heading, Key, Prose, Section, plot
+from segbench.report.page.blocks import Block, Figure, Fold, Heading, Key, Plot, Prose, Section, plot
 from segbench.report.sections import trials, tuning
+from segbench.report.sections.heads import mark
 from segbench.report.text.i18n import duration, scalar, text
 
 _NAMED = 12  # so many trials without a value are named; of more, it is said how many there are
@@ -30,8 +32,11 @@ def section(comparison: Comparison) -> Section:
             blocks.append(tuning.bought(tuned))
         blocks += _figures([(candidate, study) for candidate, study in searched if any(t.epochs for t in study.trials)])
         for candidate, study in searched:
-            heading = Heading(candidate.title, colour(candidate.index))
-            blocks += [heading, Prose(_facts(study)), trials.table(candidate, study)]
+            of_one = (Prose(_facts(study)), trials.table(candidate, study))
+            if len(searched) >= MANY:
+                blocks.append(Fold(text("search.table", title=candidate.title), of_one, *mark(candidate)))
+            else:
+                blocks += [Heading(candidate.title, *mark(candidate)), *of_one]
     return Section("search", text("search.title"), text("search.short"), tuple(blocks))
 
 
@@ -68,7 +73,8 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
     if asked.select_on == "val":
         facts.append(text("search.select_on_val"))
     if augmentation := searches.augmentation(study):
-        facts.append(text("search.augmented", how=augmentation))
+        own = "search.augmented_own" if study.architecture.augment is not None else "search.augmented"
+        facts.append(text(own, how=augmentation))
     if recipe := searches.recipe(study):
         facts.append(text("search.recipe", fields=recipe))
     return (*facts, *map(_at_bound, searches.at_bounds(study)))
@@ -82,16 +88,21 @@ def _at_bound(found: searches.AtBound) -> str:
 
 def _history(shown: Searched) -> Figure:
     axis = search.span([study for _, study in shown], epochs=False)
-    plots, without = [], []
+    plots, without, many = [], [], len(shown) >= MANY
     for candidate, study in shown:
-        drawn = search.history(study, candidate.index, axis)
-        tint = colour(candidate.index)
-        own = (Key(text("figures.trial"), tint), Key(text("figures.best_so_far"), tint, "line"))
-        plots.append(plot(f"history-{candidate.index}", drawn, candidate.title, keys=(*own, *_baseline_key(study))))
+        drawn = _panel(search.history(study, candidate.index, axis), many)
+        keys = () if many else _history_keys(colour(candidate.index), study)
+        plots.append(plot(f"history-{candidate.index}", drawn, candidate.title, keys=keys))
         without += _without_value(candidate, study)
+    shared = _history_keys(GREY, shown[0][1]) if many else ()
     said = text("search.without", list=", ".join(without)) if without else ""
     caption = text("search.history_caption", without=" " + said if said else "")
-    return Figure(text("search.history"), tuple(plots), caption)
+    return Figure(text("search.history"), tuple(plots), caption, small=many, keys=shared)
+
+
+def _history_keys(tint: str, study: StudyRecord) -> tuple[Key, ...]:
+    own = (Key(text("figures.trial"), tint), Key(text("figures.best_so_far"), tint, "line"))
+    return (*own, *_baseline_key(study))
 
 
 def _without_value(candidate: Candidate, study: StudyRecord) -> list[str]:
@@ -103,17 +114,18 @@ def _without_value(candidate: Candidate, study: StudyRecord) -> list[str]:
 
 
 def _learning(shown: Searched) -> Figure:
-    axis = search.span([study for _, study in shown])
+    axis, many = search.span([study for _, study in shown]), len(shown) >= MANY
     plots = [
         plot(
             f"learning-{candidate.index}",
-            search.learning(study, candidate.index, axis),
+            _panel(search.learning(study, candidate.index, axis), many),
             candidate.title,
-            keys=_keys(candidate, study),
+            keys=() if many else _keys(candidate, study),
         )
         for candidate, study in shown
     ]
-    return Figure(text("search.learning"), tuple(plots), text("search.learning_caption"))
+    shared = _keys(*shown[0])[1:] if many else ()  # the best trial's colour is each one's own
+    return Figure(text("search.learning"), tuple(plots), text("search.learning_caption"), small=many, keys=shared)
 
 
 def _parallel(shown: Searched) -> list[Block]:
@@ -123,10 +135,10 @@ def _parallel(shown: Searched) -> list[Block]:
             few.append(text("search.parallel_few", title=candidate.title))
             continue
         drawn = search.parallel(study, candidate.index)
-        plots.append(plot(f"parallel-{candidate.index}", drawn, candidate.title, keys=_keys(candidate, study)))
+        plots.append(_chosen(f"parallel-{candidate.index}", drawn, candidate, _keys(candidate, study)))
     made: list[Block] = []
     if plots:
-        made.append(Figure(text("search.parallel"), tuple(plots), text("search.parallel_caption")))
+        made.append(_choosing("parallel", plots))
     return [*made, Prose(tuple(few), tone="note")] if few else made
 
 
@@ -138,15 +150,30 @@ def _importance(shown: Searched) -> list[Block]:
             values = {"trials": importance.trials, "needed": searches.TRIALS_FOR_IMPORTANCE, "title": candidate.title}
             missing.append(text(f"search.importance_{importance.missing}", **values))
             continue
-        plots.append(
-            plot(
-                f"importance-{candidate.index}", search.importance(importance.shares, candidate.index), candidate.title
-            )
-        )
+        drawn = search.importance(importance.shares, candidate.index)
+        plots.append(_chosen(f"importance-{candidate.index}", drawn, candidate))
     made: list[Block] = []
     if plots:
-        made.append(Figure(text("search.importance"), tuple(plots), text("search.importance_caption")))
+        made.append(_choosing("importance", plots))
     return [*made, Prose(tuple(missing), tone="note")] if missing else made
+
+
+def _panel(drawn: Any, many: bool) -> Any:
+    """One of many is lower, without the axis title that the heading above all of them stands for."""
+    if many:
+        drawn.update_layout(height=search.PANEL, yaxis_title=None, margin_l=40)
+        drawn.update_xaxes(dtick=None, nticks=6)
+    return drawn
+
+
+def _chosen(name: str, drawn: Any, candidate: Candidate, keys: tuple[Key, ...] = ()) -> Plot:
+    return Plot(name, drawn, candidate.title, drawn.layout.height, candidate.title, keys=keys, choice=candidate.title)
+
+
+def _choosing(key: str, plots: list[Plot]) -> Figure:
+    """All side by side; of many, two at a time."""
+    shown = 2 if len(plots) >= MANY else 0
+    return Figure(text(f"search.{key}"), tuple(plots), text(f"search.{key}_caption"), shown=shown)
 
 
 def _keys(candidate: Candidate, study: StudyRecord) -> tuple[Key, ...]:

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from segbench.core.labels import CATEGORIES
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.checks import Check
 from segbench.report.numbers.comparison import Comparison
-from segbench.report.numbers.tables import PairwiseComparison, Summary, costs, front, ranked
+from segbench.report.numbers.ranking import Ranking
+from segbench.report.numbers.tables import SEED_NOISE, PairwiseComparison, Summary, costs, front, ranked
 from segbench.report.numbers.tuning import Budgets, Tuning, shared_seconds
+from segbench.report.sections import ranks
 from segbench.report.text.i18n import clauses, duration, listed, number, percent, points, score, text
 
-SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
-
-def verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tuple[str, str]:
+def verdict(
+    rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], ranking: Ranking | None = None
+) -> tuple[str, str]:
     """The headline, and what it rests on."""
     if not rows:
         return text("verdict.none"), text("verdict.none_detail")
-    headline, detail = _verdict(rows, pairs)
+    headline, detail = ranks.verdict(ranking) if ranking else _verdict(rows, pairs)
     return headline, f"{detail} {text('verdict.flattering')}"
 
 
-def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks: Sequence[Check]) -> list[str]:
+def caveats(
+    rows: Sequence[Summary],
+    pairs: Sequence[PairwiseComparison],
+    checks: Sequence[Check],
+    ranking: Ranking | None = None,
+) -> list[str]:
     """What the verdict does not cover, what may explain it otherwise, and what contradicts it: gravest first."""
     sentences = []
-    if pairs:
+    if ranking:
+        sentences += ranks.opposite(ranking, list(pairs))
+    elif pairs:
         sentences += [*_opposite(pairs[0]), *_others(pairs[1:])]
-    failed = [text(f"checks.{check.key}") for check in checks if not check.held]
+    failed = [text(f"checks.{check.key}") for check in checks if check.held is False]
     if failed:
         listing = ", ".join(name[:1].lower() + name[1:] for name in failed)
         sentences.append(text("verdict.unfair", list=listing))
@@ -38,7 +47,8 @@ def caveats(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], checks
             sentences.append(text("verdict.majority", title=row.candidate.title, majority=score(row.majority_miou)))
     if rows:
         seeds = min(len(row.seeds) for row in rows)
-        sentences.append(text("verdict.one_seed") if seeds == 1 else text("verdict.several_seeds", seeds=seeds))
+        several = "many.several_seeds" if ranking else "verdict.several_seeds"
+        sentences.append(text("verdict.one_seed") if seeds == 1 else text(several, seeds=seeds))
     if rows and all(model.card.weights.kind == "random" for row in rows for model in row.candidate.models):
         sentences.append(text("verdict.random"))
     return sentences
@@ -72,16 +82,20 @@ def missing(comparison: Comparison) -> list[str]:
 def by_category(pair: PairwiseComparison) -> str:
     """On which categories the first is better, worse or not distinguishable, by their paired intervals."""
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
-    for name, delta in zip(CATEGORIES, pair.iou, strict=True):
+    for name, delta in zip(pair.first.candidate.labels.names, pair.iou, strict=True):
         groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
     parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
     return _say("quality.by_category", first=pair.first, second=pair.second, parts=clauses(parts))
 
 
-def conclusion(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> list[str]:
+def conclusion(
+    rows: Sequence[Summary], pairs: Sequence[PairwiseComparison], ranking: Ranking | None = None
+) -> list[str]:
     """What the numbers amount to, one sentence each; the last says where it holds."""
     if not rows:
         return [text("conclusion.none")]
+    if ranking:
+        return ranks.conclusion(ranking)
     if not pairs:
         best = ranked(rows)[0]
         return (
@@ -109,15 +123,18 @@ def budget(tuned: Sequence[Tuning], budgets: Budgets) -> str:
     """Which search finds more at which budget."""
     if budgets.ahead is None:
         return text("search.expected_tie")
-    first, second = tuned[budgets.ahead].candidate.title, tuned[1 - budgets.ahead].candidate.title
-    if budgets.crossover is None:
+    first = tuned[budgets.ahead].candidate.title
+    if budgets.crossover is None or budgets.before is None:
         return text("search.no_crossover", first=first, cost=duration(shared_seconds(tuned)))
-    return text("search.crossover", first=first, second=second, cost=duration(budgets.crossover))
+    second = tuned[budgets.before].candidate.title
+    key = "crossover" if len(tuned) == 2 else "crossover_many"
+    return text(f"search.{key}", first=first, second=second, cost=duration(budgets.crossover))
 
 
 def price(rows: Sequence[Summary]) -> list[str]:
-    """What the better of two takes of each cost, as ratios; of more, which one is beaten on which cost."""
-    names = tuple(costs(rows[0]))
+    """What the better of two takes of each cost, as ratios; of more, what is on the front of each cost, what of none.
+    Costs that are unknown are left out."""
+    names = [name for name in costs(rows[0]) if all(math.isfinite(costs(row)[name]) for row in rows)]
     if len(rows) == 2:
         first, second = ranked(rows)
         pairs = [(c, costs(first)[c], costs(second)[c]) for c in names]
@@ -126,11 +143,13 @@ def price(rows: Sequence[Summary]) -> list[str]:
         key = "dominates" if all(r <= 1 for _, r in ratios) else "price"
         gap = points(first.miou.estimate - second.miou.estimate)
         return [_say(f"cost.{key}", first=first, second=second, list=listed(each), delta=gap)]
-    sentences = []
-    for row in rows:
-        on = [text(f"cost.axis_{c}") for c in names if row in front(list(rows), c)]
-        sentences.append(text("cost.front" if on else "cost.beaten", title=row.candidate.title, axes=listed(on)))
-    return sentences
+    fronts = {name: front(ranked(rows), name) for name in names}
+    sentences = [
+        text("cost.front", axis=text(f"cost.panel_{name}"), list=listed([row.candidate.title for row in best]))
+        for name, best in fronts.items()
+    ]
+    beaten = [row.candidate.title for row in ranked(rows) if not any(row in best for best in fronts.values())]
+    return [*sentences, text("cost.beaten", list=listed(beaten))] if beaten else sentences
 
 
 def decided(pair: PairwiseComparison) -> bool:

@@ -1,4 +1,4 @@
-"""The one table that says it all: a row per measure, a column per architecture."""
+"""The one table that says it all: a row per measure, a column per architecture; of many, two tables with a row each."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from segbench import stats
-from segbench.report.figures.theme import colour
 from segbench.report.numbers import searches
 from segbench.report.numbers.tables import PairwiseComparison, Summary, ranked
 from segbench.report.page.blocks import Cell, Table
+from segbench.report.sections.heads import candidate_cell, transposed
 from segbench.report.text.i18n import duration, number, points_range, score, score_range, signed, text
 from segbench.stats import Interval
 
@@ -19,9 +19,38 @@ _HIGHER, _LOWER = 1, -1  # which is better
 def summary_table(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> Table:
     """With two architectures a last column sets the better one against the other: in points, or as a ratio."""
     both = tuple(ranked(rows)) if len(rows) == 2 else None
-    pair = pairs[0] if both and pairs else None
-    kinds = {row.on_gpu for row in rows}
-    memory = "memory_mixed" if len(kinds) > 1 else "memory_gpu" if kinds == {True} else "memory_cpu"
+    made = [*_quality(rows, both, pairs[0] if both and pairs else None), *_costs(rows, both)]
+    caption = text("summary.caption_many")
+    if both:
+        caption = text("summary.caption", first=both[0].candidate.title, second=both[1].candidate.title)
+    return _table("summary", rows, made, caption, bool(both))
+
+
+def quality_table(rows: Sequence[Summary]) -> Table:
+    """Of many architectures, the scores: a row each."""
+    made = _table("scores", rows, _quality(rows, None, None), text("summary.caption_scores"))
+    return transposed(made, text("many.architecture"))
+
+
+def cost_table(rows: Sequence[Summary]) -> Table:
+    """Of many architectures, speed, size, memory and time: a row each."""
+    made = _table("costs", rows, _costs(rows, None), text("summary.caption_costs"))
+    return transposed(made, text("many.architecture"))
+
+
+def _table(key: str, rows: Sequence[Summary], made: Sequence[list[Cell]], caption: str, last: bool = False) -> Table:
+    """A column per architecture; `last`: and one that compares two."""
+    heads = [candidate_cell(row.candidate, number=True) for row in rows]
+    columns = [Cell(text("summary.measure")), *heads, Cell(text("summary.difference"), number=True)]
+    width = len(columns) if last else len(columns) - 1
+    cut = tuple(tuple(cells[:width]) for cells in made)
+    title = text("summary.title" if key == "summary" else f"summary.title_{key}")
+    return Table(key, title, tuple(columns[:width]), cut, caption)
+
+
+def _quality(
+    rows: Sequence[Summary], both: Sequence[Summary] | None, pair: PairwiseComparison | None
+) -> list[list[Cell]]:
     made = [
         _scores("miou", rows, lambda row: row.miou, pair.miou if pair else None),
         _scores("miou_official", rows, lambda row: row.miou_official, pair.miou_official if pair else None),
@@ -29,25 +58,26 @@ def summary_table(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) 
         _line("val_nll", rows, both, lambda row: row.val_nll, _LOWER),
         _line("last_miou", rows, both, lambda row: row.last_miou, _HIGHER, score, ratio=False),
         _line("majority", rows, both, lambda row: row.majority_miou, 0, score, ratio=False),
+    ]
+    if any(len(row.seeds) > 1 for row in rows):
+        made.insert(1, _seeds(rows))
+    return made
+
+
+def _costs(rows: Sequence[Summary], both: Sequence[Summary] | None) -> list[list[Cell]]:
+    kinds = {row.on_gpu for row in rows}
+    memory = "memory_mixed" if len(kinds) > 1 else "memory_gpu" if kinds == {True} else "memory_cpu"
+    return [
         _line("ips", rows, both, lambda row: row.inference_images_per_second, _HIGHER),
         _line("latency", rows, both, lambda row: row.latency_ms, _LOWER),
         _line("epoch", rows, both, lambda row: row.seconds_per_epoch, _LOWER),
         _line("training_ips", rows, both, lambda row: row.training_images_per_second, _HIGHER),
         _line("parameters", rows, both, lambda row: row.parameters / 1e6, _LOWER),
+        _line("gmac", rows, both, lambda row: row.gmac, _LOWER),
         _memory(memory, rows),
         _line("wall", rows, both, lambda row: row.seconds, _LOWER, duration),
         [Cell(text("summary.search")), *(_search(row) for row in rows), Cell("")],
     ]
-    if any(len(row.seeds) > 1 for row in rows):
-        made.insert(1, _seeds(rows))
-    heads = [Cell(row.candidate.title, swatch=colour(row.candidate.index), number=True) for row in rows]
-    columns = [Cell(text("summary.measure")), *heads, Cell(text("summary.difference"), number=True)]
-    width = len(columns) if both else len(columns) - 1
-    cut = tuple(tuple(cells[:width]) for cells in made)
-    caption = text("summary.caption_many")
-    if both:
-        caption = text("summary.caption", first=both[0].candidate.title, second=both[1].candidate.title)
-    return Table("summary", text("summary.title"), tuple(columns[:width]), cut, caption)
 
 
 def interval_cell(value: Interval, best: bool = False) -> Cell:

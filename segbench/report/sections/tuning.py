@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from segbench import stats
 from segbench.report.figures import search
-from segbench.report.figures.theme import colour
+from segbench.report.figures.theme import MANY
 from segbench.report.numbers import tuning
 from segbench.report.numbers.comparison import CONTENDERS
-from segbench.report.numbers.tuning import Tuning
-from segbench.report.page.blocks import Block, Cell, Figure, Key, Prose, Table, plot
+from segbench.report.numbers.tuning import Budgets, Tuning
+from segbench.report.page.blocks import Block, Cell, Figure, Plot, Prose, Table, plot
 from segbench.report.sections import sentences
+from segbench.report.sections.heads import candidate_cell, candidate_keys, transposed
 from segbench.report.text.i18n import decimals, percent, points, score, score_range, signed, text
 
 
@@ -24,16 +26,34 @@ def expected(tuned: Sequence[Tuning]) -> list[Block]:
         return [Prose((text(f"search.{key}"),), tone="note")]
     lows = [v for own in tuned for v in own.by_trials]
     axis = (max(min(lows) - 0.01, 0.0), max(own.best for own in tuned) * 1.05)
-    keys = tuple(Key(own.candidate.title, colour(own.candidate.index), "line") for own in tuned)
+    said = Prose((sentences.budget(tuned, budgets),), tone="lead")
+    caption = text("search.expected_caption")
+    if len(tuned) >= MANY:
+        plots = tuple(_panels(tuned, budgets, axis))
+        caption += f" {text('figures.behind_caption')}"
+        return [said, Figure(text("search.expected"), plots, caption, shown=1, small=True)]
+    keys = candidate_keys([own.candidate for own in tuned])
     by_trials, by_time = search.expected_by_trials(tuned, axis), search.expected_by_time(tuned, budgets, axis)
     plots = (
         plot("expected-trials", by_trials, text("search.expected_trials"), keys=keys),
         plot("expected-time", by_time, text("search.expected_hours"), keys=keys),
     )
-    return [
-        Prose((sentences.budget(tuned, budgets),), tone="lead"),
-        Figure(text("search.expected"), plots, text("search.expected_caption")),
-    ]
+    return [said, Figure(text("search.expected"), plots, caption)]
+
+
+def _panels(tuned: Sequence[Tuning], budgets: Budgets, axis: tuple[float, float]) -> Iterator[Plot]:
+    """A panel per architecture, the others grey behind it."""
+    by_trials, by_time = text("search.expected_trials"), text("search.expected_hours")
+    for own in tuned:
+        made = search.expected_by_trials(tuned, axis, own.candidate)
+        yield _panel(f"expected-trials-{own.candidate.index}", made, own.candidate.title, by_trials)
+    for own in tuned:
+        made = search.expected_by_time(tuned, budgets, axis, own.candidate)
+        yield _panel(f"expected-time-{own.candidate.index}", made, own.candidate.title, by_time)
+
+
+def _panel(name: str, made: Any, title: str, choice: str) -> Plot:
+    return Plot(name, made, f"{choice}, {title}", made.layout.height, title, choice=choice)
 
 
 def bought(tuned: Sequence[Tuning]) -> Table:
@@ -53,9 +73,10 @@ def bought(tuned: Sequence[Tuning]) -> Table:
     if any(own.rescored.n for own in tuned):
         rows.append((Cell(text("search.rescored")), *(_agreement(own.rescored) for own in tuned)))
     rows.append((Cell(text("search.ranks")), *(_agreement(own.ranks) for own in tuned)))
-    heads = [Cell(own.candidate.title, swatch=colour(own.candidate.index), number=True) for own in tuned]
+    heads = [candidate_cell(own.candidate, number=True) for own in tuned]
     head = (Cell(text("search.measure")), *heads)
-    return Table("tuning", text("search.bought"), head, tuple(rows), _caption(tuned))
+    made = Table("tuning", text("search.bought"), head, tuple(rows), _caption(tuned))
+    return transposed(made, text("many.architecture")) if len(tuned) >= MANY else made
 
 
 def _caption(tuned: Sequence[Tuning]) -> str:

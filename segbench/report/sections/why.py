@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from segbench.data import packing
 from segbench.report.figures import cases as figures
 from segbench.report.figures import why
-from segbench.report.figures.theme import GREY, colour
+from segbench.report.figures.theme import GREY, MANY, colour
 from segbench.report.numbers import cases, context, evidence, explained
 from segbench.report.numbers import claims as tested
 from segbench.report.numbers.comparison import Candidate, Comparison
@@ -45,6 +46,10 @@ def section(comparison: Comparison, measured: Measured, val: packing.Split | Non
         titles = listed([candidate.title for candidate in measured.missing])
         blocks.append(Prose((text("why.missing", titles=titles, options=comparison.options),), tone="note"))
     if measured.sides:
+        if len(measured.sides) >= MANY:
+            number, measured = len(measured.sides), replace(measured, sides=tuple(_subjects(measured)))
+            titles = listed([side.candidate.title for side in measured.sides])
+            blocks.append(Prose((text("why.shown", number=number, titles=titles),), tone="note"))
         rows = [*context.rows(explained.read(comparison)), *tested.rows(measured)]
         candidates = [side.candidate for side in measured.sides]
         blocks += [
@@ -89,9 +94,8 @@ def _parts(measured: Measured) -> Table:
 
 
 def _cases(comparison: Comparison, measured: Measured, val: packing.Split | None) -> tuple[Block, ...]:
-    """Of the architectures that the note speaks of, or else the first two."""
-    subjects = [side for names in tested.SUBJECTS.values() if (side := measured.side(*names))]
-    sides = subjects if len(subjects) > 1 else list(measured.sides[:2])
+    """Of `_subjects`."""
+    sides = _subjects(measured)
     candidates = [side.candidate for side in sides]
     shown = figures.pictured(cases.chosen(measured, sides), candidates, val) if val is not None else []
     if not shown:
@@ -101,8 +105,14 @@ def _cases(comparison: Comparison, measured: Measured, val: packing.Split | None
     for part in PARTS:
         strips = [_strip(each, candidates, names) for each in shown if each.case.part == part]
         if strips:
-            albums.append(Album(text(f"why.{part}"), tuple(strips), text("why.cases_caption")))
+            albums.append(Album(_capital(text(f"why.{part}")), tuple(strips), text("why.cases_caption")))
     return tuple(albums)
+
+
+def _subjects(measured: Measured) -> list[Side]:
+    """The architectures that the note speaks of, or else the first two."""
+    subjects = [side for names in tested.SUBJECTS.values() if (side := measured.side(*names))]
+    return subjects if len(subjects) > 1 else list(measured.sides[:2])
 
 
 def _strip(shown: figures.Pictured, candidates: Sequence[Candidate], classes: Sequence[str]) -> Strip:
@@ -239,6 +249,10 @@ def _heads(measured: Measured, ceiling: bool = False) -> tuple[Cell, ...]:
 
 def _cell(value: Interval) -> Cell:
     return Cell(points(value.estimate), f"({points_range(value)})", number=True, values=tuple(value))
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _classes(comparison: Comparison) -> tuple[str, ...]:

@@ -143,10 +143,12 @@ def _downloads(photograph: bytes, model: Mapping[str, Any]) -> None:
     """One model's pictures, each as large as the photograph; made of the mask that is shown, when asked for."""
 
     def overlay() -> bytes:
-        return _png(pictures.overlay(viewer.photograph(photograph), viewer.categories(model["mask"])))
+        return _png(
+            pictures.overlay(viewer.photograph(photograph), viewer.categories(model["mask"]), viewer.colours(model))
+        )
 
     def label_ids() -> bytes:
-        return _png(pictures.label_ids(viewer.categories(model["mask"])))
+        return _png(pictures.label_ids(viewer.categories(model["mask"]), [one["id"] for one in model["legend"]]))
 
     def mask() -> bytes:
         return base64.b64decode(model["mask"])

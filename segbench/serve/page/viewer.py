@@ -12,14 +12,15 @@ import io
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import streamlit
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 from segbench.core.errors import UserError
+from segbench.core.labels import Colour
 from segbench.data import pictures
 from segbench.report.text import i18n
 from segbench.serve.page import texts
@@ -33,7 +34,8 @@ _HERE = Path(__file__).parent
 def mount(data: Mapping[str, Any]) -> None:
     """Shows the viewer; `data` as `prepared` makes it."""
     language = i18n.language()
-    words = {**texts.table(language)["viewer"], "means": i18n.table(language)["categories"]}
+    about = "about_french" if language == "fr" else "about"
+    words = {**texts.table(language)["viewer"], "means": {one["name"]: one[about] for one in data["legend"]}}
     _pictures()(key="viewer", data={**data, "language": language, "texts": words})
 
 
@@ -68,8 +70,18 @@ def categories(mask: str) -> NDArray[np.uint8]:
         return np.asarray(picture)
 
 
+def colours(model: Mapping[str, Any]) -> list[Colour]:
+    """Those of a model's classes, from the API's answer."""
+    return [cast(Colour, ImageColor.getrgb(one["colour"])) for one in model["legend"]]
+
+
 def prepared(digest: str, pixels: NDArray[np.uint8], report: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the browser needs, as JSON. `digest`: equal for equal photographs and models."""
+    """All that the browser needs, as JSON. `digest`: equal for equal photographs and models.
+
+    Its legend holds every class of any model, and all class maps are in its numbers: models may have been trained on
+    several label sets."""
+    legend = list({(one["name"], one["colour"]): one for model in report["models"] for one in model["legend"]}.values())
+    place = {(one["name"], one["colour"]): index for index, one in enumerate(legend)}
     width, height = _shown_size(pixels.shape[1], pixels.shape[0])
     agreement = report["agreement"]
     return {
@@ -81,14 +93,27 @@ def prepared(digest: str, pixels: NDArray[np.uint8], report: Mapping[str, Any]) 
             {
                 "name": model["model"],
                 "title": model["title"],
-                "shares": list(model["shares"].values()),
-                "map": _deflated(categories(model["mask"]), (width, height)),
+                "shares": _shares(model, place),
+                "map": _deflated(_places(model, place)[categories(model["mask"])], (width, height)),
             }
             for model in report["models"]
         ],
-        "legend": report["legend"],
+        "legend": [{**one, "category": index} for index, one in enumerate(legend)],
         "disagreement": None if agreement is None else 1 - agreement["share"],
     }
+
+
+def _shares(model: Mapping[str, Any], place: Mapping[tuple[str, str], int]) -> list[float]:
+    """A model's share of each class of the common legend."""
+    shares = [0.0] * len(place)
+    for index, one in zip(_places(model, place), model["legend"], strict=True):
+        shares[index] = model["shares"][one["name"]]
+    return shares
+
+
+def _places(model: Mapping[str, Any], place: Mapping[tuple[str, str], int]) -> NDArray[np.uint8]:
+    """The place in the common legend of each of a model's classes."""
+    return np.array([place[one["name"], one["colour"]] for one in model["legend"]], np.uint8)
 
 
 def _shown_size(width: int, height: int) -> tuple[int, int]:
