@@ -64,7 +64,8 @@ def _train(plan: Plan, data: Dataset, chosen: Subset, seed: int, device: Compute
     folder = paths.fractions_folder(plan.study.name) / f"{len(chosen.train)}-seed{seed}"
     recipe = plan.protocol.recipe_of(plan.architecture)
     hyperparameters = Hyperparameters.from_params(plan.trial.params, recipe)
-    images = Images.of(data, chosen, plan.architecture.batch_size, device, plan.protocol.augment_of(plan.architecture))
+    augment = plan.protocol.augment_of(plan.architecture)
+    images = Images.of(data, chosen, plan.architecture.batch_size, device, augment)
     epochs = plan.protocol.final.epochs
     task = Task(
         plan.study.fingerprint, data.fingerprint, images, hyperparameters, epochs, seed, plan.protocol.final.keep

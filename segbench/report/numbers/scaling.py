@@ -10,10 +10,11 @@ import numpy as np
 
 from segbench import stats
 from segbench.core import artefacts
+from segbench.core.labels import LabelSet
 from segbench.ledger import fractions, models
 from segbench.ledger.fractions import Fraction
 from segbench.report.numbers.comparison import Candidate, Comparison, Counts, Model
-from segbench.stats import Interval, Sampled, Statistic
+from segbench.stats import Interval, Sampled
 from segbench.stats.scaling import FEWEST, PowerLaw, gain_of_doubling, power_law
 
 NOTICEABLE = 0.005  # half a point of mIoU
@@ -71,10 +72,7 @@ def _scaling(candidate: Candidate) -> Scaling | None:
     runs[whole.card.train_images] = candidate.runs
     images = tuple(sorted(runs))
     return Scaling(
-        candidate,
-        images,
-        tuple(_miou(runs[n], stats.miou(candidate.labels)) for n in images),
-        min(map(len, runs.values())),
+        candidate, images, tuple(_miou(runs[n], candidate.labels) for n in images), min(map(len, runs.values()))
     )
 
 
@@ -86,8 +84,8 @@ def _belongs(fraction: Fraction, whole: Model) -> bool:
     return own == same and fraction.train_images < card.train_images
 
 
-def _miou(runs: Sequence[Counts], miou: Statistic) -> Sampled:
+def _miou(runs: Sequence[Counts], labels: LabelSet) -> Sampled:
     """The mean over seeds."""
-    times = stats.draws(len(runs[0]))
+    miou, times = stats.miou(labels), stats.draws(len(runs[0]))
     estimate = float(np.mean([miou(run.sum(0)) for run in runs]))
     return Sampled(estimate, np.mean([miou(stats.resample(run, times)) for run in runs], axis=0))
