@@ -216,7 +216,7 @@ def _experiment(mlflow: MlflowClient, name: str) -> str:
 
 
 def _flat(record: EpochRecord, classes: Sequence[str]) -> dict[str, float]:
-    content = {key: value for key, value in to_json(record).items() if value is not None}
+    content = to_json(record)
     content.pop("epoch")
     iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(classes, content.pop("iou"), strict=True)}
     seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
