@@ -2,6 +2,7 @@
 
     python -m segbench.search  [ARCHITECTURE]   search hyperparameters, one independent study per architecture
     python -m segbench.promote [ARCHITECTURE]   train each best trial fully
+    python -m segbench.explain                  measure why they decide as they do, for the report
     python -m segbench.report                   compare them on one HTML page
     python -m segbench.predict IMAGE --out DIR  segment photographs with the promoted models
     python -m segbench.serve                    the same over HTTP, many at once
@@ -29,6 +30,7 @@ from segbench.runtime import terminal
 COMMANDS = (
     "search",
     "promote",
+    "explain",
     "report",
     "predict",
     "serve",
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if given[0] not in COMMANDS:
         raise UserError(f"no command '{given[0]}'; commands: {', '.join(COMMANDS)}")
-    name = f"segbench.{given[0]}.__main__" if given[0] in ("report", "serve") else f"segbench.{given[0]}"
+    name = f"segbench.{given[0]}.__main__" if given[0] in ("explain", "report", "serve") else f"segbench.{given[0]}"
     return int(importlib.import_module(name).main(given[1:]))
 
 

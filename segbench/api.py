@@ -55,6 +55,7 @@ class How(Where, total=False):
     """Keyword arguments of `search` alone, which override the protocol."""
 
     trials: int | None  # finished trials in total
+    hours: float | None  # device-hours per architecture, instead of trials
     weights: str | None  # pretrained, random, a state-dict file or a save_pretrained folder
     sampler: str | None  # one of protocol.SAMPLERS
     pruner: str | None  # one of protocol.PRUNERS
@@ -109,7 +110,7 @@ def search(
     verbose: bool = False,
     **settings: Unpack[How],
 ) -> StudyRecord | list[StudyRecord]:
-    """Searches until every trial of the protocol has ended, like `python -m segbench.search` in one process.
+    """Searches until the protocol's budget is spent, like `python -m segbench.search` in one process.
 
     `architectures`: a name returns one study; a list of names, or None for all of the protocol, returns a list.
     `protocol`: a name under studies/, or a folder; default: cityscapes if CITYSCAPES_DATASET or `data` is given, else

@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
 
     device = compute.choose(arguments.device, arguments.precision)
     sample = estimating.drawn_sample(protocol, None if protocol.drawn else paths.dataset(arguments.data))
-    estimates, trials = [], protocol.search.trials
+    estimates, trials = [], protocol.search.trials or 1
+    if protocol.search.hours is not None:
+        terminal.say(f"each search takes its {protocol.search.budget}; the time shown for it is that of one trial")
     with terminal.progress("timing", len(architectures)) as advance:
         for architecture in architectures:
             random = dataclasses.replace(architecture, weights="random")

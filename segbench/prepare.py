@@ -58,7 +58,7 @@ def _notes(data: Dataset, findings: Findings) -> list[str]:
     if findings.shared:
         lines.append(f"train and val share cities or groups: {', '.join(findings.shared[:5])}")
     if findings.twins:
-        val, train, likeness = findings.twins[0]
+        val, train, likeness, _ = findings.twins[0]
         pair = f"{data.val.names[val]} and {data.train.names[train]} (likeness {likeness:.2f})"
         lines.append(f"{len(findings.twins)} val images are in train, too, or nearly, such as {pair}")
     return lines

@@ -1,11 +1,12 @@
-"""Train the best trial's configuration fully, save its best and last weights, and evaluate the best.
+"""Train the best trial's configuration fully, save the kept and the last weights, and evaluate the kept ones.
 
     python -m segbench.promote deeplab
     python -m segbench.promote                       every architecture of the protocol, in turn
     torchrun --nproc-per-node 4 -m segbench.promote  each on four GPUs, to the same result
 
-If the search ran with --keep-weights, all its trials are also scored on the final images. Every epoch goes to MLflow;
-the model, its card, its masks and its per-image confusions go to storage/models.
+Which epoch's weights are kept is the protocol's [final] keep; by default held-out train images choose it, and the final
+images choose nothing. If the search ran with --keep-weights, all its trials are also scored on the final images. Every
+epoch goes to MLflow; the model, its card, its masks and its per-image confusions go to storage/models.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
     python -m segbench.search --gpus 0,1             two workers, one per GPU
     python -m segbench.search --workers 4            four workers, on all GPUs or sharing the CPU's cores
 
-After Ctrl-C, rerun the command to resume. It runs until exactly `trials` trials of each study have ended.
+After Ctrl-C, rerun the command to resume. It runs until exactly `trials` trials of each study have ended, or until each
+architecture has trained and evaluated for `hours`, all workers together, exact to one epoch.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = SearchSettings(
         **options.shared(arguments),
         trials=arguments.trials,
+        hours=arguments.hours,
         weights=arguments.weights,
         sampler=arguments.sampler,
         pruner=arguments.pruner,
@@ -58,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = options.parser(__doc__)
     parser.add_argument("--trials", type=int, metavar="N", help="finished trials in total; default: the protocol's")
+    parser.add_argument("--hours", type=float, metavar="H", help="device-hours per architecture, instead of trials")
     parser.add_argument("--weights", metavar="WHICH", help="pretrained, random, a state-dict file or a folder")
     parser.add_argument("--sampler", choices=SAMPLERS, help="default: the protocol's, else random")
     parser.add_argument("--pruner", choices=PRUNERS, help="default: the protocol's, else none")

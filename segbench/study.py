@@ -124,6 +124,7 @@ def _show(storage: StudyStorage, names: list[str], by_trial: bool) -> None:
 
 
 def _study_row(study: StudyRecord) -> list[str]:
+    from segbench.experiment import search_display
     from segbench.ledger import studies
 
     best = studies.best(study)
@@ -132,9 +133,10 @@ def _study_row(study: StudyRecord) -> list[str]:
     ended = len(study.planned) - waiting - running
     failed = ended - counts[TrialState.COMPLETE] - counts[TrialState.PRUNED]
     who = ", ".join(sorted({t.owner for t in study.trials if t.state == TrialState.RUNNING}))
+    by_trials = study.protocol.search.hours is None
     return [
         study.name,
-        f"{ended}/{study.protocol.search.trials}",
+        f"{ended}/{study.protocol.search.trials}" if by_trials else search_display.used(study),
         f"{best.value:.4f}" if best and best.value is not None else "",
         f"{running}: {who}" if who else str(running),
         str(waiting),
@@ -177,7 +179,7 @@ def _next(storage: StudyStorage, names: list[str]) -> None:
     studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
     known = [study for study in studies if len(study.user_attrs.get("commands", [])) == 2]
     for study in known:
-        if queue.unfinished(study):
+        if queue.unfinished(study) or queue.plans_more(study):
             terminal.next_command(study.user_attrs["commands"][0])
             return
     promotable = [study for study in known if _best_trial(storage, study.study_name) is not None]

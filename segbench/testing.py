@@ -188,6 +188,18 @@ def shares_its_batch_norms(subject: Subject) -> None:
         _require(not norm or type(module) is nn.BatchNorm2d, f"{rule}: use that, with its activation as a module")
 
 
+def names_its_backbone(subject: Subject) -> None:
+    """Of the layers that `backbone` returns, each has parameters of the network, and no parameter is in two."""
+    model = subject.model()
+    own, seen = {id(p) for p in model.parameters()}, set[int]()
+    for number, layer in enumerate(model.backbone()):
+        parameters = {id(p) for p in layer.parameters()}
+        _require(bool(parameters) and parameters <= own, f"backbone: layer {number} has no parameters of the network")
+        _require(not parameters & seen, f"backbone: layer {number} shares parameters with an earlier one")
+        seen |= parameters
+    _require(len(seen) < len(own), "backbone must leave out the head; what is in no layer counts as the head")
+
+
 def scores_alike_in_inference(subject: Subject) -> None:
     """`for_inference` may fold and drop modules, but does not change the scores; rounding the weights to bfloat16
     changes them little."""
@@ -233,6 +245,7 @@ CHECKS = (
     learns_one_batch_by_heart,
     keeps_all_it_learns_in_its_state_dict,
     shares_its_batch_norms,
+    names_its_backbone,
     scores_alike_in_inference,
     loads_weights_or_refuses_them,
 )

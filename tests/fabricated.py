@@ -27,8 +27,10 @@ from segbench.core.records import (
 )
 from segbench.data import packing, streets
 from segbench.data.pictures import mask
-from segbench.ledger import database, models, queue, runs, samplers, studies, tracking
+from segbench.experiment import measuring
+from segbench.ledger import database, measured, models, queue, runs, samplers, studies, tracking
 from segbench.report.numbers import comparison
+from segbench.stats import calibration
 
 HOSTILE = "<script>alert(1)</script> & <b>streets</b>"
 DEVICE = Device("cpu", "", 2, 1, "fp32", False)
@@ -97,6 +99,7 @@ def promote(
         path.parent.mkdir(parents=True, exist_ok=True)
         mask(categories, DEFAULT.colours).save(path)
     np.savez_compressed(folder / "confusions.npz", confusions=confusions, names=np.array(data.val.names))
+    explain(folder, data, truth == predicted)
     scores = metrics.scores(confusions.sum(0), DEFAULT)
     records = [epoch(n, scores.miou * n / 4) for n in (1, 2, 3, 4)]
     client = tracking.client()
@@ -146,6 +149,18 @@ def promote(
         created=datetime(2031, 5, 6, 7, 8, tzinfo=UTC).isoformat(),
     )
     models.write_card(folder / "card.json", card)
+
+
+def explain(folder: Path, data: packing.Dataset, right: Any) -> None:
+    """The kinds of its errors, on a grid of 8×16; and how sure it was: 75 % everywhere, where it should be."""
+    measuring.write_errors(folder, data.val, data.val.names, (8, 16), "fabricated")
+    images = len(right)
+    bins, entropies = np.zeros((images, calibration.BINS, 3)), np.zeros((images, calibration.ENTROPIES, 2))
+    hits, pixels = right.reshape(images, -1).sum(1), right[0].size
+    bins[:, 11] = np.stack([np.full(images, pixels), hits, np.full(images, 0.75 * pixels)], axis=-1)
+    entropies[:, 20, 0], entropies[:, 30, 1] = hits, pixels - hits
+    found = measured.Reliability(tuple(data.val.names), bins, entropies, bins, 1.5, 6, False)
+    measured.write_reliability(folder / "reliability.npz", found)
 
 
 def keep(record: Any) -> None:

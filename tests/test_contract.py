@@ -68,6 +68,22 @@ def test_the_smallest_passes() -> None:
     testing.check_architecture(made(Net))
 
 
+def test_a_backbone_of_its_own_layers() -> None:
+    def named(layers: Callable[[Net], list[nn.Module]]) -> Callable[[], None]:
+        kind = type("Named", (Net,), {"backbone": layers})
+        return lambda: testing.names_its_backbone(testing.Subject(made(kind), {}))
+
+    named(lambda net: [net.first, net.norm])()
+    for layers, message in (
+        (lambda net: [net.first, nn.Linear(2, 2)], "layer 1 has no parameters of the network"),
+        (lambda net: [nn.ReLU()], "layer 0 has no parameters of the network"),
+        (lambda net: [net.first, net.first], "layer 1 shares parameters with an earlier one"),
+        (lambda net: [net.first, net.norm, net.last], "backbone must leave out the head"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            named(layers)()
+
+
 def test_a_file_without_build_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing.py cannot be read as Python code: No such file"):
         testing.check_architecture(tmp_path / "missing.py")

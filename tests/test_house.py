@@ -54,7 +54,7 @@ def test_an_upward_import_fails_the_contract(file: str, line: str, tmp_path: Pat
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_light(command: str) -> None:
-    name = f"segbench.{command}.__main__" if command in ("report", "serve") else f"segbench.{command}"
+    name = f"segbench.{command}.__main__" if command in ("explain", "report", "serve") else f"segbench.{command}"
     script = (
         f"import sys, importlib; module = importlib.import_module('{name}')\n"
         "try: module.main(['--help'])\n"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segbench.core import names as naming
 from segbench.core import protocol
 from segbench.core.errors import UserError
 from segbench.core.labels import DEFAULT, shipped
@@ -100,7 +101,7 @@ def test_files_without_partner_are_problems(root: Path) -> None:
     asked = data(split=Split(share=0.3, group="seq.|odd"))
     _, problems = layouts.of(asked).find(root, "train")
     assert {problem.file: problem.what for problem in problems} == {
-        "photos/odd name.png": "its name may hold only letters, digits, '_', '.' and '-'",
+        "photos/odd name.png": f"its name {naming.refusal('odd name')}",
         "photos/seqb_002.png": "image without mask",
         "truth/seqa_000_L.png": "mask without image",
     }

@@ -167,11 +167,13 @@ def test_a_page_of_ten_is_small_and_has_no_legend_of_ten(at_home: Path) -> None:
     assert len(html) < 12e6
     figures = [block for block in blocks_of(page) if isinstance(block, Figure)]
     legends = [plot for figure in figures for plot in figure.plots if len(plot.keys) >= theme.MANY]
-    assert {plot.id.split("-")[0] for plot in legends} == {"frontier", "epoch"}  # points with numbers; parts, not ten
+    # Points with numbers; parts of an epoch and of the errors, not ten architectures.
+    assert {plot.id.split("-")[0] for plot in legends} == {"frontier", "epoch", "errors"}
     outside = re.sub(r"<script>/\*\*.*?</script>", "", html, flags=re.S)  # plotly.js
     ids = re.findall(r' id="([^"]+)"', outside)
     assert len(ids) == len(set(ids))
-    assert outside.count("data:image/") == 8 * (2 + 10)  # 8 scenes: image, truth and masks; the browser draws the rest
+    scenes = outside[outside.index('<section id="scenes">') :]
+    assert scenes.count("data:image/") == 8 * (2 + 10)  # 8 scenes: image, truth and masks; the browser draws the rest
 
 
 def test_a_page_of_ten_in_a_browser(at_home: Path) -> None:

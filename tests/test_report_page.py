@@ -47,7 +47,10 @@ def test_page_has_everything_and_titles_stay_text(here: Path) -> None:
         assert "data" in json.loads(island)
         assert "<" not in island
     assert protocol.DRAWN in html
-    assert outside.count("data:image/") == 8 * 7  # all 8 scenes; image, truth, 2 masks, 2 error maps, who is right
+    scenes = outside[outside.index('<section id="scenes">') :]
+    assert scenes.count("data:image/") == 8 * 7  # all 8 scenes; image, truth, 2 masks, 2 error maps, who is right
+    cases = outside[outside.index('<section id="why">') : outside.index('<section id="cost">')]
+    assert cases.count("data:image/") == 6 * 2 * 2 * 4  # kinds of errors, rules, architectures; image, truth, 2 masks
     assert "diverged: loss is nan in epoch 1" in html
     assert "Newest entry in the databases: 2031-05-06 07:08 UTC" in html
     assert html.count("http-equiv") == 1
@@ -185,6 +188,7 @@ def test_page_in_a_browser_in_both_languages(here: Path) -> None:
         assert "<i>net</i>" in tab.locator("#inference").text_content()
         compare(tab)
         explain(tab)
+        unfold(tab)
 
     for language in i18n.LANGUAGES:
         command.main(["--protocol", str(here / "fab"), "--lang", language])
@@ -210,6 +214,18 @@ def compare(tab: Any) -> None:
     assert tab.locator(".over-it").evaluate(
         "image => image.src === document.querySelector('.scene.shown [data-layer=truth]').src"
     )
+
+
+def unfold(tab: Any) -> None:
+    """The claims are in view, and what is folded below them opens."""
+    assert tab.locator("#why table").first.is_visible()
+    fold = tab.locator("#why details").nth(2)
+    chart = fold.locator(".chart").first
+    assert not chart.is_visible()
+    fold.locator("summary").click()
+    assert chart.is_visible()
+    assert chart.evaluate("chart => chart.querySelector('.main-svg').clientWidth <= chart.parentElement.clientWidth")
+    fold.locator("summary").click()
 
 
 def explain(tab: Any) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from segbench import report
+from segbench.core import explained
 from segbench.core.labels import DEFAULT
+from segbench.core.protocol import KEEP
 from segbench.core.study_record import TrialState
 from segbench.report.text import i18n
 from segbench.stats import Interval
+from segbench.stats.taxonomy import PARTS
 
 
 def flat(table: dict[str, Any], path: str = "") -> dict[str, str]:
@@ -46,11 +49,9 @@ def test_every_text_is_used_and_every_key_used_is_there() -> None:
     asked |= set(re.findall(r"text\('(\w+\.\w+)'", templates))
     assert asked - keys == set()
     composed = [composed_key(node) for node in nodes if isinstance(node, ast.JoinedStr)]
-    parts = (
-        {text for node in nodes for text in constants(node)}
-        | set(DEFAULT.names)
-        | {state.value for state in TrialState}
-    )
+    parts = {text for node in nodes for text in constants(node)} | {state.value for state in TrialState}
+    parts |= {*DEFAULT.names, *PARTS, *KEEP, "sequences", "cities"}  # the last two: of stats.clusters
+    parts |= {*explained.FILLS, *explained.CORRUPTIONS, *explained.MAPS, *explained.REASONS}
     unused = set()
     for key in keys - asked - parts:
         changing = {match[1] for pattern in composed if pattern and (match := pattern.fullmatch(key))}

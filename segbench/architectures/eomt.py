@@ -22,7 +22,7 @@ from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint, State
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
-from segbench.architectures.segmenter import Segmenter
+from segbench.architectures.segmenter import Queries, Segmenter
 
 _S = {
     "hidden_size": 384,
@@ -118,6 +118,9 @@ class Eomt(Segmenter):
 
     def scores(self, outputs: Outputs) -> Tensor:
         return matching.scores(outputs)
+
+    def queries(self, outputs: Outputs) -> Queries:
+        return matching.queries(outputs)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return matching.log_probabilities(scores)

@@ -22,7 +22,7 @@ from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
-from segbench.architectures.segmenter import Segmenter
+from segbench.architectures.segmenter import Queries, Segmenter
 
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
 _UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built but never called; older files lack it
@@ -119,6 +119,9 @@ class Mask2Former(Segmenter):
 
     def scores(self, outputs: Outputs) -> Tensor:
         return matching.scores(outputs)
+
+    def queries(self, outputs: Outputs) -> Queries:
+        return matching.queries(outputs)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return matching.log_probabilities(scores)

@@ -6,7 +6,7 @@ An architecture is one file in this folder with a `build` function (see `archite
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,13 @@ from torch import Tensor, nn
 from segbench.architectures.parts.pixel_loss import PixelLoss
 from segbench.core.errors import UserError
 from segbench.data.batches import IMAGENET, Normalisation
+
+
+class Queries(NamedTuple):
+    """The masks that a network sums to its scores, and what it takes each for."""
+
+    classes: Tensor  # (B, Q, C) probabilities; what is left to 1 is "no object"
+    masks: Tensor  # (B, Q, h, w), 0..1
 
 
 class Segmenter(nn.Module):
@@ -43,6 +50,10 @@ class Segmenter(nn.Module):
     def log_probabilities(self, scores: Tensor) -> Tensor:
         """Log of the class-normalised scores, same shape: what the pixel NLL, comparable between models, reads."""
         return torch.log_softmax(scores, dim=1)
+
+    def queries(self, outputs: Any) -> Queries | None:
+        """What the scores are summed from, in a network with queries; None in any other."""
+        return None
 
     def progress(self, share: float) -> None:
         """Called before each training step with the share of the whole training that is done, 0 up to but not 1: all

@@ -1,6 +1,8 @@
 """The names of the files that training leaves. `paths` names the folders they lie in.
 
-<storage>/models/<study>/seed<k>/     card.json, best.safetensors, last.safetensors, confusions.npz, masks/<scene>.png
+<storage>/models/<study>/seed<k>/     card.json, best.safetensors, last.safetensors, confusions.npz, errors.npz,
+                                      reliability.npz, masks/<scene>.png, entropy/<scene>.png,
+                                      explained.json
 <storage>/trials/<study>/trial<i>/    confusions.npz, of the best trial also best.safetensors
 """
 
@@ -9,4 +11,8 @@ WEIGHTS = "best.safetensors"  # of the epoch with the highest mIoU
 LAST_WEIGHTS = "last.safetensors"  # of the last epoch
 CONFUSIONS = "confusions.npz"  # the raw confusion of each validation image, and the scenes' names
 MASKS = "masks"  # a folder: <scene>.png holds the predicted categories, in the legend's colours
+ERRORS = "errors.npz"  # the kinds of errors of each validation image (stats.behaviour), the model's and its grid's
+RELIABILITY = "reliability.npz"  # how sure the model was of its right and wrong pixels (stats.calibration)
+ENTROPY = "entropy"  # a folder: <scene>.png holds each pixel's entropy, 0 (sure) … 255 (any category)
 LEARNING_CURVE = "learning-curve.png"
+EXPLANATIONS = "explained.json"  # of a promoted model: what `explain` measured, image by image

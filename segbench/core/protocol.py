@@ -34,6 +34,9 @@ DRAWN = "These are drawn streets: no number here is a Cityscapes result."
 SAMPLERS = ("random", "tpe", "qmc", "gp")
 PRUNERS = ("none", "median", "halving", "hyperband")
 SELECT_ON = ("train", "val")
+ENQUEUE = ("", "baseline")
+MOST_HOURS = 100_000
+KEEP = (BEST_ON_SELECTION, LAST, BEST_ON_FINAL) = ("best on selection", "last", "best on final")
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Data:
 class Search:
     """The table [search]."""
 
-    trials: int  # finished trials in total, whatever the number of runs or workers
+    trials: int | None  # finished trials in total, whatever the number of runs or workers; None: `hours` decides
     epochs: int
     train_images: int
     val_images: int
@@ -94,14 +97,34 @@ class Search:
     seed: int = 0
     sampler: str = "random"
     pruner: str = "none"
+    hours: float | None = tables.added(None)  # instead of trials; see ledger/device_hours.py
+    enqueue: str = tables.added("")  # "baseline": the known-good values are the first trial of the plan
+    warm_start: str = tables.added("")  # a protocol: the best trials of its study of the architecture come first
 
     def __post_init__(self) -> None:
+        require(self.trials is not None or self.hours is not None, "'trials' is missing; it, or hours, sets the budget")
+        both = f"trials = {self.trials} and hours = {self.hours} exclude each other; keep the one that sets the budget"
+        require(self.trials is None or self.hours is None, both)
         for name in ("trials", "epochs", "train_images", "val_images"):
-            require_count(name, getattr(self, name))
+            if getattr(self, name) is not None:
+                require_count(name, getattr(self, name))
+        if self.hours is not None:
+            require(0 < self.hours <= MOST_HOURS, f"hours must be above 0, at most {MOST_HOURS:,}, not {self.hours:g}")
+        require_one_of("enqueue", self.enqueue, ENQUEUE)
         require_seed("seed", self.seed)
         require_one_of("select_on", self.select_on, SELECT_ON)
         require_one_of("sampler", self.sampler, SAMPLERS)
         require_one_of("pruner", self.pruner, PRUNERS)
+
+    @property
+    def budget(self) -> str:
+        """The budget of one architecture, for people."""
+        return f"{self.trials} trials" if self.hours is None else f"{self.hours:g} device-hours"
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget in seconds, if it is in hours."""
+        return None if self.hours is None else self.hours * 3600
 
 
 @dataclass(frozen=True)
@@ -112,9 +135,11 @@ class Final:
     train_images: int | None = None
     val_images: int | None = None
     seeds: tuple[int, ...] = (0,)
+    keep: str = BEST_ON_SELECTION  # which epoch's weights; only BEST_ON_FINAL lets the final images choose it
 
     def __post_init__(self) -> None:
         require_count("epochs", self.epochs)
+        require_one_of("keep", self.keep, KEEP)
         for name in ("train_images", "val_images"):
             if getattr(self, name) is not None:
                 require_count(name, getattr(self, name))
@@ -228,13 +253,14 @@ def architecture_names(folder: Path) -> list[str]:
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     """12 hexadecimal digits that change with everything a search's outcome depends on.
 
-    Titles, the baseline, [final] and the number of trials do not enter: a longer search contains the shorter one. A
-    field that was `added` later does not enter at its default.
+    Titles, [final], the number of trials and a baseline that is not enqueued do not enter: a longer search contains the
+    shorter one. A field that was `added` later does not enter at its default.
     """
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
-    differing = {k: v for k, v in _entering(architecture).items() if k not in ("title", "baseline", "code")}
+    beside = {"title", "code"} | (set() if protocol.search.enqueue else {"baseline"})
+    differing = {k: v for k, v in _entering(architecture).items() if k not in beside}
     if architecture.code:
         differing["code"] = architecture.code.sha256
     content = [_entering(protocol.data), _entering(protocol.augment), search, differing, *([later] if later else [])]

@@ -183,8 +183,8 @@ class ModelCard:
     seed: int
     epochs: int
     train_images: int
-    val_images: int
-    best: EpochRecord
+    val_images: int  # the final images, which `best` and `last` are scored on
+    best: EpochRecord  # of the kept weights
     last: EpochRecord
     majority_miou: float  # 0..1, of predicting the most frequent training category everywhere
     speed: SpeedCard
@@ -195,6 +195,9 @@ class ModelCard:
     created: str  # UTC, ISO 8601
     code: Code | None = None  # of an architecture that is not segbench's own; a file's copy lies beside the card
     labels: LabelSet = DEFAULT  # what its classes are; older cards lack it
+    keep: str = "best on final"  # how the kept epoch was chosen, one of protocol.KEEP
+    selection_images: int = 0  # held-out train images that chose it
+    images_given_up: int = 0  # train images that holding them out cost the training
 
 
 def to_json(record: Any) -> Any:

@@ -77,6 +77,14 @@ def distribution(value: Any, where: str) -> Range | Choice:
         return Range(float(content[0]), float(content[1]), log=kind == "log_uniform")
 
 
+def contains(values: Range | Choice, value: Scalar) -> bool:
+    """Whether a search may choose the value."""
+    if isinstance(values, Choice):
+        return value in values.values
+    fits = is_number(value) and values.low <= float(value) <= values.high
+    return fits and (isinstance(value, int) or not values.integer)
+
+
 def read(table: Mapping[str, Any], where: str) -> dict[str, Range | Choice]:
     """The table [space]. `where`: the file. Raises UserError that names file, table and key of a mistake."""
     found: dict[str, Range | Choice] = {}

@@ -9,6 +9,8 @@ from enum import StrEnum
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Device, EpochRecord, Scalar, WeightsOrigin, best_epoch
 
+FRUITLESS_TRIALS = 10  # a search by device-hours gives up if all of its first trials end without an epoch
+
 
 class TrialState(StrEnum):
     """The state of a trial. Optuna's states are those of a single attempt."""
@@ -45,6 +47,7 @@ class TrialRecord:
     run_id: str  # its MLflow run, "" without one
     owner: str  # the process that runs or ran it, host:pid:start, "" without one
     ended: str  # when its last attempt ended, UTC, ISO 8601; "" before that
+    charged_seconds: float = 0.0  # of a budget in device-hours; see ledger/device_hours.py
 
     @property
     def baseline(self) -> bool:
@@ -72,8 +75,28 @@ class StudyRecord:
     run_id: str  # its MLflow run, "" where none was made
     trials: tuple[TrialRecord, ...]
     final_scores: Mapping[int, float] = field(default_factory=dict)  # trial → mIoU on the final images, if scored
+    # Trial → where its configuration comes from, if it was not drawn: "baseline", or a study and its trial.
+    starts: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def planned(self) -> tuple[TrialRecord, ...]:
         """Its trials without the baseline."""
         return tuple(trial for trial in self.trials if not trial.baseline)
+
+    @property
+    def used_seconds(self) -> float:
+        """Of a budget in device-hours; 0 if the budget is a number of trials."""
+        return sum(trial.charged_seconds for trial in self.planned)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to run: no planned trial, and no device-hour that another one may be planned with."""
+        seconds = self.protocol.search.seconds
+        over = seconds is None or self.used_seconds >= seconds or self.hopeless
+        return over and all(trial.state.ended for trial in self.trials)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so many trials ended without an epoch that a search by device-hours plans no more."""
+        ended = sum(trial.state.ended for trial in self.planned)
+        return ended >= FRUITLESS_TRIALS and not any(trial.epochs for trial in self.trials)

@@ -81,6 +81,9 @@ def record(kind: type, content: Any, path: str, table: str = "") -> Any:
         if name in content:
             values[name] = _value(hints[name], content[name], path, f"{table}.{name}".lstrip("."))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            if types.NoneType in typing.get_args(hints[name]):
+                values[name] = None  # the record says whether it must be there
+                continue
             raise UserError(f"{where}: '{name}' is missing")
     with located(where):
         return kind(**values)

@@ -12,11 +12,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +89,10 @@ class _Bad(NamedTuple):
 
     file: Path
     what: str
-    unknown: Mapping[str, int] = MappingProxyType({})  # values of the mask that the label set does not have: pixels
+    unknown: tuple[tuple[str, int], ...] = ()  # as in Problem
+
+
+_Decoded = tuple[Any, Any, dict[str, int], list[int]]  # image, labels, pixels per raw id, the photograph's own size
 
 
 def prepare(
@@ -189,7 +191,7 @@ def _pack(
         for index, result in _decoded(pairs, todo, size, label_set):
             if isinstance(result, _Bad):
                 file = str(result.file.relative_to(root))
-                problems.append(Problem(file, result.what, pairs[index].name, tuple(result.unknown.items())))
+                problems.append(Problem(file, result.what, pairs[index].name, result.unknown))
             else:
                 image, labels, ids, own_size = result
                 arrays.write(index, image, labels)
@@ -221,8 +223,8 @@ def _kept(
     """The split's arrays, one row per scene, and for each scene its line if it is packed already, else None.
 
     The pixels decide, not the journal, which may be newer than they are after a power cut. If scenes were added or
-    removed, the known rows are copied into new arrays. A line of an earlier version, without the photograph's size, is
-    as good as none, and so is one packed under a label set that knows more ids: its problem is then found.
+    removed, the known rows are copied into new arrays. Lines without the photograph's size (of earlier versions) or packed
+    under a label set that knows more ids do not count.
     """
     try:
         old = Arrays(folder)
@@ -275,17 +277,14 @@ def _decoded(
             pool.shutdown(cancel_futures=True)
 
 
-def _decode(
-    scene: Scene, size: tuple[int, int], label_set: LabelSet
-) -> tuple[Any, Any, dict[str, int], list[int]] | _Bad:
-    """The scene's packed image, packed labels, pixels per raw id and own size, or its problem."""
-    height, width = size
+def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decoded | _Bad:
+    """The scene packed, or its problem."""
     try:
         ids = masks.read(scene.labels, label_set)
     except pictures.Unreadable as reason:
         return _Bad(scene.labels, f"labels cannot be read: {reason}")
     except masks.Unknown as unknown:
-        return _Bad(scene.labels, f"labels hold {unknown}", unknown.counts)
+        return _Bad(scene.labels, f"labels hold {unknown}", tuple(unknown.counts.items()))
     try:
         image = pictures.rgb(pictures.upright(scene.image))
     except pictures.Unreadable as reason:
@@ -294,8 +293,8 @@ def _decode(
         what = f"image is {_by(image.size)}, labels are {_by(ids.shape[::-1])} (height x width); expected the same"
         return _Bad(scene.image, what)
     pixels = np.bincount(ids.reshape(-1), minlength=256)
-    packed = image.resize((width, height), Image.Resampling.BILINEAR)
-    nearest = Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST)
+    packed = image.resize(size[::-1], Image.Resampling.BILINEAR)
+    nearest = Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST)
     counts = {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
     return np.asarray(packed), np.asarray(nearest), counts, [image.height, image.width]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.core.errors import UserError
-from segbench.core.protocol import Final, Search
+from segbench.core.protocol import BEST_ON_SELECTION, Final, Protocol, Search
 from segbench.data.packing import Dataset, Split
 
 Indices = NDArray[np.int64]
@@ -30,7 +30,7 @@ def draw_search(dataset: Dataset, search: Search) -> Subset:
 
     Raises UserError if the dataset has fewer images than the protocol needs.
     """
-    generator = np.random.default_rng([search.seed, 1])
+    generator = _search_generator(search)
     train, val = dataset.train, dataset.val
     if search.select_on == "val":
         _enough(len(train), search.train_images, "train", "[search] train_images")
@@ -80,9 +80,46 @@ def draw_final(dataset: Dataset, final: Final) -> Subset:
     return Subset(chosen[0], chosen[1], "val", description)
 
 
+def draw_full_training(dataset: Dataset, protocol: Protocol) -> Subset:
+    """The images that the full training trains on, and those that choose its epoch: `draw_final`'s, unless [final] keep
+    is "best on selection". Then whole cities of the train split are held out, the same as in a search with select_on =
+    "train": all their images choose the epoch, and the training has those of `draw_final` outside these cities.
+
+    With too few cities, the search's number of images is held out instead. Raises UserError like `draw_final`, and if
+    no image is left to train on.
+    """
+    final = draw_final(dataset, protocol.final)
+    if protocol.final.keep != BEST_ON_SELECTION:
+        return final
+    search, train = protocol.search, dataset.train
+    generator = _search_generator(search)
+    held = _held_out_cities(train.cities, search.train_images, search.val_images, generator)
+    if held:
+        chosen, where = np.flatnonzero(np.isin(np.array(train.cities), held)), f"held-out {_cities(held)}"
+    else:
+        chosen = np.sort(generator.permutation(len(train))[: search.val_images])
+        where = "the same cities"
+    left = np.setdiff1d(final.train, chosen)
+    if not len(left):
+        raise UserError(
+            f'[final] keep = "{BEST_ON_SELECTION}" holds out {len(chosen)} train images and leaves none of '
+            f'the {len(final.train)} to train on; give more images, or keep = "last" in protocol.toml'
+        )
+    cost = len(final.train) - len(left)
+    description = (
+        f"{len(left)} train images; the epoch is chosen on {len(chosen)} from {where}, which costs the training {cost} "
+        f"images; {len(final.val)} validation images choose nothing"
+    )
+    return Subset(left, chosen, "train", description)
+
+
 def split_of(dataset: Dataset, subset: Subset) -> Split:
     """The split that `subset.val` indexes."""
     return dataset.train if subset.val_split == "train" else dataset.val
+
+
+def _search_generator(search: Search) -> np.random.Generator:
+    return np.random.default_rng([search.seed, 1])
 
 
 def _held_out_cities(cities: Sequence[str], train: int, val: int, generator: np.random.Generator) -> list[str]:

@@ -32,11 +32,20 @@ class Evaluation(NamedTuple):
         return metrics.scores(self.confusions.sum(0), self.label_set)
 
 
-def evaluate(
-    model: Segmenter, batches: Batches, compute: Compute, see: Callable[[Tensor], None] | None = None
-) -> Evaluation:
-    """Scores the model, in evaluation mode, on every image once. Calls `see` with each batch's predicted classes,
-    (B, H, W) int64, in order."""
+class View(NamedTuple):
+    """What an evaluation saw of one batch."""
+
+    labels: Tensor  # (B, H, W) int64, true classes, NO_CLASS where there is none
+    predicted: Tensor  # (B, H, W) int64
+    log_probabilities: Tensor  # (B, C, H, W), of the class-normalised scores
+    grid: tuple[int, int]  # (h, w) of the network's own scores, before they were resized
+
+
+See = Callable[[View], None]
+
+
+def evaluate(model: Segmenter, batches: Batches, compute: Compute, see: See | None = None) -> Evaluation:
+    """Scores the model, in evaluation mode, on every image once. Calls `see` with each batch, in order."""
     every = batches.every(1, normalisation=model.normalisation)
     return _joined([_pass(model, every, batches.label_set, compute, see)], batches)
 
@@ -56,11 +65,7 @@ class _Part(NamedTuple):
 
 
 def _pass(
-    model: Segmenter,
-    batches: Iterable[Batch],
-    label_set: LabelSet,
-    compute: Compute,
-    see: Callable[[Tensor], None] | None = None,
+    model: Segmenter, batches: Iterable[Batch], label_set: LabelSet, compute: Compute, see: See | None = None
 ) -> _Part:
     model.eval()
     loss = torch.zeros((), device=compute.device)
@@ -74,15 +79,17 @@ def _pass(
             labelled = (batch.labels != NO_CLASS).sum()
             own = sum(model.losses(outputs, batch.labels).values())
             loss += torch.where(labelled > 0, own, 0.0) * len(batch.images)
-            scores = resize(model.scores(outputs), batch.labels.shape[-2:])
+            coarse = model.scores(outputs)
+            scores = resize(coarse, batch.labels.shape[-2:])
+            logarithms = model.log_probabilities(scores)
             part = labelled / batch.labels.numel() * len(batch.images)
-            of_pixels = F.nll_loss(model.log_probabilities(scores), batch.labels, ignore_index=NO_CLASS)
+            of_pixels = F.nll_loss(logarithms, batch.labels, ignore_index=NO_CLASS)
             nll += torch.where(labelled > 0, of_pixels, 0.0) * part
             weight += part
             predicted = scores.argmax(1)
             counts.append(_count(batch.raw, predicted, len(label_set)))
             if see:
-                see(predicted)
+                see(View(batch.labels, predicted, logarithms, (coarse.shape[-2], coarse.shape[-1])))
     confusions = [metrics.rows(count.cpu().numpy(), label_set) for count in counts]
     return _Part(float(loss), float(nll), float(weight), confusions)
 

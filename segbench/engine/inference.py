@@ -37,11 +37,18 @@ def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
 def rebuild(card: ModelCard, weights: Path) -> Segmenter:
     """The network of a card, with the `weights` of a safetensors file, on the CPU. For a user's architecture, the copy
     of its code beside the weights is run. Raises UserError if weights or code are not those of the card."""
-    options = {**card.model, **card.hyperparameters.model}
-    code = _code(card.code, weights.parent)
-    model, _ = architectures.create(card.architecture, len(card.categories), "random", options, 0, code)
+    model = untrained(card, weights.parent)
     _verify(weights, card.sha256)
     checkpoint.load(model, weights)
+    return model
+
+
+def untrained(card: ModelCard, folder: Path, seed: int = 0) -> Segmenter:
+    """The network of a card with random weights, on the CPU; `folder` holds the user's code. Raises UserError like
+    `rebuild`."""
+    options = {**card.model, **card.hyperparameters.model}
+    code = _code(card.code, folder)
+    model, _ = architectures.create(card.architecture, len(card.categories), "random", options, seed, code)
     model.normalisation = Normalisation(card.mean, card.std)
     return model
 

@@ -67,6 +67,11 @@ class TrainingSession:
         self._warned = False
 
     @property
+    def has_best(self) -> bool:
+        """Whether an epoch has ended."""
+        return self._best is not None
+
+    @property
     def best(self) -> Best:
         """The best epoch so far; there must be one."""
         assert self._best is not None

@@ -23,7 +23,7 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Hyperparameters
 from segbench.core.space import extremes, merged
-from segbench.data import scenes, streets
+from segbench.data import layouts, scenes, streets
 from segbench.data.batches import Batches
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices
@@ -98,7 +98,8 @@ def of(
     hyperparameters = Hyperparameters.from_params(first, protocol.recipe_of(architecture))
 
     def measured(batch: int, seconds: float = 0.0) -> Pace:
-        train = Batches(sample.train, _some(sample.train, _STEPS * batch), batch, compute.device, protocol.augment)
+        indices, augmented = _some(sample.train, _STEPS * batch), protocol.augment_of(architecture)
+        train = Batches(sample.train, indices, batch, compute.device, augmented)
         val = Batches(sample.val, _some(sample.val, batch), batch, compute.device)
         return pace.measure(build(hyperparameters)[0], hyperparameters, train, val, compute, seconds)
 
@@ -146,8 +147,18 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     names = tuple(f"drawn {index}" for index in range(_DRAWN))
     ids = np.array(protocol.data.labels.raw_ids, np.uint8)
     labels = ids[labels % len(ids)]  # of the protocol's label set, whatever they mean
-    split = Split(images, labels, names, names, np.zeros(256, np.int64), (), "", protocol.data.labels)
-    counts = Counts(own.train, own.val) if own else _counted(data)
+    split = Split(
+        images=images,
+        labels=labels,
+        names=names,
+        cities=names,
+        histogram=np.zeros(256, np.int64),
+        void_only=(),
+        aspects=np.full(_DRAWN, np.nan),
+        digest="",
+        label_set=protocol.data.labels,
+    )
+    counts = Counts(own.train, own.val) if own else _counted(protocol, data)
     number = counts.train + counts.val
     packed = number * height * width * 4
     pngs = number * _png_bytes(pairs[0][0]) if own else 0
@@ -155,10 +166,11 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     return Sample(split, split, counts, 2 * start_up + drawing + _LEDGER, packed + pngs)
 
 
-def _counted(data: Path | None) -> Counts:
+def _counted(protocol: Protocol, data: Path | None) -> Counts:
     if data is None:
         return Counts(*CITYSCAPES)
-    return Counts(*(len(scenes.find(data, split)[0]) for split in scenes.SPLITS))
+    layout = layouts.of(protocol.data)
+    return Counts(*(len(layout.find(data, split)[0]) for split in scenes.SPLITS))
 
 
 def _png_bytes(image: NDArray[np.uint8]) -> int:

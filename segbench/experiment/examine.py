@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from segbench import architectures
+from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
 from segbench.core.errors import UserError
-from segbench.core.labels import Colour
-from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import ModelCard, SpeedCard
+from segbench.core.protocol import BEST_ON_SELECTION, LAST, Architecture, Protocol
+from segbench.core.records import EpochRecord, ModelCard, SpeedCard
 from segbench.core.study_record import StudyRecord, TrialRecord
-from segbench.data import pictures
+from segbench.data import subsets
+from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
+from segbench.data.subsets import Subset
 from segbench.engine import checkpoint, evaluation, inference, speed
-from segbench.experiment.training_run import TrainingRun
+from segbench.engine.evaluation import Evaluation
+from segbench.experiment import measuring
+from segbench.experiment.training_run import Images, TrainingRun
+from segbench.ledger import models
+from segbench.runtime.compute import Compute
 
 _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
 
@@ -49,19 +53,25 @@ class Trained:
 
 
 def examine(trained: Trained, data: Dataset) -> ModelCard:
-    """Writes the last and the best weights, runs the best once over the final images for confusions and masks, and
-    measures their speed. Returns the card, which the caller writes last. Raises UserError if the disk is full.
+    """Writes the last and the kept weights, runs the kept ones once over the final images for confusions, masks and
+    kinds of errors, and measures their speed. Returns the card, which the caller writes last. Raises UserError if the
+    disk is full.
     """
-    state, session, images = trained.run.state, trained.run.session, trained.run.task.images
+    state, session, task = trained.run.state, trained.run.session, trained.run.task
     model, compute, folder = state.evaluated, state.compute, session.folder
+    images = final_images(trained.plan, data, task.images, compute)
     try:
         if (code := trained.plan.architecture.code) is not None:
             sources.keep(folder, code)
         checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
-        model.load_state_dict(session.best.weights)
+        last = session.records[-1]
+        kept = last if task.keep == LAST else session.best.record
+        if task.keep == BEST_ON_SELECTION:  # training has not seen the final images
+            last = scored(last, evaluation.evaluate(model, images.val, compute))
+        if task.keep != LAST:
+            model.load_state_dict(session.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
-        write = _mask_writer(folder / artefacts.MASKS, images.names, images.val.label_set.colours)
-        result = evaluation.evaluate(model, images.val, compute, write)
+        result = measure(model, trained.plan, data, images, compute, folder)
         confusions = result.confusions.astype(np.int32)
         with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
@@ -70,28 +80,63 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
             f"{folder} cannot be written ({error}); free some space and rerun: nothing is trained twice"
         ) from error
     measured = speed.measure(inference.ready(model, compute), data.size, images.val.batch_size, compute)
-    return _card(trained, data, measured)
+    kept = scored(kept, result) if task.keep == BEST_ON_SELECTION else kept
+    return _card(trained, data, images.chosen, kept, last, measured)
 
 
-def _mask_writer(folder: Path, names: Sequence[str], colours: Sequence[Colour]) -> Callable[[Tensor], None]:
-    """A function that writes a batch of predicted classes, (B, H, W), as PNGs under the next images' names."""
-    shutil.rmtree(folder, ignore_errors=True)
-    remaining = iter(names)
-
-    def write(predicted: Tensor) -> None:
-        for categories in predicted.to("cpu").numpy().astype(np.uint8):
-            path = folder / f"{next(remaining)}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pictures.mask(categories, colours).save(path)
-
-    return write
+def final_images(plan: Plan, data: Dataset, trained_on: Images, compute: Compute) -> Images:
+    """The final images, beside those that a training trained on, which may have been scored on others."""
+    final = subsets.draw_final(data, plan.protocol.final)
+    val = Batches(data.val, final.val, trained_on.val.batch_size, compute.device)
+    return Images(trained_on.train, val, final, tuple(data.val.names[index] for index in final.val))
 
 
-def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
+def scored(epoch: EpochRecord, result: Evaluation) -> EpochRecord:
+    """The epoch's record with the scores of its weights on other images."""
+    scores = result.scores
+    return dataclasses.replace(
+        epoch,
+        val_loss=result.loss,
+        val_nll=result.nll,
+        pixel_accuracy=scores.pixel_accuracy,
+        miou=scores.miou,
+        miou_official=scores.miou_official,
+        iou=scores.iou,
+    )
+
+
+def measure(model: Segmenter, plan: Plan, data: Dataset, images: Images, compute: Compute, folder: Path) -> Evaluation:
+    """Runs the model once over the final images: writes masks, entropy maps, how sure it is and the kinds of its
+    errors into `folder`. Raises OSError."""
+    size = plan.architecture.batch_size
+    temperature = measuring.fit_temperature(model, data, plan.protocol, images.chosen, size, compute)
+    watcher = measuring.Watcher(folder, images.names, images.val.label_set, temperature)
+    result = evaluation.evaluate(model, images.val, compute, watcher.see)
+    watcher.write()
+    split = subsets.split_of(data, images.chosen)
+    measuring.write_errors(folder, split, images.names, watcher.grid, plan.architecture.name)
+    return result
+
+
+def complete(plan: Plan, data: Dataset, images: Images, compute: Compute, folder: Path) -> None:
+    """Measures a finished promotion of an earlier version, whose errors were not told apart yet. Raises UserError if
+    its weights are not those of its card, or if the disk is full."""
+    card = models.read_card(folder / artefacts.CARD)
+    model = inference.rebuild(card, folder / artefacts.WEIGHTS).to(compute.device)
+    try:
+        measure(model, plan, data, images, compute, folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error}); free some space and rerun") from error
+
+
+def _card(
+    trained: Trained, data: Dataset, final: Subset, kept: EpochRecord, last: EpochRecord, measured: SpeedCard
+) -> ModelCard:
     plan, run, images = trained.plan, trained.run, trained.run.task.images
-    records, labels = run.session.records, plan.protocol.data.labels
+    labels = plan.protocol.data.labels
     train = np.bincount(data.train.labels[images.chosen.train].reshape(-1), minlength=256)
-    val = np.bincount(data.val.labels[images.chosen.val].reshape(-1), minlength=256)
+    val = np.bincount(data.val.labels[final.val].reshape(-1), minlength=256)
+    selects = run.task.keep == BEST_ON_SELECTION
     return ModelCard(
         architecture=plan.architecture.name,
         title=plan.architecture.title,
@@ -115,11 +160,11 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         trial=plan.trial.index,
         attempt=plan.trial.attempt,
         seed=run.task.seed,
-        epochs=len(records),
+        epochs=len(run.session.records),
         train_images=len(images.chosen.train),
-        val_images=len(images.chosen.val),
-        best=run.session.best.record,
-        last=records[-1],
+        val_images=len(final.val),
+        best=kept,
+        last=last,
         majority_miou=metrics.majority_miou(train, val, labels),
         speed=measured,
         device=run.state.compute.record,
@@ -129,4 +174,7 @@ def _card(trained: Trained, data: Dataset, measured: SpeedCard) -> ModelCard:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=architectures.origin(plan.architecture.name, plan.architecture.code),
         labels=labels,
+        keep=run.task.keep,
+        selection_images=len(images.chosen.val) if selects else 0,
+        images_given_up=len(final.train) - len(images.chosen.train),
     )

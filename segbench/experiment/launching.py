@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from segbench.experiment.workers import Launcher
 
 LAUNCHERS = ("local", "ray")
+MOST_WORKERS = 1000  # of a search by device-hours, which has no number of trials
 
 
 def launcher(
@@ -34,11 +35,13 @@ def launcher(
             raise UserError(f"--launcher {kind}: how many workers? Add --workers N")
         return None
     protocol, architectures = settings.applied(protocol, architectures)
-    trials = len(architectures) * (protocol.search.trials + settings.baseline)
+    per_architecture = protocol.search.trials
+    trials = MOST_WORKERS if per_architecture is None else len(architectures) * (per_architecture + settings.baseline)
     count = len(gpus.split(",")) if workers is None and gpus is not None else workers or 0
     if not 1 <= count <= trials:
         given = f"--workers is {workers}" if workers is not None else f"--gpus {gpus} means {count} workers"
-        raise UserError(f"{given}: expected 1 to {trials}, as many as there are trials to share")
+        most = "" if per_architecture is None else ", as many as there are trials to share"
+        raise UserError(f"{given}: expected 1 to {trials}{most}")
 
     from segbench.experiment import local_launcher
 

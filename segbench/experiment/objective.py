@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from segbench.core.study_record import TrialState
 from segbench.engine import checkpoint, inference, resume, training
 from segbench.experiment import training_run
 from segbench.experiment.training_run import Images, Task, TrainingRun
-from segbench.ledger import queue, runs, samplers, showcase, studies
+from segbench.ledger import device_hours, queue, runs, samplers, showcase, studies
 from segbench.runtime import interrupts, terminal
 from segbench.runtime.compute import Compute
 
@@ -85,22 +87,26 @@ def check_buildable(protocol: Protocol, architecture: Architecture, images: Imag
 def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
     """Trains one configuration and returns its best epoch's miou. Every epoch is saved in the trial's folder, then
     logged to the trial's MLflow run and its Optuna attempt, and passed to `show`. Epochs that an earlier attempt saved
-    are not trained again. Raises TrialPruned if the pruner ends the trial, TrialFailed if training cannot continue,
-    Stopped if the user asked for it.
+    are not trained again. A search by device-hours ends the trial when they are spent; the trial keeps its epochs.
+    Raises TrialPruned if the pruner ends the trial, TrialFailed if training cannot continue, Stopped if the user asked
+    for it, BudgetSpent if the trial has no epoch.
     """
     started = time.perf_counter()
     if interrupts.requested():
         raise studies.Stopped
+    budget = None if studies.index_of(trial) == studies.BASELINE else job.search.seconds
+    if budget is not None and not device_hours.affords(trial, 1, budget):
+        raise studies.BudgetSpent  # before a network is built for nothing
     run = _begin(trial, job)
     trial.set_user_attr("run_id", run.id)
     trial.set_user_attr("device", to_json(job.compute.record))
     studies.remember_weights(trial, run.origin)
     # UpdateFinishedTrialError: this process was thought dead, and another continues its trial.
-    with run.in_mlflow(fine=(optuna.TrialPruned,), handed_over=(UpdateFinishedTrialError,)):
+    with run.in_mlflow(fine=(optuna.TrialPruned, studies.BudgetSpent), handed_over=(UpdateFinishedTrialError,)):
         trial.set_user_attr("startup_seconds", time.perf_counter() - started)
         trial.set_user_attr("earlier_seconds", sum(record.seconds.total for record in run.session.records))
         try:
-            _train(trial, run, show)
+            _train(trial, run, budget, show)
         except optuna.TrialPruned:
             _keep_confusions(run)
             _show(trial, run)
@@ -139,7 +145,8 @@ def _begin(trial: optuna.Trial, job: Job) -> TrainingRun:
     return run
 
 
-def _train(trial: optuna.Trial, run: TrainingRun, show: Show) -> None:
+def _train(trial: optuna.Trial, run: TrainingRun, seconds: float | None, show: Show) -> None:
+    """`seconds`: the trial's budget, if it is in device-hours. Raises BudgetSpent if it pays for no epoch."""
     restored = run.state.epoch
     known = studies.epochs_reported(trial)  # by an earlier attempt; the number never falls
     last = run.task.epochs
@@ -148,10 +155,34 @@ def _train(trial: optuna.Trial, run: TrainingRun, show: Show) -> None:
         if record.epoch > min(known, restored):  # epochs that are trained again replace the stored ones
             studies.report(trial, record)
 
-    for record in run.epochs(report):
+    within = functools.partial(_within, trial, seconds, restored + 1)
+    for record in run.epochs(report, within):
         show(studies.index_of(trial), record)
         if max(restored, known) <= record.epoch < last and trial.should_prune():
             raise optuna.TrialPruned(f"after epoch {record.epoch}")
+    if not run.session.has_best:
+        raise studies.BudgetSpent
+
+
+def _within(
+    trial: optuna.Trial, seconds: float | None, first: int, fresh: Iterator[EpochRecord]
+) -> Iterator[EpochRecord]:
+    """The fresh epochs, from number `first` on, while the study's budget pays for them."""
+    if seconds is None:
+        yield from fresh
+        return
+    for epoch in itertools.count(first):
+        if not device_hours.affords(trial, epoch, seconds):
+            return
+        started = time.perf_counter()
+        try:
+            record = next(fresh, None)
+        except studies.TrialFailed:
+            device_hours.charge(trial, epoch, time.perf_counter() - started, seconds)
+            raise
+        if record is None or not device_hours.charge(trial, epoch, device_hours.cost(record), seconds):
+            return
+        yield record
 
 
 def _keep_confusions(run: TrainingRun) -> None:

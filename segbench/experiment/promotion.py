@@ -105,6 +105,7 @@ def _plans(protocol: Protocol, architectures: Sequence[Architecture], settings: 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
     """Raises UserError if the TOML files have changed since the search. `command`: the search command."""
+    from segbench.experiment import search_display
     from segbench.experiment.examine import Plan
     from segbench.ledger import studies
 
@@ -113,7 +114,7 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
     best = studies.best(study)
     assert best
     # The search's command line may have overridden these; the study stores their values.
-    overrides = {name: getattr(study.protocol.search, name) for name in ("trials", "sampler", "pruner")}
+    overrides = {name: getattr(study.protocol.search, name) for name in ("trials", "hours", "sampler", "pruner")}
     protocol = dataclasses.replace(protocol, search=dataclasses.replace(protocol.search, **overrides))
     architecture = dataclasses.replace(architecture, weights=study.architecture.weights)
     if fingerprint(protocol, architecture) != study.fingerprint:
@@ -121,12 +122,8 @@ def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, co
             f"the TOML files of '{protocol.name}' have changed since study '{study.name}' was searched; undo the "
             "change, or copy the folder under a new name and search there"
         )
-    finished = sum(t.state.ended for t in study.planned)
-    if finished < protocol.search.trials:
-        terminal.say(
-            f"note: {finished} of {protocol.search.trials} trials of {study.name} are finished; to finish the search: "
-            f"{command}"
-        )
+    if not study.finished or len(study.planned) < (protocol.search.trials or 0):
+        terminal.say(f"note: {study.name} has used {search_display.used(study)}; to finish the search: {command}")
     return Plan(protocol, architecture, study, best)
 
 
@@ -168,13 +165,15 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     from segbench.engine import resume
     from segbench.experiment.training_run import Images, Task
 
-    chosen = subsets.draw_final(data, plan.protocol.final)
+    chosen, keep = subsets.draw_full_training(data, plan.protocol), plan.protocol.final.keep
     recipe = plan.protocol.recipe_of(plan.architecture)
     hyperparameters = Hyperparameters.from_params(plan.trial.params, recipe)
     if process_group.on_main(lambda: _is_done(folder, plan, hyperparameters, chosen, precision)):
         resume.clear(folder)  # left by a process that was killed in its last steps
         shutil.rmtree(folder.with_suffix(".old"), ignore_errors=True)
         terminal.say(f"\n{plan.architecture.title}, seed {seed}: promoted already, nothing to do")
+        if process_group.is_main():
+            _complete(plan, data, chosen, compute, folder)
         return
     terminal.say(
         f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.index} of {plan.study.name}, {chosen.description}"
@@ -182,12 +181,23 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
     augment = plan.protocol.augment_of(plan.architecture)
     images = Images.of(data, chosen, plan.architecture.batch_size, compute, augment)
     fingerprints = (plan.study.fingerprint, data.fingerprint)
-    task = Task(*fingerprints, images, hyperparameters, plan.protocol.final.epochs, seed)
+    task = Task(*fingerprints, images, hyperparameters, plan.protocol.final.epochs, seed, keep)
     partial = folder.with_suffix(".partial")
     _train_and_publish(plan, data, task, compute, partial)
     if process_group.is_main():
         _put_in_place(partial, folder)
         resume.clear(folder)
+
+
+def _complete(plan: Plan, data: Dataset, chosen: Subset, compute: Compute, folder: Path) -> None:
+    """Measures what an earlier version did not."""
+    from segbench.experiment import examine, measuring
+    from segbench.experiment.training_run import Images
+
+    if not measuring.is_complete(folder):
+        trained_on = Images.of(data, chosen, plan.architecture.batch_size, compute, None)
+        images = examine.final_images(plan, data, trained_on, compute)
+        examine.complete(plan, data, images, compute, folder)
 
 
 def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, folder: Path) -> None:
@@ -249,16 +259,20 @@ def _train(plan: Plan, run: TrainingRun) -> None:
 
 
 def _is_done(folder: Path, plan: Plan, hyperparameters: Hyperparameters, chosen: Subset, precision: str) -> bool:
-    """Whether `folder` holds this promotion, in this `precision` unless that is "auto". A different promotion is
-    replaced once the new one is complete."""
+    """Whether `folder` holds this promotion, in this `precision` unless that is "auto". A different promotion, also one
+    that kept another epoch's weights, is replaced once the new one is complete."""
     if not (folder / artefacts.CARD).is_file():
         return False
     try:
         card = models.read_card(folder / artefacts.CARD)
     except UserError:
         return False  # damaged, or of another version: this promotion replaces it
-    counts = (card.epochs, card.train_images, card.val_images)
-    planned_counts = (plan.protocol.final.epochs, len(chosen.train), len(chosen.val))
+    final = plan.protocol.final
+    if card.keep != final.keep:
+        terminal.say(f"{folder} keeps the weights '{card.keep}'; the protocol asks for '{final.keep}': trained again")
+        return False
+    counts = (card.epochs, card.train_images, card.selection_images or card.val_images)
+    planned_counts = (final.epochs, len(chosen.train), len(chosen.val))
     same_intent = (card.fingerprint, card.data_fingerprint) == (plan.study.fingerprint, plan.study.data_fingerprint)
     same_precision = precision in ("auto", card.device.precision)
     return same_intent and same_precision and card.hyperparameters == hyperparameters and counts == planned_counts

@@ -6,8 +6,35 @@ import contextlib
 
 from segbench.core.records import EpochRecord
 from segbench.core.study_record import StudyRecord, TrialRecord
-from segbench.ledger import studies
-from segbench.runtime import terminal
+from segbench.ledger import device_hours, studies
+from segbench.runtime import displays, terminal
+
+
+def used(study: StudyRecord) -> str:
+    """How much of its budget a search has used: "7 of 10 trials", or "58 min 12 s of 1 h 00 min, 7 trials"."""
+    ended, seconds = sum(trial.state.ended for trial in study.planned), study.protocol.search.seconds
+    if seconds is None:
+        return f"{ended} of {study.protocol.search.trials} trials"
+    return f"{displays.duration(study.used_seconds)} of {displays.duration(seconds)}, {ended} trials"
+
+
+class HoursProgress:
+    """The progress of a search by device-hours in this process, updated after each epoch."""
+
+    def __init__(self, study: StudyRecord, epochs: int, show: terminal.Show) -> None:
+        self._best = max((t.value for t in study.trials if t.value is not None), default=0.0)
+        self._charged = {(trial.index, epoch.epoch) for trial in study.trials for epoch in trial.epochs}
+        self._seconds, self._budget = study.used_seconds, study.protocol.search.seconds or 0.0
+        self._epochs, self._show = epochs, show
+
+    def __call__(self, index: int, record: EpochRecord) -> None:
+        self._best = max(self._best, record.miou)
+        if index >= 0 and (index, record.epoch) not in self._charged:  # else restored, or beside the plan
+            self._charged.add((index, record.epoch))
+            self._seconds += device_hours.cost(record)
+        used = f"{displays.duration(self._seconds)} of {displays.duration(self._budget)}, best {self._best:.3f}"
+        row = terminal.Row(_name(index), record.epoch, self._epochs, f"mIoU {record.miou:.3f}")
+        self._show(round(min(self._seconds, self._budget)), used, [row])
 
 
 class Progress:
@@ -23,7 +50,7 @@ class Progress:
 
     def __call__(self, index: int, record: EpochRecord) -> None:
         self.best = max(self.best, record.miou)
-        name = "baseline" if index < 0 else f"trial {index}"
+        name = _name(index)
         text = f"mIoU {record.miou:.3f}, best {self.best:.3f}, {record.images_per_second:.1f} images/s"
         self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: {text}")
         if index != self._index or record.epoch == 1:
@@ -34,6 +61,10 @@ class Progress:
     def close(self) -> None:
         """Ends the trial's part of the display."""
         self._display.close()
+
+
+def _name(index: int) -> str:
+    return "baseline" if index < 0 else f"trial {index}"
 
 
 def table(study: StudyRecord) -> None:

@@ -2,7 +2,7 @@
 
 searching.run(protocol, architectures, SearchSettings("demo"))  → the studies' records
 
-It runs until exactly `trials` trials of each study have ended. Rerun, it resumes.
+It runs until exactly `trials` trials of each study have ended, or until its `hours` are spent. Rerun, it resumes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from segbench.data.packing import Dataset
     from segbench.data.subsets import Subset
-    from segbench.experiment.objective import Initial, Job
+    from segbench.experiment.objective import Initial, Job, Show
     from segbench.experiment.training_run import Images
     from segbench.experiment.workers import Launcher
     from segbench.runtime.compute import Compute
@@ -186,7 +186,7 @@ def _open(protocol: Protocol, architecture: Architecture, data: Dataset, setting
     from segbench.ledger import database, studies
 
     subset = subsets.draw_search(data, protocol.search)
-    subsets.draw_final(data, protocol.final)  # raises now, before the search, if the promotion would lack images
+    subsets.draw_full_training(data, protocol)  # raises now, before the search, if the promotion would lack images
     search = _Search(architecture, protocol, data, subset, settings)
     storage = database.connect(paths.studies_database(settings.study_db))
     if studies.study_name(protocol, architecture) not in studies.names(storage):
@@ -214,34 +214,31 @@ def _plan(protocol: Protocol, architecture: Architecture, data: Dataset, setting
     return search
 
 
-def _announced(search: _Search, where: Callable[[], str]) -> tuple[StudyRecord, int]:
-    """Prints what is left; returns the study and the number of trials that have not ended, including those of other
-    processes, which may be requeued."""
+def _announced(search: _Search, where: Callable[[], str]) -> StudyRecord:
+    """Prints what is left; returns the study, whose open trials may be those of other processes."""
+    from segbench.experiment import search_display
+
     record = search.record()
-    left = sum(not t.state.ended for t in record.trials)
-    terminal.say(f"\n{search.architecture.title}: study {record.name}, {left} of {len(record.trials)} trials to run")
-    terminal.say(f"{search.description}; {where()}" if left else search.description)
-    return record, left
+    terminal.say(f"\n{search.architecture.title}: study {record.name}, {search_display.used(record)}")
+    for index, source in record.starts.items():
+        terminal.say(f"trial {index}: {'the known-good values' if source == 'baseline' else f'as {source}'}")
+    terminal.say(search.description if record.finished else f"{search.description}; {where()}")
+    return record
 
 
 def _alone(search: _Search) -> StudyRecord:
     """Runs what is left in this process."""
     from segbench.experiment import search_display
 
-    record, left = _announced(search, lambda: search.device.description)
-    if left:
+    record = _announced(search, lambda: search.device.description)
+    if not record.finished:
         from segbench.experiment import objective
         from segbench.ledger import showcase, studies
 
-        _say_cost(search, left)
+        if search.protocol.search.seconds is None:  # else the budget is the cost
+            _say_cost(search, sum(not trial.state.ended for trial in record.trials))
         job = search.job()
-        epochs = search.protocol.search.epochs
-        total = len(record.trials) * epochs
-        with (
-            terminal.progress(search.architecture.name, total, total - left * epochs) as advance,
-            contextlib.closing(search_display.Progress(record, epochs, advance)) as show,
-            interrupts.graceful(),
-        ):
+        with _display(search, record) as show, interrupts.graceful():
             try:
                 studies.run(search.study, lambda trial: objective.objective(trial, job, show), ended=search.clean_up)
             except studies.Stopped:
@@ -251,6 +248,24 @@ def _alone(search: _Search) -> StudyRecord:
         record = search.record()
     search_display.table(record)
     return record
+
+
+@contextlib.contextmanager
+def _display(search: _Search, record: StudyRecord) -> Iterator[Show]:
+    """Shows epochs of trials, or seconds of a budget in device-hours."""
+    from segbench.experiment import search_display
+
+    name, epochs, seconds = search.architecture.name, search.protocol.search.epochs, search.protocol.search.seconds
+    if seconds is not None:
+        with terminal.board(name, round(seconds), round(record.used_seconds)) as show:
+            yield search_display.HoursProgress(record, epochs, show)
+        return
+    total, left = len(record.trials) * epochs, sum(not trial.state.ended for trial in record.trials) * epochs
+    with (
+        terminal.progress(name, total, total - left) as advance,
+        contextlib.closing(search_display.Progress(record, epochs, advance)) as progress,
+    ):
+        yield progress
 
 
 def _say_cost(search: _Search, left: int) -> None:
@@ -270,8 +285,8 @@ def _together(launcher: Launcher, searches: list[_Search]) -> list[StudyRecord]:
     """Runs what is left with several workers."""
     from segbench.experiment import search_display
 
-    left = sum(_announced(search, lambda: launcher.description)[1] for search in searches)
-    if left:
+    before = [_announced(search, lambda: launcher.description) for search in searches]
+    if not all(record.finished for record in before):
         from segbench.experiment import objective, workers
         from segbench.ledger import showcase
 

@@ -12,7 +12,7 @@ from segbench.core import tables
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
 
-OVERRIDES = ("trials", "weights", "sampler", "pruner")
+OVERRIDES = ("trials", "hours", "weights", "sampler", "pruner")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class SearchSettings(Settings):
     """Also a search's overrides of its protocol; None means the protocol's value."""
 
     trials: int | None = None  # finished trials in total
+    hours: float | None = None  # device-hours per architecture, instead of trials
     weights: str | None = None  # "pretrained", "random", a state-dict file or a save_pretrained folder
     sampler: str | None = None
     pruner: str | None = None
@@ -50,13 +51,21 @@ class SearchSettings(Settings):
     def applied(self, protocol: Protocol, architectures: Sequence[Architecture]) -> tuple[Protocol, list[Architecture]]:
         """The protocol and its architectures with these overrides. Raises UserError for invalid values, and for
         `baseline` if an architecture has none."""
-        given = {name: getattr(self, name) for name in ("trials", "sampler", "pruner")}
+        names = ("trials", "hours", "sampler", "pruner")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if "trials" in given or "hours" in given:  # one replaces the protocol's other
+            given = {"trials": None, "hours": None, **given}
         with tables.located("command line"):
-            search = dataclasses.replace(protocol.search, **{k: v for k, v in given.items() if v is not None})
+            search = dataclasses.replace(protocol.search, **given)
         if self.weights:
             architectures = [dataclasses.replace(each, weights=self.weights) for each in architectures]
         if self.baseline and (bare := [each.name for each in architectures if not each.baseline]):
             raise UserError(f"--baseline: {bare[0]}.toml of '{protocol.name}' has no table [baseline]; add one")
+        if self.baseline and search.enqueue:
+            raise UserError(
+                f"--baseline runs the [baseline] values beside the plan; in '{protocol.name}' they are its first trial "
+                f'([search] enqueue = "{search.enqueue}"); drop --baseline'
+            )
         return dataclasses.replace(protocol, search=search), list(architectures)
 
     def repeat_search(self, *architectures: str) -> str:

@@ -76,6 +76,7 @@ class Task:
     hyperparameters: Hyperparameters
     epochs: int
     seed: int
+    keep: str = ""  # which epoch's weights a promotion keeps, one of protocol.KEEP; "" for a search's trial
 
 
 @dataclass
@@ -123,15 +124,20 @@ class TrainingRun:
         with runs.ended(self.mlflow, self.id, fine, killed=(studies.Stopped,), handed_over=handed_over):
             yield
 
-    def epochs(self, report: Callable[[EpochRecord], None] = lambda record: None) -> Iterator[EpochRecord]:
-        """All epochs, restored ones first. Each is saved, passed to `report`, logged to MLflow, and yielded.
+    def epochs(
+        self,
+        report: Callable[[EpochRecord], None] = lambda record: None,
+        within: Callable[[Iterator[EpochRecord]], Iterator[EpochRecord]] = lambda fresh: fresh,
+    ) -> Iterator[EpochRecord]:
+        """All epochs, restored ones first. Each is saved, passed to `report`, logged to MLflow, and yielded. `within`
+        may end the fresh ones earlier; what it leaves out counts nowhere.
 
         If another process has taken over the training, `report` raises, and nothing is logged twice. Raises TrialFailed
         if training cannot continue, and Stopped, with everything saved, if a signal requested it before the last epoch.
         """
         restored = self.state.epoch
         logged = runs.steps(self.mlflow, self.id) if self.mlflow else set()
-        for record in self.session.epochs(self.state, _trained(self.state, self.task)):
+        for record in self.session.epochs(self.state, within(_trained(self.state, self.task))):
             report(record)
             if self.mlflow and record.epoch not in logged:
                 runs.log_epoch(self.mlflow, self.id, record, self.task.images.val.label_set.names)
@@ -150,8 +156,9 @@ class TrainingRun:
 def _identity(task: Task, origin: WeightsOrigin, compute: Compute) -> str:
     """The identity that a checkpoint must have to be resumed from."""
     intent = (task.fingerprint, task.data_fingerprint, task.hyperparameters, task.epochs, task.seed)
+    keep = (task.keep,) if task.keep else ()
     images = (task.images.train.images, task.images.val.images)
-    return resume.identity(*intent, *images, origin.sha256, compute.record.kind, compute.record.precision)
+    return resume.identity(*intent, *keep, *images, origin.sha256, compute.record.kind, compute.record.precision)
 
 
 def _trained(state: State, task: Task) -> Iterator[EpochRecord]:

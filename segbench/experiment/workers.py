@@ -16,7 +16,7 @@ from typing import Protocol as Contract
 import optuna
 
 from segbench.core.errors import UserError
-from segbench.core.protocol import Protocol
+from segbench.core.protocol import Protocol, Search
 from segbench.core.records import from_json
 from segbench.core.study_record import TrialState
 from segbench.ledger import queue
@@ -72,40 +72,47 @@ class RunningTrial:
 class SearchProgress(NamedTuple):
     """The progress of all studies of a command."""
 
-    done: int  # epochs; an ended trial counts all its epochs
-    total: int  # epochs
+    done: int  # epochs; an ended trial counts all its epochs; of a search by device-hours: seconds
+    total: int  # likewise
     left: int  # trials that have not ended
     planned: int  # trials
     best: float  # mIoU, 0 without epochs
     running: tuple[RunningTrial, ...]
+    open: bool = False  # whether more trials will be planned: device-hours are left
 
     @classmethod
     def of(cls, studies: Iterable[optuna.Study]) -> SearchProgress:
         """Reads the progress without the epochs of ended trials, because it is called every second."""
         done = total = left = planned = 0
-        best, running = 0.0, []
+        best, running, is_open = 0.0, [], False
         for study in studies:
-            given, open_epochs = _epochs_given(study), queue.values_of_unfinished(study)
+            search, open_epochs = _search(study), queue.values_of_unfinished(study)
+            given = search.epochs
+            if search.seconds is not None:
+                used = queue.seconds_used(study)
+                done, total = done + round(min(used, search.seconds)), total + round(search.seconds)
+                is_open |= queue.plans_more(study)
             best = max(best, queue.best_value(study))
             for attempt in queue.latest(study).values():
                 values = list(open_epochs.get(attempt.id, {}).values())
-                planned, left, total = planned + 1, left + attempt.unfinished, total + given
-                done += len(values) if attempt.unfinished else given
+                planned, left = planned + 1, left + attempt.unfinished
+                if search.seconds is None:
+                    total, done = total + given, done + (len(values) if attempt.unfinished else given)
                 if attempt.trial_state == TrialState.RUNNING:
                     owner, miou = attempt.attributes.get("owner", ""), values[-1] if values else None
                     running.append(RunningTrial(study.study_name, attempt.index, owner, len(values), given, miou))
-        return cls(done, total, left, planned, best, tuple(running))
+        return cls(done, total, left, planned, best, tuple(running), is_open)
 
 
 def run(launcher: Launcher, studies: Sequence[optuna.Study]) -> None:
-    """Starts the workers, at most one per trial, and returns when all have ended and no trial is left.
+    """Starts the workers, at most one per trial left, and returns when all have ended and no trial is left.
 
     A killed worker is restarted, unless it is killed three times without progress of the search. A worker that ends
     with an error is not restarted. The first SIGINT or SIGTERM lets all workers finish their epochs, the second stops
     them at once; both then raise KeyboardInterrupt. Raises UserError at the end if a worker failed.
     """
     first = SearchProgress.of(studies)
-    number = min(launcher.size, first.left)
+    number = launcher.size if first.open else min(launcher.size, first.left)
     if number < launcher.size:
         terminal.say(f"starting {number} of {launcher.size} workers, as many as there are trials left")
     with terminal.board("search", first.total, first.done) as show, interrupts.graceful():
@@ -159,7 +166,7 @@ class _Watch:
         _requeue_dead(self._studies)
         progress = SearchProgress.of(self._studies)
         what = f"worker {worker} was killed by {_signal(number)}"
-        if not progress.left:
+        if not progress.left and not progress.open:
             return True
         now = (progress.left, progress.done)
         deaths = [before for before in self._deaths.get(worker, []) if before == now] + [now]
@@ -175,7 +182,9 @@ class _Watch:
         started = time.monotonic()
         progress = SearchProgress.of(self._studies)
         rows = sorted(self._row(trial) for trial in progress.running)
-        text = f"{progress.planned - progress.left}/{progress.planned} trials, best {progress.best:.3f}"
+        ended = progress.planned - progress.left
+        trials = f"{ended} trials" if progress.open else f"{ended}/{progress.planned} trials"
+        text = f"{trials}, best {progress.best:.3f}"
         self._show(progress.done, text, rows)
         now = time.monotonic()
         self._next_look = now + max(_SECONDS_BETWEEN_LOOKS, 10 * (now - started))  # a large ledger is read less often
@@ -186,8 +195,8 @@ class _Watch:
         return terminal.Row(self._launcher.name(trial.owner), trial.epochs, trial.given, f"{trial.study} {name}{score}")
 
 
-def _epochs_given(study: optuna.Study) -> int:
-    return from_json(Protocol, study.user_attrs["protocol"]).search.epochs
+def _search(study: optuna.Study) -> Search:
+    return from_json(Protocol, study.user_attrs["protocol"]).search
 
 
 def _requeue_dead(studies: Iterable[optuna.Study]) -> None:

@@ -35,6 +35,7 @@ from segbench.ledger.optuna_private import (
     finite,
 )
 
+_RUNG = "completed_rung_"  # prefix of the attributes by which Optuna's successive halving compares trials
 EPOCH = "epoch:"  # prefix of an epoch's attribute, before its number
 _OF_ONE_ATTEMPT = ("owner", "device", "stopped", "withdrawn", "outcome", "reason", "continued_by")
 _SETTLED = ("outcome", "withdrawn", "continued_by")  # a failed attempt with one of these needs no further action
@@ -162,6 +163,8 @@ def requeue(connection: Connection, study: int, attempt: int, deaths: list[int] 
         set_attributes(connection, new, inherited | ({"deaths": deaths} if deaths else {}))
         for table in (PARAMS, SYSTEM_ATTRIBUTES, INTERMEDIATE_VALUES):
             _copy(connection, table, attempt, new)
+        rungs = and_(SYSTEM_ATTRIBUTES.c.trial_id == attempt, SYSTEM_ATTRIBUTES.c.key.like(f"{_RUNG}%"))
+        connection.execute(delete(SYSTEM_ATTRIBUTES).where(rungs))  # else the trial would compete against itself
     set_attributes(connection, attempt, {"continued_by": follower})
 
 
@@ -191,11 +194,16 @@ def report(connection: Connection, attempt: int, epoch: int, value: float, conte
 
     Raises UpdateFinishedTrialError if the attempt has ended: its process was thought dead.
     """
-    running = update(ATTEMPTS).where(attempt == _ID, ATTEMPTS.c.state == AttemptState.RUNNING)
-    if not connection.execute(running.values(state=AttemptState.RUNNING)).rowcount:  # which also locks the row
-        raise UpdateFinishedTrialError(f"attempt {attempt} has ended")
+    require_running(connection, attempt)
     _replace(connection, SYSTEM_ATTRIBUTES, attempt, {"key": f"{EPOCH}{epoch}"}, {"value_json": json.dumps(content)})
     _replace(connection, INTERMEDIATE_VALUES, attempt, {"step": epoch}, finite(value))
+
+
+def require_running(connection: Connection, attempt: int) -> None:
+    """Raises UpdateFinishedTrialError if the attempt has ended, and else locks its row."""
+    running = update(ATTEMPTS).where(attempt == _ID, ATTEMPTS.c.state == AttemptState.RUNNING)
+    if not connection.execute(running.values(state=AttemptState.RUNNING)).rowcount:
+        raise UpdateFinishedTrialError(f"attempt {attempt} has ended")
 
 
 def values(connection: Connection, study: int, states: Collection[AttemptState]) -> dict[int, dict[int, float]]:
@@ -218,6 +226,12 @@ def epochs(connection: Connection, attempt: int) -> int:
     """How many epochs were reported."""
     query = select(func.count()).where(INTERMEDIATE_VALUES.c.trial_id == attempt)
     return int(connection.scalar(query) or 0)
+
+
+def any_epoch(connection: Connection, study: int) -> bool:
+    """Whether any attempt has reported an epoch."""
+    query = select(INTERMEDIATE_VALUES.c.trial_id).join(ATTEMPTS).where(_in(study)).limit(1)
+    return connection.scalar(query) is not None
 
 
 def ended(connection: Connection, study: int) -> int:

@@ -4,7 +4,10 @@
                                 /best.safetensors   the epoch with the highest miou
                                 /last.safetensors
                                 /confusions.npz     raw confusion of each final validation image, and their names
+                                /errors.npz         the kinds of errors, and
+                                /reliability.npz    how sure it was: see ledger/measured.py
                                 /masks/<name>.png   predicted categories, in the legend's colours
+                                /entropy/<name>.png how unsure it was of each pixel
 """
 
 from __future__ import annotations

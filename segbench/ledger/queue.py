@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -16,18 +18,45 @@ from optuna.trial import TrialState as AttemptState
 from sqlalchemy import Connection
 
 from segbench.core import space as spaces
-from segbench.core.protocol import Search
-from segbench.core.records import Scalar
+from segbench.core.protocol import Architecture, Protocol, Search
+from segbench.core.records import Scalar, from_json
 from segbench.core.space import Space
-from segbench.core.study_record import TrialState
-from segbench.ledger import attempts, database, liveness, optuna_private, samplers
+from segbench.core.study_record import FRUITLESS_TRIALS, TrialState
+from segbench.ledger import attempts, database, device_hours, liveness, optuna_private, samplers
 from segbench.ledger.attempts import Attempt, Planned
 from segbench.ledger.liveness import WorkerId
 
 BASELINE = -1  # the trial of the known-good configuration that runs beside the plan
 UNPLANNED = -2
 DEATHS_THAT_SPEND_A_TRIAL = 3
+STARTS = "starts"  # the study's attribute with the configurations that begin its plan; see starts.py
 _STANDING = ("outcome", "withdrawn", "owner")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the configurations of a search's trials."""
+
+    space: Space
+    search: Search
+    starts: Sequence[Mapping[str, Scalar]]  # of the first trials
+
+    def trial(self, index: int) -> Planned:
+        """The planned trial, without parameters if a sampler chooses them when it starts."""
+        distributions = {entry: samplers.distribution(values) for entry, values in self.space.items()}
+        drawn: Mapping[str, Any] = {}
+        if index < len(self.starts):
+            drawn = _by_entry(self.space, self.starts[index])
+        elif self.search.sampler == "random":
+            drawn = samplers.draw(distributions, self.search.seed, index)
+        entries = samplers.chosen(self.space, drawn) if drawn else {}
+        return Planned(index, drawn, {entry: distributions[entry] for entry in entries})
+
+
+def _by_entry(space: Space, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The configuration by the entries of the space: its `lr` is "sgd.lr" if its optimizer has its own."""
+    names = spaces.entries(space, str(params["optimizer"]))
+    return {names[name]: value for name, value in params.items()}
 
 
 def index_of(attempt: FrozenTrial | optuna.Trial) -> int:
@@ -39,19 +68,25 @@ def plan(study: optuna.Study, space: Space, search: Search, baseline: Mapping[st
     """Queues every trial that is neither waiting, running nor ended, after `requeue_dead`, whose lines it returns.
 
     With the random sampler a trial's parameters depend on (seed, trial) alone: the number of runs, their order and
-    crashes do not change the plan. Other samplers choose the parameters when the trial starts.
+    crashes do not change the plan. Other samplers choose the parameters when the trial starts. The first trials have
+    the configurations that are stored with the study (see starts.py). A search by device-hours plans its trials one by
+    one, in `claim`.
     """
     storage = database.storage_of(study)
+    whole = Plan(space, search, _starts(study))
     with storage.locked():  # workers that start together plan once
         said = _requeue_dead(study)
-        storage.writing(lambda connection: _plan(connection, optuna_private.study_id(study), space, search, baseline))
+        storage.writing(lambda connection: _plan(connection, optuna_private.study_id(study), whole, baseline))
     return said
 
 
 def claim(study: optuna.Study, owner: str) -> optuna.Trial | None:
-    """The next queued trial, if any. Optuna's `ask` would invent a trial if none waits."""
-    study_id = optuna_private.study_id(study)
-    claimed = database.storage_of(study).writing(lambda connection: attempts.claim(connection, study_id, owner))
+    """The next queued trial, if any; in a search by device-hours a new one, while hours are left. Optuna's `ask` would
+    invent a trial if none waits."""
+    study_id, storage = optuna_private.study_id(study), database.storage_of(study)
+    claimed = storage.writing(lambda connection: attempts.claim(connection, study_id, owner))
+    if claimed is None and (whole := _plan_by_hours(study)):
+        claimed = storage.writing(lambda connection: _plan_another(connection, study_id, whole, owner))
     return None if claimed is None else optuna.Trial(study, claimed)
 
 
@@ -113,34 +148,78 @@ def best_value(study: optuna.Study) -> float:
     return database.storage_of(study).reading(lambda connection: attempts.best_value(connection, study_id))
 
 
+def seconds_used(study: optuna.Study) -> float:
+    """What a search by device-hours has used; 0 for one by trials."""
+    study_id = optuna_private.study_id(study)
+    return database.storage_of(study).reading(lambda connection: device_hours.used(connection, study_id))
+
+
+def plans_more(study: optuna.Study) -> bool:
+    """Whether `claim` would plan another trial: device-hours are left, and the search is not hopeless."""
+    study_id, whole = optuna_private.study_id(study), _plan_by_hours(study)
+    if whole is None:
+        return False
+    return database.storage_of(study).reading(lambda connection: _is_open(connection, study_id, whole.search))
+
+
 def deaths(earlier: Sequence[int], epochs: int) -> list[int]:
     """The number of epochs at each death of a trial since its last new epoch, including the newest death."""
     return [*earlier, epochs] if epochs <= max(earlier, default=epochs) else [epochs]
 
 
-def _plan(
-    connection: Connection, study: int, space: Space, search: Search, baseline: Mapping[str, Scalar] | None
-) -> None:
+def _plan(connection: Connection, study: int, whole: Plan, baseline: Mapping[str, Scalar] | None) -> None:
     known = last(attempts.every(connection, study, _STANDING))
+    trials = whole.search.trials
     for index, attempt in known.items():
-        if "withdrawn" in attempt.attributes and index < search.trials:
+        if trials is None:
+            continue
+        if "withdrawn" in attempt.attributes and index < trials:
             attempts.requeue(connection, study, attempt.id)
-        elif attempt.state == AttemptState.WAITING and index >= search.trials:  # left by a longer search
+        elif attempt.state == AttemptState.WAITING and index >= trials:  # left by a longer search
             attempts.end(connection, attempt.id, withdrawn=True)
-    distributions = {entry: samplers.distribution(values) for entry, values in space.items()}
-    missing = [index for index in range(search.trials) if index not in known]
-    planned = []
-    for index in missing:
-        drawn = samplers.draw(distributions, search.seed, index) if search.sampler == "random" else {}
-        entries = samplers.chosen(space, drawn) if drawn else {}
-        planned.append(Planned(index, drawn, {entry: distributions[entry] for entry in entries}))
+    planned = [whole.trial(index) for index in range(trials or 0) if index not in known]
     if baseline and BASELINE not in known:
-        names = spaces.entries(space, str(baseline["optimizer"]))
-        params = {names[name]: value for name, value in baseline.items()}
+        space, params = whole.space, _by_entry(whole.space, baseline)
         # Known-good values may lie outside the searched ranges, and then Optuna would refuse them.
-        widened = {entry: samplers.around(value, distributions[entry]) for entry, value in params.items()}
+        widened = {
+            entry: samplers.around(value, samplers.distribution(space[entry])) for entry, value in params.items()
+        }
         planned.append(Planned(BASELINE, params, widened))
     attempts.queue(connection, study, planned)
+
+
+def _plan_another(connection: Connection, study: int, whole: Plan, owner: str) -> int | None:
+    """Plans and claims the next trial of a search by device-hours; None if none is left or the search is hopeless."""
+    device_hours.lock(connection, study)
+    if (claimed := attempts.claim(connection, study, owner)) is not None:
+        return claimed  # queued meanwhile by another process
+    if not _is_open(connection, study, whole.search):
+        return None
+    known = last(attempts.every(connection, study, _STANDING))
+    attempts.queue(connection, study, [whole.trial(max([-1, *known]) + 1)])
+    return attempts.claim(connection, study, owner)
+
+
+def _is_open(connection: Connection, study: int, search: Search) -> bool:
+    """As the opposite of StudyRecord.finished, without reading the study and whatever trials still run."""
+    if device_hours.used(connection, study) >= (search.seconds or 0.0):
+        return False
+    known = last(attempts.every(connection, study, _STANDING))
+    ended = sum(not attempt.unfinished for index, attempt in known.items() if index >= 0)
+    return ended < FRUITLESS_TRIALS or attempts.any_epoch(connection, study)
+
+
+def _plan_by_hours(study: optuna.Study) -> Plan | None:
+    """What a search by device-hours plans its next trial from; None for one by trials, or of another program."""
+    known = study.user_attrs
+    if "protocol" not in known or from_json(Protocol, known["protocol"]).search.hours is None:
+        return None
+    space = from_json(Architecture, known["architecture"]).space
+    return Plan(space, from_json(Protocol, known["protocol"]).search, _starts(study))
+
+
+def _starts(study: optuna.Study) -> list[dict[str, Scalar]]:
+    return [params for _, params in study.user_attrs.get(STARTS, [])]
 
 
 def _requeue_dead(study: optuna.Study) -> list[str]:

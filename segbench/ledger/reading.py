@@ -19,19 +19,21 @@ from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.ledger import attempts
 from segbench.ledger.attempts import EPOCH, Attempt
 from segbench.ledger.database import StudyStorage
+from segbench.ledger.device_hours import CHARGE
 from segbench.ledger.optuna_private import ATTEMPTS, PARAMS, STUDIES, STUDY_USER_ATTRIBUTES, SYSTEM_ATTRIBUTES, VALUES
-from segbench.ledger.queue import last
+from segbench.ledger.queue import STARTS, last
 
 FINAL_SCORES = "final_scores"  # the study's attribute that `rescore` writes
 NO_FINAL_SCORES: dict[str, Any] = {"images": "", "scores": {}}  # its initial value
 
 
 class _Content(NamedTuple):
-    """Parameters, values and epochs of a study's attempts, by attempt id."""
+    """Parameters, values, epochs and charged seconds of a study's attempts, by attempt id."""
 
     params: dict[int, dict[str, Scalar]]
     values: dict[int, float]
     epochs: dict[int, list[EpochRecord]]
+    charged: dict[int, float]
 
 
 def record(storage: StudyStorage, name: str, search: str = "python -m segbench.search") -> StudyRecord:
@@ -86,6 +88,7 @@ def _read(connection: Connection, name: str) -> StudyRecord | None:
             if "withdrawn" not in attempt.attributes
         ),
         final_scores={int(index): v for index, v in known.get(FINAL_SCORES, NO_FINAL_SCORES)["scores"].items()},
+        starts={index: source for index, (source, _) in enumerate(known.get(STARTS, []))},
     )
 
 
@@ -97,10 +100,13 @@ def _content(connection: Connection, study: int) -> _Content:
         params.setdefault(attempt, {})[name] = _distribution(distribution).to_external_repr(value)
     values = dict(_rows(connection, study, VALUES, ("value",)))
     epochs: dict[int, list[EpochRecord]] = {}
+    charged: dict[int, float] = {}
     for attempt, key, value in _rows(connection, study, SYSTEM_ATTRIBUTES, ("key", "value_json")):
         if key.startswith(EPOCH):
             epochs.setdefault(attempt, []).append(_epoch(json.loads(value)))
-    return _Content(params, values, epochs)
+        elif key.startswith(CHARGE):
+            charged[attempt] = charged.get(attempt, 0.0) + float(value)
+    return _Content(params, values, epochs, charged)
 
 
 def _epoch(content: dict[str, Any]) -> EpochRecord:
@@ -139,4 +145,5 @@ def _trial(study: str, attempt: Attempt, content: _Content) -> TrialRecord:
         run_id=known.get("run_id", ""),
         owner=known.get("owner", ""),
         ended=attempt.ended.replace(tzinfo=UTC).isoformat() if attempt.ended else "",
+        charged_seconds=content.charged.get(attempt.id, 0.0),
     )

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
+from segbench.core.protocol import BEST_ON_FINAL
 from segbench.core.records import Code, EpochRecord, ModelCard
 from segbench.ledger import curves
 from segbench.ledger.tracking import literal, local_artifacts
@@ -152,7 +153,15 @@ def _versions(mlflow: MlflowClient, query: str) -> list[ModelVersion]:
 
 def _promotion(card: ModelCard) -> str:
     """A key that all seeds of one promotion share."""
-    parts = (card.fingerprint, card.data_fingerprint, card.trial, card.epochs, card.train_images, card.val_images)
+    parts: tuple[object, ...] = (
+        card.fingerprint,
+        card.data_fingerprint,
+        card.trial,
+        card.epochs,
+        card.train_images,
+        card.val_images,
+    )
+    parts += () if card.keep == BEST_ON_FINAL else (card.keep,)  # older cards kept the best epoch on the final images
     return "-".join(map(str, parts))
 
 
@@ -162,8 +171,9 @@ def _note(card: ModelCard) -> str:
     height, width = card.size
     return (
         f"{drawn}{card.title}, {card.protocol_title}: trial {card.trial} of study `{card.study}`, seed {card.seed}, "
-        f"{card.epochs} epochs on {card.train_images} images at {height}x{width}. Best epoch {card.best.epoch}: mIoU "
-        f"{card.best.miou:.4f}, official {card.best.miou_official:.4f}, on {card.val_images} images.\n\n"
+        f"{card.epochs} epochs on {card.train_images} images at {height}x{width}. Kept: epoch {card.best.epoch} "
+        f"({card.keep}), mIoU {card.best.miou:.4f}, official {card.best.miou_official:.4f}, "
+        f"on {card.val_images} images.\n\n"
         f"```python\nmodel = mlflow.pyfunc.load_model('models:/{card.study}@{CHAMPION}')\n"
         "categories = model.predict(images)  # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8\n```\n"
     )

@@ -216,12 +216,11 @@ def _experiment(mlflow: MlflowClient, name: str) -> str:
 
 
 def _flat(record: EpochRecord, classes: Sequence[str]) -> dict[str, float]:
-    content = to_json(record)
+    content = {key: value for key, value in to_json(record).items() if value is not None}  # what older records lack
     content.pop("epoch")
     iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(classes, content.pop("iou"), strict=True)}
     seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-    known = {key: value for key, value in content.items() if value is not None}  # records of earlier versions lack some
-    return {**known, **iou, **seconds}
+    return {**content, **iou, **seconds}
 
 
 def _epoch(epoch: int, flat: Mapping[str, float], classes: Sequence[str]) -> EpochRecord:

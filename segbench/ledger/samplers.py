@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -15,6 +16,8 @@ from segbench.core import space as spaces
 from segbench.core.protocol import Search
 from segbench.core.records import Scalar
 from segbench.core.space import Choice, Range, Space
+
+_HALVING = 4  # of the trials that reach a rung, about one in so many goes on; Optuna's default
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
@@ -84,12 +87,20 @@ def sampler(search: Search) -> optuna.samplers.BaseSampler:
         return optuna.samplers.RandomSampler(seed=search.seed)
 
 
+def rungs(search: Search) -> tuple[int, ...]:
+    """The epochs after which successive halving compares trials: 1, 4, 16, … below the last. They follow from the
+    protocol's epochs alone, so they are the same for every architecture."""
+    powers = (_HALVING**rung for rung in itertools.count())
+    return tuple(itertools.takewhile(lambda epoch: epoch < search.epochs, powers))
+
+
 def pruner(search: Search) -> optuna.pruners.BasePruner:
     """The pruner, which ends trials early. The median pruner acts from the fourth trial and the second epoch on."""
     if search.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=2)
     if search.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner()
+        # Optuna's min_resource="auto" would wait for the first complete trial, so that rungs depended on the order.
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_HALVING)
     if search.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.epochs)
     return optuna.pruners.NopPruner()

@@ -141,7 +141,7 @@ def _study_note(known: Mapping[str, Any]) -> str:
     drawn = f"> **{DRAWN}**\n\n" if protocol.drawn else ""
     return (
         f"{drawn}## {architecture.title}\n\n"
-        f"**Protocol.** {protocol.title}: trials: {search.trials}, of {search.epochs} epochs at "
+        f"**Protocol.** {protocol.title}: {search.budget}, trials of {search.epochs} epochs at "
         f"{height}x{width}; {known.get('subset', '')}. Sampler "
         f"{search.sampler}, pruner {search.pruner}, seed {search.seed}.\n\n"
         f"**Initial weights.** {weights}.\n\n"

@@ -17,7 +17,17 @@ from segbench.core.names import part
 from segbench.core.protocol import Architecture, Protocol, fingerprint
 from segbench.core.records import EpochRecord, WeightsOrigin, to_json
 from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
-from segbench.ledger import attempts, database, liveness, optuna_private, queue, reading, samplers, study_folders
+from segbench.ledger import (
+    attempts,
+    database,
+    liveness,
+    optuna_private,
+    queue,
+    reading,
+    samplers,
+    starts,
+    study_folders,
+)
 from segbench.ledger.database import StorageUnavailable, StudyStorage
 from segbench.ledger.queue import BASELINE as BASELINE
 from segbench.ledger.queue import index_of as index_of
@@ -36,6 +46,10 @@ class TrialFailed(Exception):
         self.outcome = outcome
 
 
+class BudgetSpent(Exception):
+    """The search's device-hours ended before the trial's first epoch: the trial is withdrawn."""
+
+
 class Stopped(Exception):
     """The attempt was asked to stop and has saved its progress: its trial resumes from there."""
 
@@ -45,9 +59,12 @@ def open_study(
 ) -> optuna.Study:
     """The study `<protocol>-<architecture>`, created on first use.
 
-    Raises UserError if it was created under another protocol, space or dataset: trials would not be comparable.
+    Raises UserError if it was created under another protocol, space or dataset: trials would not be comparable; and if
+    its plan cannot begin as the protocol says (see starts.py).
     """
     identity = {"fingerprint": fingerprint(protocol, architecture), "data_fingerprint": data_fingerprint}
+    is_new = study_name(protocol, architecture) not in names(storage)
+    begins = starts.of(storage, protocol, architecture) if is_new else []
     with storage.locked():  # only one of several starting workers describes the study
         study = optuna.create_study(
             storage=storage,
@@ -66,6 +83,8 @@ def open_study(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(["mIoU"])
+        if begins and queue.STARTS not in known and "fingerprint" not in known:
+            study.set_user_attr(queue.STARTS, begins)
         description = {"protocol": to_json(protocol), "architecture": to_json(architecture), "subset": subset}
         for key, content in {**description, **dict(reversed(identity.items()))}.items():
             if known.get(key) != content:
@@ -193,6 +212,8 @@ def _run(study: optuna.Study, attempt: optuna.Trial, objective: Callable[[optuna
         return study.tell(attempt, value, state, skip_if_finished=True).state == state
     except TrialFailed as failure:
         return queue.end(study, attempt_id, outcome=failure.outcome, reason=str(failure))
+    except BudgetSpent:
+        return queue.end(study, attempt_id, withdrawn=True)
     except UpdateFinishedTrialError:
         return False  # this process sent no heartbeat for so long that its trial was given to another
     except StorageUnavailable:

@@ -1,14 +1,14 @@
-"""The whole page: the verdict, then one section each for quality, cost, search, scenes and provenance."""
+"""The whole page: the verdict, then one section each for quality, its reasons, cost, search, scenes and provenance."""
 
 from __future__ import annotations
 
 from segbench.report.figures.theme import MANY
-from segbench.report.numbers import checks, pixels, tables
+from segbench.report.numbers import checks, measures, pixels, tables
 from segbench.report.numbers.comparison import Comparison
 from segbench.report.numbers.ranking import Ranking, ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Glossary, Page, Points, Prose, Section
-from segbench.report.sections import cost, quality, ranks, record, scenes, search, sentences
+from segbench.report.sections import cost, quality, ranks, record, scenes, search, sentences, why
 from segbench.report.sections.summary import summary_table
 from segbench.report.text.i18n import glossary, language, text
 
@@ -22,6 +22,7 @@ def page(comparison: Comparison) -> Page:
     borders, ceiling = pixels.borders(comparison, val), pixels.ceiling(comparison, val)
     sections = (
         quality.section(comparison, rows, pairs, ranked, borders, ceiling),
+        why.section(comparison, measures.read(comparison), val),
         cost.section(rows),
         search.section(comparison),
         scenes.section(comparison, rows, val),

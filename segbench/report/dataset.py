@@ -76,14 +76,14 @@ def _verdict(findings: inspection.Findings) -> list[str]:
     """What to look at, gravest first."""
     said = []
     if findings.twins:
-        equal = sum(twin.likeness == 1 for twin in findings.twins)
+        equal = sum(twin.equal for twin in findings.twins)
         said.append(text("dataset.twins", number=len(findings.twins), equal=equal))
     else:
         said.append(text("dataset.no_twins"))
     if findings.shared:
-        said.append(text("dataset.shared", number=len(findings.shared), list=listed(findings.shared[:5])))
+        said.append(text("dataset.shared", number=len(findings.shared), list=listed(list(findings.shared[:5]))))
     if findings.absent:
-        said.append(text("dataset.absent", list=listed(findings.absent)))
+        said.append(text("dataset.absent", list=listed(list(findings.absent))))
     return said
 
 

@@ -5,7 +5,8 @@ B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, Chapman & Hall 199
 score is computed from each sum, because it is a score of all pixels together. Two models are compared on the *same*
 draws, so that the difficulty of an image for both cancels out.
 
-It does not cover another seed, another training, or the similarity of neighbouring frames of one drive.
+It does not cover another seed or another training: see `seeds`. Neighbouring frames of one drive are no independent
+evidence: `clusters` draws whole drives or cities.
 """
 
 from __future__ import annotations
@@ -39,6 +40,26 @@ class Interval(NamedTuple):
     @property
     def excludes_zero(self) -> bool:
         return bool(self.low > 0 or self.high < 0)
+
+
+class Sampled(NamedTuple):
+    """A number and its values in R resamples. Two of the same draws are paired: their difference and ratio, too."""
+
+    estimate: float
+    values: Values  # (R,)
+
+    def minus(self, other: Sampled) -> Sampled:
+        return Sampled(self.estimate - other.estimate, self.values - other.values)
+
+    def over(self, other: Sampled) -> Sampled:
+        """The ratio; NaN over zero."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = np.where(other.values == 0, np.nan, self.values / other.values)
+        return Sampled(self.estimate / other.estimate if other.estimate else float("nan"), values)
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """The percentile interval; resamples where the number is undefined are left out."""
+        return _intervals(np.array([self.estimate]), self.values[:, None], level)[0]
 
 
 def miou(labels: LabelSet) -> Statistic:
@@ -100,6 +121,15 @@ def difference(
     return _intervals(estimate, _resampled(first, statistic) - _resampled(second, statistic), level)
 
 
+def sampled_difference(
+    first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic, times: NDArray[np.int64]
+) -> Sampled:
+    """The difference of a scalar statistic, as `difference` takes it, with its values in the resamples `times`."""
+    estimate = _estimate(first, statistic) - _estimate(second, statistic)
+    values = _resampled(first, statistic, times) - _resampled(second, statistic, times)
+    return Sampled(float(estimate[0]), values[:, 0])
+
+
 def superiority(first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic) -> list[float]:
     """The share (0..1) of paired resamples in which `first` scores above `second`; a tie counts half.
 
@@ -120,9 +150,9 @@ def _estimate(runs: Sequence[Counts], statistic: Statistic) -> Values:
     return np.asarray(np.mean([np.atleast_1d(statistic(run.sum(0))) for run in runs], axis=0))
 
 
-def _resampled(runs: Sequence[Counts], statistic: Statistic) -> Values:
+def _resampled(runs: Sequence[Counts], statistic: Statistic, times: NDArray[np.int64] | None = None) -> Values:
     """(R, 1) or (R, C)."""
-    times = draws(len(runs[0]))
+    times = draws(len(runs[0])) if times is None else times
     values = [statistic(resample(run, times)) for run in runs]
     return np.asarray(np.mean([v if v.ndim > 1 else v[:, None] for v in values], axis=0))
 

@@ -32,10 +32,7 @@ def boundary_errors(
     trimap analysis of Krähenbühl & Koltun, Efficient inference in fully connected CRFs, NeurIPS 2011
     (arXiv 1210.5644), with disjoint bands; `trimap_errors` converts it to theirs.
     """
-    from scipy import ndimage  # takes a quarter of a second, so not when the statistics are imported
-
-    border = _border(truth)
-    distance = ndimage.distance_transform_edt(~border) if border.any() else np.full(truth.shape, np.inf)
+    distance = border_distance(truth)
     counted = ~np.isin(truth, list(uncounted))
     bands = np.digitize(distance[counted], edges)
     wrong = (truth != predicted)[counted]
@@ -48,6 +45,14 @@ def trimap_errors(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     border than each edge, the last among all pixels; NaN if there are no such pixels."""
     wrong, total = np.cumsum(counts, axis=0).T
     return np.asarray(np.divide(wrong, total, out=np.full(len(total), np.nan), where=total > 0))
+
+
+def border_distance(truth: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(H, W) distances in pixels from the nearest border pixel of `boundary_errors`; infinite without one."""
+    from scipy import ndimage  # takes a quarter of a second, so not when the statistics are imported
+
+    border = _border(truth)
+    return np.asarray(ndimage.distance_transform_edt(~border) if border.any() else np.full(truth.shape, np.inf))
 
 
 def _border(truth: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from segbench.stats.bootstrap import RESAMPLES, Sampled
+
 Values = NDArray[np.float64]
 
 _EXACT = 16  # up to so many trials, all 2**n subsets are enumerated; above, random orders are drawn
@@ -93,6 +95,18 @@ def expected_best_by_cost(
     reached = np.concatenate([[0.0], np.cumsum(steps.gains[order])])
     limits = np.asarray(budgets, np.float64) * (1 + _ROUNDING)
     return np.asarray(nothing + reached[np.searchsorted(steps.costs[order], limits, side="right")])
+
+
+def another_search(values: Sequence[float]) -> Sampled:
+    """The best of another draw of as many trials, by drawing the n observed trials with replacement: the observed best
+    and its values in the resamples. Two searches' are independent.
+
+    values: n numbers, at least one; NaN is a failed trial, which has the value 0. No resample holds a trial better than
+    the best one, so that this understates what luck may add; it says how much of the best is owed to a single trial.
+    """
+    worth = np.nan_to_num(np.asarray(values, np.float64), nan=0.0)
+    chosen = np.random.default_rng([_SEED, len(worth)]).integers(0, len(worth), (RESAMPLES, len(worth)))
+    return Sampled(float(worth.max()), worth[chosen].max(1))
 
 
 def crossover(budgets: Sequence[float], first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -1,4 +1,4 @@
-"""Several trainings that differ only in their seed: mean, spread and the interval of the mean over all seeds."""
+"""Several trainings that differ only in their seed: their mean and spread, and a difference over seeds and images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from segbench.stats.bootstrap import LEVEL
+from segbench.stats.bootstrap import LEVEL, Interval, Sampled
+
+_MOST_SEEDS = 100  # nobody trains more
 
 
 class SeedSummary(NamedTuple):
@@ -37,3 +39,50 @@ def seed_summary(values: Sequence[float], level: float = LEVEL) -> SeedSummary:
     mean, spread = float(known.mean()), float(known.std(ddof=1))
     reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * spread / n**0.5
     return SeedSummary(mean, spread, mean - reach, mean + reach, n)
+
+
+def over_seeds(
+    difference: Sampled, first: Sequence[float], second: Sequence[float], level: float = LEVEL
+) -> Interval | None:
+    """The interval of a difference of two architectures over other images *and* other seeds; None below two seeds each.
+
+    difference: of the means over seeds, in resamples of the images. first, second: one score per seed of either. The
+    two sources of chance are added as variances: that of the resamples, and the spread over seeds over their number;
+    Student's t takes F. E. Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946). Drawing the seeds
+    themselves with replacement, as a hierarchical bootstrap does, is far too narrow for the 2 to 5 seeds that anybody
+    trains; simulated in the tests.
+    """
+    if min(len(first), len(second)) < 2:
+        return None
+    parts = [float(np.var(scores, ddof=1)) / len(scores) for scores in (first, second)]
+    reach = _reach(_image_variance(difference), parts, [len(first), len(second)], level)
+    return Interval(difference.estimate, difference.estimate - reach, difference.estimate + reach)
+
+
+def seeds_to_settle(
+    difference: Sampled, first: Sequence[float], second: Sequence[float], level: float = LEVEL
+) -> int | None:
+    """How many seeds of each architecture would make the interval of `over_seeds` exclude zero, if difference and
+    spreads stay as they are; None where no number up to 100 would, because the images alone leave too much to chance,
+    and below two seeds each, where no spread is known."""
+    if min(len(first), len(second)) < 2:
+        return None
+    spreads = [float(np.var(scores, ddof=1)) for scores in (first, second)]
+    images = _image_variance(difference)
+    for seeds in range(2, _MOST_SEEDS + 1):
+        if _reach(images, [spread / seeds for spread in spreads], [seeds, seeds], level) < abs(difference.estimate):
+            return seeds
+    return None
+
+
+def _image_variance(difference: Sampled) -> float:
+    return float(np.nanvar(difference.values, ddof=1))
+
+
+def _reach(images: float, seeds: Sequence[float], numbers: Sequence[int], level: float) -> float:
+    """Half the interval's width. `seeds`: the variance that either mean over seeds has."""
+    total = images + sum(seeds)
+    uncertain = sum(part**2 / (number - 1) for part, number in zip(seeds, numbers, strict=True))
+    freedom = total**2 / uncertain if uncertain else np.inf
+    quantile = special.stdtrit(freedom, (1 + level) / 2) if np.isfinite(freedom) else special.ndtri((1 + level) / 2)
+    return float(quantile * total**0.5)

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.architectures.segmenter import Queries
 from segbench.data.batches import NO_CLASS
 from segbench.runtime import global_batch
 
@@ -65,10 +66,14 @@ def losses(outputs: Outputs, labels: Tensor, is_sharded: bool) -> dict[str, Tens
 
 def scores(outputs: Outputs) -> Tensor:
     """(B, C, h, w), 0..Q: class probability times mask, summed over queries (MaskFormer, arXiv 2107.06278, 3.4)."""
-    classes = outputs.classes[-1].float().softmax(-1)[..., :-1]
-    masks = outputs.masks[-1].float().sigmoid()
+    classes, masks = queries(outputs)
     # In channels_last memory, where resizing and argmax find a pixel's classes side by side.
     return torch.einsum("bqc,bqhw->bhwc", classes, masks).permute(0, 3, 1, 2)
+
+
+def queries(outputs: Outputs) -> Queries:
+    """The last layer's."""
+    return Queries(outputs.classes[-1].float().softmax(-1)[..., :-1], outputs.masks[-1].float().sigmoid())
 
 
 def log_probabilities(scores: Tensor) -> Tensor:

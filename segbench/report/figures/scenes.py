@@ -44,6 +44,13 @@ class Pictured(NamedTuple):
     masks: dict[str, str]  # by architecture's name; none where its file is gone, as in `errors`
     errors: dict[str, str]  # of few architectures: of many, the browser draws them, and so who is right of two
     disagreement: str  # between the first two architectures; "" where there are not two masks, or many
+    entropy: dict[str, str]  # of few architectures, by name; none where its file is gone
+
+    @property
+    def bytes(self) -> int:
+        """How large its pictures are, as they stand in the page."""
+        layers = [source for layer in (self.masks, self.errors, self.entropy) for source in layer.values()]
+        return sum(map(len, (self.image, self.truth, self.disagreement, *layers)))
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,9 @@ def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
         made = _pictured(
             scene, candidates, val.images[index[scene.name]], pixels.truth(val, index[scene.name]), val.label_set, size
         )
-        weight = sum(map(len, (made.image, made.truth, made.disagreement, *made.masks.values(), *made.errors.values())))
-        if scene.name in firsts or spent + weight <= _BUDGET:
+        if scene.name in firsts or spent + made.bytes <= _BUDGET:
             drawn[scene.name] = made
-            spent += weight
+            spent += made.bytes
     return Scenes(tuple(drawn[scene.name] for scene in chosen if scene.name in drawn), size)
 
 
@@ -118,7 +124,9 @@ def _pictured(
     shown = _scaled(Image.fromarray(np.asarray(image)), size, smooth=True)
     errors, disagreement = ({}, "") if len(candidates) >= MANY else _derived(predicted, truth, _pale(shown), size)
     masks = {candidate.name: _png(mask, labels, size) for candidate, mask in predicted}
-    return Pictured(chosen, _webp(shown), _png(truth, labels, size), masks, errors, disagreement)
+    unsure = {} if len(candidates) >= MANY else {c.name: pixels.entropy(c, chosen.name) for c, _ in predicted}
+    entropy = {name: _webp(_shaded(shades, size)) for name, shades in unsure.items() if shades is not None}
+    return Pictured(chosen, _webp(shown), _png(truth, labels, size), masks, errors, disagreement, entropy)
 
 
 def _derived(
@@ -137,6 +145,11 @@ def _derived(
     neither = ~right & ~other & labelled
     parts = [(right & ~other, colour(a.index)), (other & ~right, colour(b.index)), (neither, BOTH_WRONG)]
     return errors, _webp(_painted(pale, parts, size))
+
+
+def _shaded(shades: Pixels, size: tuple[int, int]) -> Image.Image:
+    """From dark, where the network was sure, to light."""
+    return _scaled(Image.fromarray(np.ascontiguousarray(shades)), size, smooth=True)
 
 
 def _fitting(shape: tuple[int, ...]) -> tuple[int, int]:

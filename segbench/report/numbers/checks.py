@@ -13,7 +13,7 @@ from segbench.core.study_record import TrialRecord
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.report.text.i18n import MISSING, clauses, decimals, text
+from segbench.report.text.i18n import MISSING, clauses, decimals, duration, text
 
 _AGREEMENT = 1e-3  # between the score while training and the score of the saved weights, examined once more
 
@@ -60,6 +60,7 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike("images", promoted, lambda s: f"{_cards(_images)(s)}{_names(s)}"),
             _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
             _alike("epochs", promoted, _cards(lambda c: text("checks.recorded_epochs", epochs=c.epochs))),
+            _alike("keep", promoted, _cards(lambda c: text(f"keep.{c.keep}"))),
             _alike("seeds", promoted, _cards(lambda c: text("checks.recorded_seed", seed=c.seed))),
             _alike("device", promoted, _cards(lambda c: _machine(c.device))),
             _alike("precision", promoted, _cards(lambda c: c.device.precision)),
@@ -91,7 +92,9 @@ def _asked(candidate: Candidate) -> Search:
 def _budget(candidate: Candidate) -> str:
     assert candidate.study
     used = searches.budget(candidate.study)
-    return text("checks.recorded_budget", ended=used.ended, asked=used.asked, epochs=used.epochs)
+    if used.hours is not None and used.finished:  # what each used differs by an epoch, and its number of trials is free
+        return text("checks.recorded_hours", given=duration(used.hours[1]), epochs=used.epochs)
+    return searches.said(used, "checks.recorded_budget", "checks.recorded_budget_hours")
 
 
 def _search_device(candidates: Sequence[Candidate]) -> Check:

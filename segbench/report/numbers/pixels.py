@@ -70,6 +70,16 @@ def mask(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
         return None
 
 
+def entropy(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
+    """(H, W), how unsure the candidate's first seed was of each pixel, 0 … 255; None where the file is gone."""
+    model = next(iter(candidate.scored or candidate.models))
+    try:
+        with Image.open(model.folder / artefacts.ENTROPY / f"{name}.png") as file:
+            return np.asarray(file) if file.mode == "L" else None
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
 def truth(val: packing.Split, index: int) -> NDArray[np.uint8]:
     """(H, W) classes of an image, IGNORED where it has none."""
     of_raw = np.array(val.label_set.class_of_raw, np.uint8)

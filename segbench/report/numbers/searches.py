@@ -14,7 +14,7 @@ from segbench.core.space import Choice, Range
 from segbench.core.study_record import StudyRecord, TrialRecord, TrialState
 from segbench.ledger import samplers
 from segbench.report.numbers.comparison import Candidate
-from segbench.report.text.i18n import decimals, percent, scalar, text
+from segbench.report.text.i18n import decimals, duration, percent, scalar, text
 
 TRIALS_FOR_IMPORTANCE = 10  # below, the top quarter is one or two trials
 _AT_BOUND = 0.05  # of a range, on its scale
@@ -27,11 +27,15 @@ BEST_SHOWN, OTHERS_SHOWN = 20, 30  # of more trials than both together, so many 
 class Budget(NamedTuple):
     """What a search was given and what it used."""
 
-    asked: int  # trials
+    asked: int | None  # trials; None: device-hours are the budget
     ended: int  # trials that will not run again, however they ended
     complete: int
     epochs: int  # per trial
     seconds: float  # wall-clock of all trials, the baseline included
+    hours: tuple[float, float] | None  # seconds of device time used and given, if they are the budget
+    finished: bool
+    pruned: int  # trials
+    saved: int  # epochs that the pruner left out of those of all ended trials
 
 
 class Step(NamedTuple):
@@ -70,13 +74,28 @@ class Importance(NamedTuple):
 
 def budget(study: StudyRecord) -> Budget:
     """The plan's trials; the baseline runs beside it and counts in `seconds` only."""
+    search, ended = study.protocol.search, sum(t.state.ended for t in study.planned)
+    pruned = [t for t in study.planned if t.state == TrialState.PRUNED]
     return Budget(
-        asked=study.protocol.search.trials,
-        ended=sum(t.state.ended for t in study.planned),
+        asked=search.trials,
+        ended=ended,
         complete=sum(t.state == TrialState.COMPLETE for t in study.planned),
         epochs=study.protocol.search.epochs,
         seconds=sum(t.seconds for t in study.trials),
+        hours=None if search.seconds is None else (study.used_seconds, search.seconds),
+        finished=study.finished if search.trials is None else ended >= search.trials,
+        pruned=len(pruned),
+        saved=sum(search.epochs - len(t.epochs) for t in pruned),
     )
+
+
+def said(used: Budget, by_trials: str, by_hours: str, **values: object) -> str:
+    """The text of one of two keys, for a budget of trials or of device-hours."""
+    if used.hours is None:
+        return text(by_trials, asked=used.asked, ended=used.ended, complete=used.complete, epochs=used.epochs, **values)
+    device, given = map(duration, used.hours)
+    values |= {"device": device, "given": given}
+    return text(by_hours, ended=used.ended, complete=used.complete, epochs=used.epochs, **values)
 
 
 def history(study: StudyRecord) -> list[Step]:

@@ -13,6 +13,7 @@ from segbench import stats
 from segbench.core import metrics
 from segbench.core.labels import LabelSet
 from segbench.core.records import EpochRecord, EpochSeconds
+from segbench.report.numbers import evidence
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.stats import Interval
 
@@ -56,12 +57,14 @@ class PairwiseComparison:
     first: Summary
     second: Summary
     images: int
-    miou: Interval  # first minus second
+    miou: Interval  # first minus second: the widest of the intervals of `evidence`
     miou_official: Interval
     pixel_accuracy: Interval
     iou: tuple[Interval, ...]  # per category
 
     ahead: float  # in which share of the resamples `first` has the higher mIoU, 0..1
+    over: str = "images"  # what was drawn again for `miou`, see `evidence.Evidence`
+    seeds_needed: int | None = None  # how many of each would decide; None where that is unknown, or none would
 
     @property
     def seeds(self) -> int:
@@ -220,15 +223,20 @@ def _pair(first: Summary, second: Summary) -> PairwiseComparison | None:
     if len(names) != 1 or first.candidate.labels != second.candidate.labels:
         return None
     a, b, labels = first.candidate.runs, second.candidate.runs, first.candidate.labels
+    times, of_seeds = evidence.draws(scenes := names.pop()), (first.miou_of_seed, second.miou_of_seed)
+    statistic = stats.miou(labels)
+    miou = evidence.widest(times, lambda drawn: stats.sampled_difference(a, b, statistic, drawn), of_seeds)
     return PairwiseComparison(
         first,
         second,
-        len(names.pop()),
-        stats.difference(a, b, stats.miou(labels))[0],
+        len(scenes),
+        miou.interval,
         stats.difference(a, b, stats.miou_official(labels))[0],
         stats.difference(a, b, stats.pixel_accuracy(labels))[0],
         tuple(stats.difference(a, b, stats.iou(labels))),
-        stats.superiority(a, b, stats.miou(labels))[0],
+        stats.superiority(a, b, statistic)[0],
+        miou.over,
+        stats.seeds_to_settle(stats.sampled_difference(a, b, statistic, times["images"]), *of_seeds),
     )
 
 

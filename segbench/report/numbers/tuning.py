@@ -28,6 +28,7 @@ class Tuning(NamedTuple):
     best: float
     baseline: float  # the known-good values
     by_trials: tuple[float, ...]  # expected best after 1, 2, … trials
+    again: stats.Sampled  # the best of another draw of as many trials
     complete: int  # trials
     chance: float  # that the best trial is the best of the contenders, 0..1
     ranks: stats.Agreement  # of mIoU and official mIoU over the trials
@@ -84,6 +85,12 @@ def budgets(tuned: Sequence[Tuning]) -> Budgets | None:
     return Budgets(grid, tuple(expected), ahead, crossover, overtaken + (overtaken >= ahead))
 
 
+def finds_more(first: Tuning, second: Tuning) -> float:
+    """In which share of other draws of both searches the first finds a better trial, 0..1; ties count half."""
+    a, b = first.again.values[:, None], second.again.values
+    return float(((a > b) + 0.5 * (a == b)).mean())
+
+
 def shared_seconds(tuned: Sequence[Tuning]) -> float:
     """How long the shortest of the searches was."""
     return min(sum(tuning.seconds) for tuning in tuned)
@@ -96,7 +103,8 @@ def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
     best = studies.best(study)
     if not known or best is None:
         return None
-    baseline = next((t.value for t in study.trials if t.baseline and t.value is not None), NAN)
+    known_good = [t for t in study.trials if t.baseline or study.starts.get(t.index) == "baseline"]
+    baseline = next((t.value for t in known_good if t.value is not None), NAN)
     official = [t.best_epoch.miou_official if t.best_epoch else None for t in ended]
     return Tuning(
         candidate=candidate,
@@ -106,6 +114,7 @@ def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
         best=max(known),
         baseline=float(baseline),
         by_trials=tuple(stats.expected_best_curve([0.0 if math.isnan(v) else v for v in values]).tolist()),
+        again=stats.another_search(values),
         complete=sum(t.state == TrialState.COMPLETE for t in ended),
         chance=_chance(candidate, study, best.index),
         ranks=stats.rank_agreement([t.value for t in ended], official),

@@ -183,6 +183,25 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """Small pictures side by side under a heading."""
+
+    heading: str
+    note: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Album:
+    """Strips of pictures under one caption."""
+
+    title: str
+    strips: tuple[Strip, ...]
+    caption: str
+    kind: str = "album"
+
+
+@dataclass(frozen=True)
 class Legend:
     """The categories' colours."""
 
@@ -198,7 +217,7 @@ class Glossary:
     kind: str = "glossary"
 
 
-Block = Figure | Table | Prose | Heading | Fold | Checklist | Points | Gallery | Legend | Glossary
+Block = Figure | Table | Prose | Heading | Fold | Checklist | Points | Gallery | Album | Legend | Glossary
 
 
 @dataclass(frozen=True)

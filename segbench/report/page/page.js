@@ -94,6 +94,7 @@ for (const figure of document.querySelectorAll(".choosing")) {
 
 // Paper is always light, has its own width, and shows what a screen folds away.
 const folds = [...document.querySelectorAll("details")];
+for (const fold of folds) fold.addEventListener("toggle", draw);
 function paper(on) {
   document.documentElement.classList.toggle("paper", on);
   for (const fold of folds) {

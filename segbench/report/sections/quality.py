@@ -13,7 +13,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
-from segbench.report.sections import quality_many, ranks, sentences
+from segbench.report.sections import longer, quality_many, ranks, sentences
 from segbench.report.sections.heads import candidate_cell, candidate_keys
 from segbench.report.sections.summary import interval_cell, quality_table
 from segbench.report.text.i18n import decimals, listed, percent, score, text
@@ -48,6 +48,7 @@ def section(
             blocks += _categories(categories, pairs, ceiling, many)
         blocks.append(_borders(comparison, shown, borders, keys))
         blocks += [quality_many.training(shown)] if many else _curves(comparison, rows, keys)
+        blocks += longer.blocks([row.candidate for row in shown])
     else:
         blocks = [Prose((text("quality.nothing"),), tone="note")]
     return Section("quality", text("quality.title"), text("quality.short"), tuple(blocks))
@@ -161,8 +162,10 @@ def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ..
     accuracies = [tables.majority_accuracy(s) for s in candidates]
     accuracy = curves.curves(candidates, lambda e: e.pixel_accuracy, accuracies)
     nll = curves.curves(candidates, lambda e: e.val_nll)
+    selection = max((model.card.selection_images for s in candidates for model in s.models), default=0)
     return [
         Heading(text("quality.learning")),
+        *([Prose((text("quality.learning_selection", images=selection),), tone="note")] if selection else []),
         _named("miou", miou, (*keys, majority), half=True),
         _named("accuracy", accuracy, (*keys, majority), half=True),
         _named("nll", nll, keys),

@@ -62,6 +62,7 @@ def _provenance(candidates: list[Candidate]) -> list[Block]:
         ),
         ("subset", lambda s: s.study.subset if s.study else MISSING),
         ("images", lambda s: _cards(s, _images)),
+        ("keep", lambda s: _cards(s, lambda c: text(f"keep.{c.keep}"))),
         ("size", lambda s: _cards(s, lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
         (
             "weights",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segbench.core.labels import Class
+from segbench.core import colour_vision
+from segbench.core.labels import LabelSet
 from segbench.data import packing
 from segbench.report.figures import scenes
 from segbench.report.figures.theme import BOTH_WRONG, MANY, WRONG, colour
@@ -12,7 +13,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
 from segbench.report.sections.heads import mark
-from segbench.report.text.i18n import language, score, text
+from segbench.report.text.i18n import language, listed, score, text
 
 
 def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split | None) -> Section:
@@ -22,16 +23,22 @@ def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split 
         reason = text(f"scenes.{chosen.missing}", protocol_option=comparison.protocol_option)
         blocks: tuple[Block, ...] = (Prose((reason,), tone="note"),)
     else:
-        legend = Legend(tuple((f"rgb{one.colour}", one.name, _about(one)) for one in comparison.labels.classes))
-        blocks = (legend, _gallery(comparison, rows, chosen))
+        blocks = (_legend(comparison.labels), _gallery(comparison, rows, chosen))
     return Section("scenes", text("scenes.title"), text("scenes.short"), blocks)
 
 
-def _about(one: Class) -> str:
-    """What a class covers, in the page's language."""
-    if language() == "fr":
-        return one.about_french or one.french
-    return one.about
+def _legend(labels: LabelSet) -> Legend:
+    """The classes, with what they cover and which colours somebody may take for theirs."""
+    alike: dict[int, list[str]] = {}
+    for i, j in colour_vision.confusable(labels.colours):
+        alike.setdefault(i, []).append(labels.names[j])
+        alike.setdefault(j, []).append(labels.names[i])
+    entries = []
+    for index, one in enumerate(labels.classes):
+        about = (one.about_french or one.french) if language() == "fr" else one.about
+        warning = text("scenes.alike", list=listed(alike[index])) if index in alike else ""
+        entries.append((f"rgb{one.colour}", one.name, " ".join(filter(None, (about, warning)))))
+    return Legend(tuple(entries))
 
 
 def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Scenes) -> Gallery:
@@ -70,6 +77,11 @@ def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bo
             label = text("scenes.errors", title=candidate.title)
             note = text("scenes.errors_note")
             layers.append(Picture(f"errors-{candidate.index}", pictured.errors[candidate.name], label, note, WRONG))
+    for candidate in scored:
+        if candidate.name in pictured.entropy:
+            label = text("scenes.entropy", title=candidate.title)
+            note = text("scenes.entropy_note")
+            layers.append(Picture(f"entropy-{candidate.index}", pictured.entropy[candidate.name], label, note))
     if pictured.disagreement:
         keys = [(colour(candidate.index), text("scenes.only_right", title=candidate.title)) for candidate in scored[:2]]
         keys.append((BOTH_WRONG, text("scenes.none_right")))

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from segbench.core.study_record import StudyRecord
+from segbench.core.study_record import StudyRecord, TrialState
+from segbench.ledger import samplers
 from segbench.report.figures import search
 from segbench.report.figures.theme import GREY, MANY, colour
 from segbench.report.numbers import searches
@@ -15,7 +16,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Figure, Fold, Heading, Key, Plot, Prose, Section, plot
 from segbench.report.sections import trials, tuning
 from segbench.report.sections.heads import mark
-from segbench.report.text.i18n import duration, scalar, text
+from segbench.report.text.i18n import duration, percent, scalar, text
 
 _NAMED = 12  # so many trials without a value are named; of more, it is said how many there are
 Searched = Sequence[tuple[Candidate, StudyRecord]]
@@ -58,11 +59,10 @@ def _figures(searched: Searched) -> list[Block]:
 def _facts(study: StudyRecord) -> tuple[str, ...]:
     used, asked = searches.budget(study), study.protocol.search
     facts = [
-        text(
+        searches.said(
+            used,
             "search.budget",
-            complete=used.complete,
-            asked=used.asked,
-            epochs=used.epochs,
+            "search.budget_hours",
             seconds=duration(used.seconds),
             train=asked.train_images,
             val=asked.val_images,
@@ -70,6 +70,14 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
         + " "
         + text("search.how", sampler=asked.sampler, pruner=asked.pruner, seed=asked.seed)
     ]
+    if cut := [t for t in study.planned if t.state == TrialState.COMPLETE and len(t.epochs) < asked.epochs]:
+        facts.append(text("search.cut", list=", ".join(f"{t.index} ({len(t.epochs)})" for t in cut)))
+    facts += _starts(study)
+    if used.pruned:
+        share = percent(used.saved / max(used.ended * used.epochs, 1))
+        facts.append(text("search.pruned", pruned=used.pruned, ended=used.ended, saved=used.saved, share=share))
+    if asked.pruner == "halving":
+        facts.append(text("search.rungs", epochs=", ".join(map(str, samplers.rungs(asked)))))
     if asked.select_on == "val":
         facts.append(text("search.select_on_val"))
     if augmentation := searches.augmentation(study):
@@ -84,6 +92,17 @@ def _at_bound(found: searches.AtBound) -> str:
     low, high = scalar(found.range.low), scalar(found.range.high)
     key = "search.at_upper_bound" if found.upper else "search.at_lower_bound"
     return text(key, name=found.name, value=scalar(found.value), low=low, high=high)
+
+
+def _starts(study: StudyRecord) -> list[str]:
+    """Where the configurations come from that were not drawn."""
+    known = [index for index, source in study.starts.items() if source == "baseline"]
+    others = {index: source for index, source in study.starts.items() if source != "baseline"}
+    facts = [text("search.enqueued", index=index) for index in known]
+    if others:
+        listing = ", ".join(f"{index} ({source})" for index, source in others.items())
+        facts.append(text("search.warm_start", list=listing, protocol=study.protocol.search.warm_start))
+    return facts
 
 
 def _history(shown: Searched) -> Figure:

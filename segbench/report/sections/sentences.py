@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from segbench.core.protocol import BEST_ON_FINAL, LAST
 from segbench.ledger import studies
 from segbench.report.numbers import searches
 from segbench.report.numbers.checks import Check
@@ -23,7 +24,7 @@ def verdict(
     if not rows:
         return text("verdict.none"), text("verdict.none_detail")
     headline, detail = ranks.verdict(ranking) if ranking else _verdict(rows, pairs)
-    return headline, f"{detail} {text('verdict.flattering')}"
+    return headline, f"{detail} {_kept(rows)}"
 
 
 def caveats(
@@ -65,10 +66,10 @@ def missing(comparison: Comparison) -> list[str]:
                 sentences.append(text("status.not_searched", **values))
         else:
             used = searches.budget(candidate.study)
-            if used.ended < used.asked:
-                sentences.append(text("status.searching", ended=used.ended, trials=used.asked, **values))
+            if not used.finished:
+                sentences.append(searches.said(used, "status.searching", "status.searching_hours", **values))
             best = studies.best(candidate.study)
-            if best is None and used.ended >= used.asked:
+            if best is None and used.finished:
                 sentences.append(text("status.no_trial", **values))
             elif best and not candidate.models:
                 sentences.append(text("status.not_promoted", best=score(best.value), **values))
@@ -176,6 +177,18 @@ def _verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tu
     return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
 
 
+def _kept(rows: Sequence[Summary]) -> str:
+    """What chose the epochs, and what that cost; one model whose epoch the final images chose makes it peeking."""
+    cards = [model.card for row in rows for model in row.candidate.models]
+    ways = {card.keep for card in cards}
+    if BEST_ON_FINAL in ways:
+        return text("verdict.flattering")
+    if ways == {LAST}:
+        return text("verdict.kept_last")
+    selection, cost = (max(getattr(c, name) for c in cards) for name in ("selection_images", "images_given_up"))
+    return text("verdict.kept_on_selection", selection=selection, cost=cost)
+
+
 def _decided(pair: PairwiseComparison) -> tuple[str, str]:
     key = "clear" if decided(pair) else "close" if pair.miou.excludes_zero else "unclear"
     values = {
@@ -184,16 +197,18 @@ def _decided(pair: PairwiseComparison) -> tuple[str, str]:
         "delta": points(pair.miou.estimate),
     }
     ends = {"low": points(pair.miou.low), "high": points(pair.miou.high)}
-    return (
-        _say(f"verdict.{key}", first=pair.first, second=pair.second, **values),
-        text(
-            f"verdict.{key}_detail",
-            first=pair.first.candidate.title,
-            images=pair.images,
-            share=percent(pair.ahead),
-            **ends,
-        ),
-    )
+    title = pair.first.candidate.title
+    detail = text(f"verdict.{key}_detail", first=title, images=pair.images, share=percent(pair.ahead), **ends)
+    return _say(f"verdict.{key}", first=pair.first, second=pair.second, **values), f"{detail}{_widest(pair)}"
+
+
+def _widest(pair: PairwiseComparison) -> str:
+    """Over what else than images the interval is, and how many seeds would decide."""
+    said = [] if pair.over == "images" else [text(f"verdict.over_{pair.over}")]
+    if pair.seeds > 1 and not pair.miou.excludes_zero:
+        needed = pair.seeds_needed
+        said.append(text("verdict.seeds_needed", seeds=needed) if needed else text("verdict.images_needed"))
+    return "".join(f" {sentence}" for sentence in said)
 
 
 def _opposite(pair: PairwiseComparison) -> list[str]:

@@ -144,7 +144,7 @@ def _search(row: Summary) -> Cell:
     if row.candidate.study is None:
         return Cell(text("summary.not_searched"), number=True)
     used = searches.budget(row.candidate.study)
-    written_out = text("summary.search_cell", ended=used.ended, asked=used.asked, epochs=used.epochs)
+    written_out = searches.said(used, "summary.search_cell", "summary.search_cell_hours")
     return Cell(written_out, f"({duration(used.seconds)})", number=True)
 
 

@@ -10,7 +10,7 @@ from segbench.report.numbers.comparison import Candidate
 from segbench.report.page.blocks import Cell, Table
 from segbench.report.text.i18n import decimals, scalar, score, text
 
-_PROMOTED, _BASELINE = "◆", "○"
+_PROMOTED, _BASELINE, _START = "◆", "○", "△"
 
 
 def table(candidate: Candidate, study: StudyRecord) -> Table:
@@ -27,9 +27,12 @@ def table(candidate: Candidate, study: StudyRecord) -> Table:
     promoted = candidate.promoted_trials
     values = [t.value for t in study.trials if t.value is not None and not t.baseline]
     best = max(values, default=None)
-    rows = {t.index: _row(t, names, t.index in promoted, best, study.final_scores) for t in study.trials}
+    marks = dict.fromkeys(study.starts, _START) | dict.fromkeys(promoted, _PROMOTED)
+    rows = {t.index: _row(t, names, marks.get(t.index, ""), best, study.final_scores) for t in study.trials}
     shown = searches.thinned(study, promoted)
     caption, listed = text("search.table_caption"), shown.trials
+    if study.starts:
+        caption = f"{caption} {text('search.table_starts')}"
     if shown is not study:
         caption = f"{caption} {text('search.table_thinned')} {thinned_note(candidate, study)}"
         listed = tuple(sorted(listed, key=searches.rank))
@@ -63,14 +66,13 @@ def state(trial: TrialRecord) -> str:
 
 
 def _row(
-    trial: TrialRecord, names: list[str], promoted: bool, best: float | None, final: Mapping[int, float]
+    trial: TrialRecord, names: list[str], mark: str, best: float | None, final: Mapping[int, float]
 ) -> tuple[Cell, ...]:
     best_epoch = trial.best_epoch
-    mark = f" {_BASELINE}" if trial.baseline else f" {_PROMOTED}" if promoted else ""
     last = trial.epochs[-1].miou if trial.epochs else None
     highest = trial.value is not None and trial.value == best and not trial.baseline
     return (
-        Cell(title(trial) + mark),
+        Cell(f"{title(trial)} {_BASELINE if trial.baseline else mark}".rstrip()),
         _score(trial.value, highest),
         _score(best_epoch.miou_official if best_epoch else None),
         *([_score(final.get(trial.index))] if final else []),

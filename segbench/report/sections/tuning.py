@@ -15,7 +15,7 @@ from segbench.report.numbers.tuning import Budgets, Tuning
 from segbench.report.page.blocks import Block, Cell, Figure, Plot, Prose, Table, plot
 from segbench.report.sections import sentences
 from segbench.report.sections.heads import candidate_cell, candidate_keys, transposed
-from segbench.report.text.i18n import decimals, percent, points, score, signed, text
+from segbench.report.text.i18n import decimals, percent, points, score, score_range, signed, text
 
 
 def expected(tuned: Sequence[Tuning]) -> list[Block]:
@@ -67,6 +67,7 @@ def bought(tuned: Sequence[Tuning]) -> Table:
         rows.append(_row(tuned, "known", lambda own: own.baseline, score))
         rows.append(_row(tuned, "gain_known", lambda own: own.best - own.baseline, _gain))
     rows.append(_row(tuned, "next_trial", _last_gain, _gain))
+    rows.append((Cell(text("search.another")), *(_another(own) for own in tuned)))
     if not all(math.isnan(own.chance) for own in tuned):
         rows.append(_row(tuned, "chance", lambda own: own.chance, percent))
     if any(own.rescored.n for own in tuned):
@@ -84,6 +85,11 @@ def _caption(tuned: Sequence[Tuning]) -> str:
         sentences.append(text("search.chance_contenders", contenders=CONTENDERS))
     if any(math.isnan(own.chance) for own in tuned):
         sentences.append(text("search.chance_none"))
+    if len(tuned) == 2 and tuning.comparable(tuned):
+        first, second = sorted(tuned, key=lambda own: -own.best)
+        share = percent(tuning.finds_more(first, second))
+        titles = {"first": first.candidate.title, "second": second.candidate.title}
+        sentences.append(text("search.another_order", share=share, **titles))
     return " ".join(sentences)
 
 
@@ -92,6 +98,11 @@ def _row(
 ) -> tuple[Cell, ...]:
     cells = [Cell(written(v), number=True, values=(v,)) for v in map(value, tuned)]
     return (Cell(text(f"search.{key}")), *cells)
+
+
+def _another(own: Tuning) -> Cell:
+    found = own.again.interval()
+    return Cell(score(float(own.again.values.mean())), score_range(found), number=True, values=tuple(found))
 
 
 def _last_gain(own: Tuning) -> float:

@@ -1,0 +1,127 @@
+"""How sure a number is: calibration by construction; clusters, seeds and searches by simulated coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segbench import stats
+from segbench.stats import calibration
+from segbench.stats.bootstrap import Sampled, resample
+from segbench.stats.clusters import FEWEST
+
+
+def bins_of(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    place = np.minimum((confidence * calibration.BINS).astype(int), calibration.BINS - 1)
+    weights = (None, right.astype(float), confidence)
+    return np.stack([np.bincount(place, weights, calibration.BINS) for weights in weights], axis=-1)
+
+
+def test_ece_of_a_constructed_case() -> None:
+    """90 pixels at confidence 0.9 of which 60 are right, 10 at 0.5 of which 5 are right: 0.9 · (0.9 - 2/3)."""
+    confidence = np.repeat([0.9, 0.5], [90, 10])
+    right = np.arange(100) < 60
+    right[90:95] = True
+    bins = bins_of(confidence, right)
+    assert calibration.ece(bins) == pytest.approx(0.9 * (0.9 - 60 / 90))
+    assert calibration.overconfidence(bins) == pytest.approx(0.86 - 0.65)
+    shares = calibration.reliability(bins)
+    assert shares[13] == pytest.approx([0.9, 60 / 90, 0.9])
+    assert np.isnan(shares[0, 1])
+    assert np.isnan(calibration.ece(bins * 0))
+
+
+def test_auroc_is_the_chance_of_the_right_order() -> None:
+    generator = np.random.default_rng(0)
+    counts = generator.integers(0, 9, (12, 2))
+    right, wrong = (np.repeat(np.arange(12), counts[:, i]) for i in range(2))
+    wanted = np.mean((wrong[:, None] > right) + 0.5 * (wrong[:, None] == right))
+    assert calibration.auroc(counts) == pytest.approx(wanted)
+    assert calibration.auroc(np.array([[5, 0], [0, 5]])) == 1
+    assert np.isnan(calibration.auroc(np.array([[5, 0], [3, 0]])))
+
+
+def test_groups_are_read_from_the_names() -> None:
+    names = [f"city{c}/city{c}_{s:06}_{f:06}" for c in range(FEWEST) for s in range(2) for f in range(3)]
+    groups = stats.clusters(names)
+    assert {level: int(numbers.max()) + 1 for level, numbers in groups.items()} == {
+        "images": 48, "sequences": 16, "cities": 8,
+    }  # fmt: skip
+    assert list(stats.clusters(names[:12])) == ["images"]  # two cities, four sequences: too few
+    assert list(stats.clusters([f"{n:03}" for n in range(20)])) == ["images"]
+    times = stats.cluster_draws(groups["cities"])
+    assert (times.reshape(len(times), FEWEST, 6) == times[:, ::6, None]).all()
+    assert np.array_equal(stats.cluster_draws(np.arange(9)), stats.draws(9))
+
+
+@pytest.mark.parametrize(("cities", "least"), [(FEWEST, 0.85), (20, 0.9)])
+def test_cities_cover_where_images_do_not(cities: int, least: float) -> None:
+    """Ten images a city that share most of their difficulty: the mean of all cities is 0."""
+    generator = np.random.default_rng(1)
+    groups = np.repeat(np.arange(cities), 10)
+    covered = {"images": 0, "cities": 0}
+    for _ in range(300):
+        scores = generator.standard_normal(cities)[groups] + 0.5 * generator.standard_normal(len(groups))
+        for level, times in (("images", stats.draws(len(groups))), ("cities", stats.cluster_draws(groups))):
+            values = times @ scores / times.sum(1)
+            low, high = np.quantile(values, [0.025, 0.975])
+            covered[level] += low <= 0 <= high
+    assert covered["cities"] / 300 >= least
+    assert covered["images"] / 300 < 0.65
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_interval_over_seeds_and_images_covers(seeds: int) -> None:
+    """Two equal architectures: seeds spread by 1 each, and the images add a common 0.7 to their difference."""
+    generator = np.random.default_rng(seeds)
+    covered = naive = 0
+    for _ in range(600):
+        chance = 0.7 * generator.standard_normal()
+        first, second = generator.standard_normal(seeds), generator.standard_normal(seeds)
+        estimate = chance + first.mean() - second.mean()
+        found = Sampled(estimate, estimate + 0.7 * generator.standard_normal(400))
+        interval = stats.over_seeds(found, first.tolist(), second.tolist())
+        assert interval is not None
+        covered += not interval.excludes_zero
+        naive += not found.interval().excludes_zero
+    assert covered / 600 >= 0.925
+    assert naive / 600 < 0.9
+
+
+def test_seeds_to_settle_makes_the_interval_exclude_zero() -> None:
+    values = 0.03 + 0.005 * np.random.default_rng(0).standard_normal(500)
+    found = Sampled(0.03, values)
+    first, second = [0.50, 0.54], [0.49, 0.45]
+    needed = stats.seeds_to_settle(found, first, second)
+    assert needed is not None
+    spread = np.std(first, ddof=1)
+    for seeds, excludes in ((needed, True), (needed - 1, False)):
+        tiled = [0.5 + spread * np.sqrt((seeds - 1) / seeds) * (-1) ** np.arange(seeds) for _ in range(2)]
+        scaled = [row - row.mean() for row in tiled]
+        scaled = [row * spread / np.std(row, ddof=1) for row in scaled]
+        interval = stats.over_seeds(found, scaled[0].tolist(), scaled[1].tolist())
+        assert interval is not None
+        assert interval.excludes_zero is excludes
+    assert stats.seeds_to_settle(Sampled(0.001, values - 0.029), first, second) is None  # more images are needed
+    assert stats.seeds_to_settle(found, [0.5], [0.4]) is None
+    assert stats.over_seeds(found, [0.5], second) is None
+
+
+def test_another_search_rarely_beats_what_it_saw() -> None:
+    found = stats.another_search([0.1, 0.2, float("nan"), 0.4])
+    assert found.estimate == 0.4
+    assert found.values.max() == 0.4
+    assert (found.values == 0.4).mean() == pytest.approx(1 - 0.75**4, abs=0.03)
+    assert found.interval().low == pytest.approx(0.1)
+    failed = stats.another_search([float("nan")] * 3)
+    assert failed.interval() == (0, 0, 0)
+
+
+def test_sampled_differences_and_ratios_are_paired() -> None:
+    counts = np.random.default_rng(2).integers(1, 9, (30, 2)).astype(float)
+    sums = resample(counts, stats.draws(30)).astype(float)
+    one, two = (Sampled(float(counts[:, i].sum()), sums[:, i]) for i in range(2))
+    assert one.minus(one).interval() == (0, 0, 0)
+    assert one.over(one).interval() == (1, 1, 1)
+    assert one.over(two).estimate == counts[:, 0].sum() / counts[:, 1].sum()
+    assert np.isnan(one.over(Sampled(0.0, np.zeros(2000))).interval().low)
