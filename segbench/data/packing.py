@@ -223,8 +223,8 @@ def _kept(
     """The split's arrays, one row per scene, and for each scene its line if it is packed already, else None.
 
     The pixels decide, not the journal, which may be newer than they are after a power cut. If scenes were added or
-    removed, the known rows are copied into new arrays. Lines without the photograph's size (of earlier versions) or packed
-    under a label set that knows more ids do not count.
+    removed, the known rows are copied into new arrays. A line of an earlier version, without the photograph's size, is
+    as good as none, and so is one packed under a label set that knows more ids: its problem is then found.
     """
     try:
         old = Arrays(folder)
@@ -290,17 +290,13 @@ def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decode
     except pictures.Unreadable as reason:
         return _Bad(scene.image, f"image cannot be read: {reason}")
     if image.size != ids.shape[::-1]:
-        what = f"image is {_by(image.size)}, labels are {_by(ids.shape[::-1])} (height x width); expected the same"
-        return _Bad(scene.image, what)
+        sizes = f"image is {image.height}x{image.width}, labels are {ids.shape[0]}x{ids.shape[1]} (height x width)"
+        return _Bad(scene.image, f"{sizes}; expected the same")
     pixels = np.bincount(ids.reshape(-1), minlength=256)
     packed = image.resize(size[::-1], Image.Resampling.BILINEAR)
     nearest = Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST)
     counts = {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
     return np.asarray(packed), np.asarray(nearest), counts, [image.height, image.width]
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"
 
 
 def _stamp(scene: Scene) -> list[int]:
