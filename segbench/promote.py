@@ -3,6 +3,7 @@
     python -m segbench.promote deeplab
     python -m segbench.promote                       every architecture of the protocol, in turn
     torchrun --nproc-per-node 4 -m segbench.promote  each on four GPUs, to the same result
+    python -m segbench.promote --fractions 0.1,0.3,1 also on fewer images: would more help?
 
 Which epoch's weights are kept is the protocol's [final] keep; by default held-out train images choose it, and the final
 images choose nothing. If the search ran with --keep-weights, all its trials are also scored on the final images. Every
@@ -12,6 +13,7 @@ epoch goes to MLflow; the model, its card, its masks and its per-image confusion
 from __future__ import annotations
 
 from segbench.core import paths
+from segbench.core.errors import UserError
 from segbench.experiment import promotion
 from segbench.experiment.settings import Settings
 from segbench.ledger import models
@@ -20,15 +22,41 @@ from segbench.runtime import options, process_group, terminal
 
 def main(argv: list[str] | None = None) -> int:
     """Promotes the best trial of each architecture."""
-    arguments = options.parse(options.parser(__doc__), argv)
+    parser = options.parser(__doc__)
+    parser.add_argument(
+        "--fractions",
+        default="1",
+        metavar="SHARES",
+        help="nested shares of the train images to train on, such as 0.1,0.3,1; 1 is the promotion; default: 1",
+    )
+    arguments = options.parse(parser, argv)
     protocol, architectures = options.read(arguments)
-    promotion.run(protocol, architectures, Settings(**options.shared(arguments)))
+    settings, shares = Settings(**options.shared(arguments)), _shares(arguments.fractions)
+    if 1.0 in shares:
+        promotion.run(protocol, architectures, settings)
+    if len(shares) > 1 or 1.0 not in shares:
+        from segbench.experiment import fractions
+
+        fractions.run(protocol, architectures, settings, shares)
     if process_group.is_main():
         _table(protocol.name)
     terminal.next_command(
         "python -m segbench.report" + options.repeat_protocol(arguments) + options.repeat_study_db(arguments)
     )
     return 0
+
+
+def _shares(text: str) -> list[float]:
+    """The value of --fractions in ascending order. Raises UserError for anything else."""
+    try:
+        values = sorted(float(part) for part in text.split(","))
+    except ValueError:
+        values = []
+    if not values or not all(0 < value <= 1 for value in values) or len(set(values)) < len(values):
+        raise UserError(
+            f"--fractions is '{text}'; expected distinct numbers above 0 and up to 1, such as --fractions 0.1,0.3,1"
+        )
+    return values
 
 
 def _table(protocol: str) -> None:

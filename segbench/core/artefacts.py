@@ -3,6 +3,7 @@
 <storage>/models/<study>/seed<k>/     card.json, best.safetensors, last.safetensors, confusions.npz, errors.npz,
                                       reliability.npz, masks/<scene>.png, entropy/<scene>.png,
                                       explained.json
+<storage>/models/<study>/fractions/<images>-seed<k>/  fraction.json, confusions.npz
 <storage>/trials/<study>/trial<i>/    confusions.npz, of the best trial also best.safetensors
 """
 
@@ -15,4 +16,5 @@ ERRORS = "errors.npz"  # the kinds of errors of each validation image (stats.beh
 RELIABILITY = "reliability.npz"  # how sure the model was of its right and wrong pixels (stats.calibration)
 ENTROPY = "entropy"  # a folder: <scene>.png holds each pixel's entropy, 0 (sure) … 255 (any category)
 LEARNING_CURVE = "learning-curve.png"
+FRACTION = "fraction.json"  # what a training on a fraction of the images was
 EXPLANATIONS = "explained.json"  # of a promoted model: what `explain` measured, image by image

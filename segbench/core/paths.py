@@ -64,6 +64,11 @@ def model_folder(study: str, seed: int) -> Path:
     return models_folder(study) / f"seed{seed}"
 
 
+def fractions_folder(study: str) -> Path:
+    """The trainings of a study on fractions of the images. The folder need not exist yet."""
+    return models_folder(study) / "fractions"
+
+
 def trials_folder(study: str) -> Path:
     """The checkpoints and small files of a study's trials. The folder need not exist yet."""
     return storage() / "trials" / names.part(study, "study")

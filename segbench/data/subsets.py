@@ -113,6 +113,20 @@ def draw_full_training(dataset: Dataset, protocol: Protocol) -> Subset:
     return Subset(left, chosen, "train", description)
 
 
+def fraction(whole: Subset, part: float) -> Subset:
+    """A `part` (0..1) of the training images, always the same ones: a smaller part is inside of a larger one. Raises
+    UserError for less than two images, which no network with BatchNorm can be trained on."""
+    number = round(len(whole.train) * part)
+    if number < 2:
+        raise UserError(
+            f"a fraction of {part:g} is {number} of {len(whole.train)} train images; expected at least 2, so give "
+            f"--fractions {2 / len(whole.train):.2g} or more"
+        )
+    order = np.random.default_rng([0, 3]).permutation(len(whole.train))
+    description = f"{number} of {len(whole.train)} train images, {len(whole.val)} validation images"
+    return whole._replace(train=np.sort(whole.train[order[:number]]), description=description)
+
+
 def split_of(dataset: Dataset, subset: Subset) -> Split:
     """The split that `subset.val` indexes."""
     return dataset.train if subset.val_split == "train" else dataset.val

@@ -72,35 +72,36 @@ def _promote_all(
     from segbench.experiment import rescore
     from segbench.runtime import compute
 
-    plans = process_group.on_main(lambda: _plans(protocol, architectures, settings))
+    chosen = process_group.on_main(lambda: plans(protocol, architectures, settings))
     device = compute.choose(device_name, settings.precision, settings.compiled)
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = process_group.main_first(lambda: dataset.ready(protocol, str(settings.data) if settings.data else None))
-    work = [(plan, seed) for plan in plans for seed in protocol.final.seeds]
+    work = [(plan, seed) for plan in chosen for seed in protocol.final.seeds]
     with terminal.progress("models", len(work)) if len(work) > 1 else contextlib.nullcontext() as advance:
         for plan, seed in work:
             _promote(plan, data, seed, device, settings.precision)
             if advance:
                 advance()
     if process_group.is_main():
-        for plan in plans:
+        for plan in chosen:
             rescore.score(paths.studies_database(settings.study_db), plan, data, device)
-    return plans
+    return chosen
 
 
-def _plans(protocol: Protocol, architectures: Sequence[Architecture], settings: Settings) -> list[Plan]:
+def plans(protocol: Protocol, architectures: Sequence[Architecture], settings: Settings) -> list[Plan]:
+    """What to promote of each architecture. Raises UserError if one has no finished trial."""
     from segbench.ledger import database, studies
 
     storage = database.connect(paths.studies_database(settings.study_db))
-    plans = []
+    made = []
     for architecture in architectures:
         command = f"python -m segbench.search{settings.repeat(architecture.name)}"
         record = studies.record(storage, studies.study_name(protocol, architecture), command)
         if not searching.can_be_promoted(record):
             raise UserError(searching.nothing_to_promote(record, settings))
-        plans.append(_plan(record, protocol, architecture, command))
-    return plans
+        made.append(_plan(record, protocol, architecture, command))
+    return made
 
 
 def _plan(study: StudyRecord, protocol: Protocol, architecture: Architecture, command: str) -> Plan:
@@ -131,21 +132,28 @@ def _promote(plan: Plan, data: Dataset, seed: int, compute: Compute, precision: 
     """`precision`: the value of --precision."""
     from filelock import FileLock
 
-    if data.fingerprint != plan.study.data_fingerprint:
-        raise UserError(
-            f"study '{plan.study.name}' was searched on another dataset (fingerprint {plan.study.data_fingerprint}, "
-            f"now {data.fingerprint}); give that dataset with --data, or search again under a copied protocol"
-        )
+    require_same_data(plan, data)
     folder = paths.model_folder(plan.study.name, seed)
     lock = FileLock(folder.with_suffix(".lock"), blocking=False)
-    process_group.on_main(lambda: _acquire(lock, plan, seed))
+    process_group.on_main(lambda: acquire(lock, plan, seed))
     try:
         _promote_locked(plan, data, seed, compute, precision, folder)
     finally:
         lock.release()
 
 
-def _acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
+def require_same_data(plan: Plan, data: Dataset) -> None:
+    """Raises UserError if the study was searched on other images."""
+    if data.fingerprint != plan.study.data_fingerprint:
+        raise UserError(
+            f"study '{plan.study.name}' was searched on another dataset (fingerprint {plan.study.data_fingerprint}, "
+            f"now {data.fingerprint}); give that dataset with --data, or search again under a copied protocol"
+        )
+
+
+def acquire(lock: BaseFileLock, plan: Plan, seed: int) -> None:
+    """Takes the lock of a promotion, and marks its folder as the study's. Raises UserError if another process has
+    it."""
     from filelock import Timeout
 
     from segbench.ledger import study_folders
@@ -213,9 +221,9 @@ def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, 
     run = TrainingRun.begin(task, model, origin, folder, compute)
     earlier = sum(record.seconds.total for record in run.session.records)
     if process_group.is_main():
-        _open_mlflow(plan, run)
+        open_mlflow(plan, run, "promotion", "promoted")
     with run.in_mlflow():
-        _train(plan, run)
+        train(plan, run)
         if not process_group.is_main():
             return
         assert run.mlflow
@@ -226,7 +234,8 @@ def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, 
         registry.publish(run.mlflow, folder, card, run.session.records)
 
 
-def _open_mlflow(plan: Plan, run: TrainingRun) -> None:
+def open_mlflow(plan: Plan, run: TrainingRun, kind: str, done: str) -> None:
+    """Opens the MLflow run of a full training. `kind`: its tag; `done`: what its name says was done."""
     from segbench.ledger import runs, tracking
 
     mlflow = tracking.client()
@@ -234,13 +243,13 @@ def _open_mlflow(plan: Plan, run: TrainingRun) -> None:
     trial = runs.trial_tags(study, plan.trial.attempt, plan.trial.index)
     run.open_mlflow(
         mlflow,
-        f"{architecture} promoted, seed {seed}",
-        {"kind": "promotion", "seed": str(seed), **trial},
+        f"{architecture} {done}, seed {seed}",
+        {"kind": kind, "seed": str(seed), **trial},
         lambda: runs.study_run(mlflow, plan.protocol.name, study, plan.study.id, {"architecture": architecture}),
     )
 
 
-def _train(plan: Plan, run: TrainingRun) -> None:
+def train(plan: Plan, run: TrainingRun) -> None:
     """Trains all epochs. Raises UserError if training cannot continue, KeyboardInterrupt if it was stopped."""
     from segbench.ledger import studies
 

@@ -7,6 +7,7 @@ has an id, which its folders, MLflow runs and model cards carry, and only what c
                         /trial<k>/, /baseline/
 <storage>/models/<study>/study-id
                         /seed<k>/, and during its promotion /seed<k>.partial/, /seed<k>.old/, /seed<k>.lock
+                        /fractions/
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from segbench.core.errors import UserError
 from segbench.ledger import models
 
 _MARKER = "study-id"
-_OURS = re.compile(r"trial\d+|baseline|seed\d+(\.partial|\.old)?")
+_OURS = re.compile(r"trial\d+|baseline|fractions|seed\d+(\.partial|\.old)?")
 _LOCK = re.compile(r"(seed\d+|registry|best)\.lock")
 
 

@@ -17,6 +17,7 @@ texture     whether categories that look alike are confused
 calibration whether a network knows how sure it may be
 per_image   ratios and scores of images, which keep their resamples
 shapley     what each player of a game adds, exactly
+scaling     how errors fall with the number of images
 """
 
 from segbench.stats.bootstrap import (

@@ -13,7 +13,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
-from segbench.report.sections import longer, quality_many, ranks, sentences
+from segbench.report.sections import longer, quality_many, ranks, scaling, sentences
 from segbench.report.sections.heads import candidate_cell, candidate_keys
 from segbench.report.sections.summary import interval_cell, quality_table
 from segbench.report.text.i18n import decimals, listed, percent, score, text
@@ -49,6 +49,7 @@ def section(
         blocks.append(_borders(comparison, shown, borders, keys))
         blocks += [quality_many.training(shown)] if many else _curves(comparison, rows, keys)
         blocks += longer.blocks([row.candidate for row in shown])
+        blocks += scaling.blocks(comparison)
     else:
         blocks = [Prose((text("quality.nothing"),), tone="note")]
     return Section("quality", text("quality.title"), text("quality.short"), tuple(blocks))
