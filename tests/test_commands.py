@@ -65,8 +65,10 @@ def test_search_promote_predict(
     assert "majority mIoU" in capsys.readouterr().out
     ((folder, card),) = models.promoted("small")
     assert card.hyperparameters.params() == studies.best(found).params
-    assert (card.train_images, card.val_images, card.epochs) == (24, 8, 2)
-    assert runs.epochs(tracking.client(), card.run_id, DEFAULT.names)[card.best.epoch - 1] == card.best
+    assert (card.train_images + card.images_given_up, card.val_images, card.epochs) == (24, 8, 2)
+    trained = runs.epochs(tracking.client(), card.run_id, DEFAULT.names)  # scored on held-out train images
+    assert card.best.epoch == max(trained, key=lambda epoch: epoch.miou).epoch
+    assert card.best.seconds == trained[card.best.epoch - 1].seconds
     with np.load(folder / "confusions.npz") as kept:
         assert kept["confusions"].shape == (8, 35, 8)
         assert [str(n) for n in kept["names"]] == list(packing.prepare(drawn, SIZE, paths.cache()).val.names)

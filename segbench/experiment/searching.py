@@ -219,7 +219,10 @@ def _announced(search: _Search, where: Callable[[], str]) -> StudyRecord:
     from segbench.experiment import search_display
 
     record = search.record()
-    terminal.say(f"\n{search.architecture.title}: study {record.name}, {search_display.used(record)}")
+    left = sum(not trial.state.ended for trial in record.trials)
+    by_trials = search.protocol.search.seconds is None
+    what = f"{left} of {len(record.trials)} trials to run" if by_trials else search_display.used(record)
+    terminal.say(f"\n{search.architecture.title}: study {record.name}, {what}")
     for index, source in record.starts.items():
         terminal.say(f"trial {index}: {'the known-good values' if source == 'baseline' else f'as {source}'}")
     terminal.say(search.description if record.finished else f"{search.description}; {where()}")
