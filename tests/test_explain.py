@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from segbench import stats
 from segbench.core import explained as shared
+from segbench.core.labels import DEFAULT
 from segbench.engine.inference import resize
 from segbench.explain import context, fills, local, regions, removal
 from segbench.explain.gradcam import Cam, grad_cam
@@ -33,7 +34,7 @@ IMAGES = 24
 def measured(measure: str, values: list[Any], name: str = "a") -> Measured:
     model: Any = SimpleNamespace(card=SimpleNamespace(size=SIZE))
     scenes = {f"s{index:02}": {measure: value} for index, value in enumerate(values)}
-    return Measured(Candidate(name, name, 0, None, (model,), {}), scenes)
+    return Measured(Candidate(name, name, 0, None, (model,), DEFAULT, {}), scenes)
 
 
 def kept(network: planted.Planted, scenes: list[Any]) -> list[Any]:
@@ -143,7 +144,7 @@ def test_coalitions_sum_to_the_difference_they_explain() -> None:
     assert shapley[1, 2] == shapley[2, 2] == area / 2  # neither is seen without the other: each gets half
 
 
-@given(arrays(np.float64, st.integers(0, 5).map(lambda n: (1 << n, 2)), elements=st.floats(-100, 100)))
+@given(arrays(np.float64, st.integers(0, 5).map(lambda n: (1 << n, 2)), elements=st.integers(-100, 100).map(float)))
 def test_shapley_values_are_efficient(worth: np.ndarray) -> None:
     assert np.allclose(stats.shapley(worth).sum(0), worth[-1] - worth[0], atol=1e-9)
 

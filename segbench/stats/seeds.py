@@ -49,8 +49,8 @@ def over_seeds(
     difference: of the means over seeds, in resamples of the images. first, second: one score per seed of either. The
     two sources of chance are added as variances: that of the resamples, and the spread over seeds over their number;
     Student's t takes F. E. Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946). Drawing the seeds
-    themselves with replacement, as a hierarchical bootstrap does, is far too narrow for the 2 to 5 seeds that anybody
-    trains; simulated in the tests.
+    themselves with replacement, as a hierarchical bootstrap does, has (n - 1) / n of the variance of n seeds: half of
+    it for two. The tests simulate the coverage.
     """
     if min(len(first), len(second)) < 2:
         return None
