@@ -68,5 +68,6 @@ def test_inference_uses_the_cards_and_the_card_is_the_networks(tmp_path: Path, m
     monkeypatch.setattr(speed, "_SECONDS_PER_PART", 0.0)
     monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.full((1, 32, 64, 3), 255, dtype=torch.uint8))
     speed.measure(loaded, (32, 64), 1, CPU)
-    assert len(inputs) > 4
-    assert all(torch.allclose(given, torch.ones(())) for given in inputs)  # (255 - 127) / 128
+    white = [given for given in inputs if given.any()]  # the others are for counting
+    assert len(white) > 4
+    assert all(torch.allclose(given, torch.ones(())) for given in white)  # (255 - 127) / 128

@@ -40,7 +40,8 @@ def test_contract(name: str, check: Callable[[testing.Subject], None]) -> None:
 
 
 def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
-    """BatchNorm folded and, in bfloat16, weights rounded once: of a trained network, the same masks."""
+    """BatchNorm folded and, in bfloat16, weights rounded once: of a trained network, the same masks. Where inference
+    goes a shorter way, bfloat16 rounds elsewhere: then it is as close to full precision as evaluation is."""
     model = build(name).train()
     drawn = [streets.draw(seed, seed, 64, 128) for seed in range(2)]
     images = torch.from_numpy(np.stack([image for image, _ in drawn]))
@@ -50,13 +51,16 @@ def test_inference_at_rest_predicts_what_evaluation_does(name: str) -> None:
         optimizer.zero_grad()
         sum(model.losses(model(normalise(images, model.normalisation)), labels).values()).backward()
         optimizer.step()
+    exact = torch.zeros(())
     for precision, share in (("fp32", 0.9999), ("bf16", 0.995)):
         compute = choose("cpu", precision)
         with torch.inference_mode():
             model.eval()
             before = resize(scores(model, normalise(images, model.normalisation), compute), (64, 128)).argmax(1)
         after = predict(ready(copy.deepcopy(model), compute), images, compute)
-        assert (before == after).float().mean() >= share
+        exact = before if precision == "fp32" else exact
+        as_close = (after == exact).float().mean() >= (before == exact).float().mean() - (1 - share)
+        assert (before == after).float().mean() >= share or (precision == "bf16" and as_close)
 
 
 def test_seed_decides_the_weights(name: str) -> None:

@@ -14,7 +14,7 @@ from segbench.core.labels import DEFAULT
 
 ROAD, PIXELS = 7, 100  # a row of the default label set
 MIOU = stats.miou(DEFAULT)
-P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+P_VALUES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=12)
 
 
 def model(share: float, images: int, generator: np.random.Generator) -> NDArray[np.int64]:

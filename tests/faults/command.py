@@ -128,7 +128,7 @@ def _hurt(instant: Instant) -> None:
             result = one(*arguments, **options)
             if instant.after:
                 _signal(instant.what)
-            return float("nan") if instant.what == "nan" else result
+            return result._replace(loss=float("nan")) if instant.what == "nan" else result
 
         return hurt
 
