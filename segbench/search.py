@@ -62,6 +62,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, metavar="N", help="finished trials in total; default: the protocol's")
     parser.add_argument("--hours", type=float, metavar="H", help="device-hours per architecture, instead of trials")
     parser.add_argument("--weights", metavar="WHICH", help="pretrained, random, a state-dict file or a folder")
+    options.add_accept_licence(parser)
     parser.add_argument("--sampler", choices=SAMPLERS, help="default: the protocol's, else random")
     parser.add_argument("--pruner", choices=PRUNERS, help="default: the protocol's, else none")
     parser.add_argument("--baseline", action="store_true", help="also run the [baseline] values, beside the plan")

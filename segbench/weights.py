@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = terminal.parser(__doc__)
     parser.add_argument("architecture", nargs="?", metavar="ARCHITECTURE", help="default: all")
     parser.add_argument("--fetch", action="store_true", help="download what is missing")
+    options.add_accept_licence(parser)
     parser.add_argument("--markdown", action="store_true", help="print all architectures as README.md's table")
     arguments = options.parse(parser, argv)
     if arguments.markdown:

@@ -11,6 +11,7 @@ import torch
 from segbench import architectures, weights
 from segbench.architectures.parts import published
 from segbench.core.errors import UserError
+from segbench.runtime import options
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,26 @@ def test_without_a_network_or_an_architecture_it_is_one_line(monkeypatch: pytest
         weights.main(["lraspp", "--fetch"])
     with pytest.raises(UserError, match="no architecture 'unet'; architectures: deeplab"):
         weights.main(["unet"])
+
+
+def test_weights_that_forbid_commercial_use_are_downloaded_only_if_that_is_accepted(
+    nothing_cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(options.LICENCE_VARIABLE, "")
+    fetched: list[str] = []
+
+    def from_hub(place: str) -> Path:
+        fetched.append(place)
+        return nothing_cached
+
+    monkeypatch.setattr(published, "_from_hub", from_hub)
+    with pytest.raises(UserError, match="not for commercial use; if you accept it, add --accept-licence"):
+        weights.main(["mask2former", "--fetch"])
+    with pytest.raises(UserError, match="not for commercial use; if you accept it, add --accept-licence"):
+        architectures.create("mask2former", 8, "pretrained", {}, 0)
+    assert not fetched
+    weights.main(["mask2former", "--fetch", "--accept-licence"])
+    assert fetched
 
 
 def test_the_table_in_the_readme_is_that_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from segbench.architectures.parts.transformers_models import library
 from segbench.architectures.parts.weights import LOCAL_WAYS
 from segbench.core.errors import UserError
 from segbench.engine import checkpoint
+from segbench.runtime import options
 from tests.test_mask2former import TINY, C, create
 
 
@@ -123,6 +124,7 @@ def test_pretrained_comes_from_the_hub_where_it_answers(
             raise EntryNotFoundError(name)
         return str(there)
 
+    monkeypatch.setenv(options.LICENCE_VARIABLE, "1")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setitem(mask2former.CHECKPOINTS, "small", named("segbench-tests/hub"))
     monkeypatch.setitem(mask2former._SIZES, "small", mask2former._SIZES["tiny"])  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import PRECISIONS
 from segbench.runtime import terminal
+
+LICENCE_VARIABLE = "SEGBENCH_ACCEPT_LICENCE"
 
 
 class Shared(TypedDict):
@@ -64,6 +67,15 @@ def add_device(target: argparse.ArgumentParser) -> None:
     )
 
 
+def add_accept_licence(target: argparse.ArgumentParser) -> None:
+    """--accept-licence. `parse` passes it on in the environment, which workers inherit."""
+    target.add_argument(
+        "--accept-licence",
+        action="store_true",
+        help="download weights whose licence forbids commercial use, such as Mask2Former's; see segbench.weights",
+    )
+
+
 def add_study_db(target: argparse.ArgumentParser) -> None:
     """--study-db."""
     target.add_argument(
@@ -78,6 +90,8 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     """Parses the arguments and applies the common ones."""
     arguments = parser.parse_args(argv)
     terminal.configure(arguments)
+    if getattr(arguments, "accept_licence", False):
+        os.environ[LICENCE_VARIABLE] = "1"
     return arguments
 
 

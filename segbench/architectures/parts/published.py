@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from segbench.architectures.parts.weights import LOCAL_WAYS, Weights, load_state_dict, read_state_dict
 from segbench.core.errors import UserError
-from segbench.runtime import terminal
+from segbench.runtime import options, terminal
 
 State = Mapping[str, Tensor]
 _FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository on the hub, the better first
@@ -55,9 +55,15 @@ def cached(checkpoint: Checkpoint) -> Path | None:
 
 
 def fetch(checkpoint: Checkpoint) -> Path:
-    """The checkpoint's file, downloaded where it is not cached. Raises UserError where it cannot be had."""
+    """The checkpoint's file, downloaded where it is not cached. Raises UserError where it cannot be had, and where its
+    licence forbids commercial use and was not accepted: what is cached was accepted when it was downloaded."""
     if path := cached(checkpoint):
         return path
+    if not checkpoint.commercial and not os.environ.get(options.LICENCE_VARIABLE):
+        raise UserError(
+            f"{checkpoint.name} has the licence {checkpoint.terms}; if you accept it, add --accept-licence "
+            f"(or set {options.LICENCE_VARIABLE}=1). Other ways: {LOCAL_WAYS}"
+        )
     kind, _, place = checkpoint.source.partition(":")
     if kind == "package":
         raise UserError(
@@ -94,12 +100,12 @@ def load(
         load_state_dict(network, adapt(state_dict(checkpoint)), heads, checkpoint.name)
 
 
-def of(build: Callable[..., Any], options: Mapping[str, Any]) -> Checkpoint | None:
-    """What the CHECKPOINTS beside an architecture's `build` hold for the size that `options` ask for, or its default.
+def of(build: Callable[..., Any], given: Mapping[str, Any]) -> Checkpoint | None:
+    """What the CHECKPOINTS beside an architecture's `build` hold for the size in the `given` options, or its default.
     Where `build` takes no size, they are one under the name ""."""
     size = inspect.signature(build).parameters.get("size")
     table: Mapping[str, Checkpoint] = getattr(build, "__globals__", {}).get("CHECKPOINTS", {})
-    return table.get(options.get("size", size.default if size else ""))
+    return table.get(given.get("size", size.default if size else ""))
 
 
 def require(checkpoint: Checkpoint | None) -> Checkpoint:
