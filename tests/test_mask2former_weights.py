@@ -81,9 +81,9 @@ def broken_sources(folder: Path, saved: Path) -> Iterator[tuple[Path, dict[str, 
 
 
 def test_broken_and_foreign_weights_are_one_clear_line(saved: tuple[Mask2Former, Path], tmp_path: Path) -> None:
-    for source, options in broken_sources(tmp_path, saved[1]):
+    for source, given in broken_sources(tmp_path, saved[1]):
         with pytest.raises(UserError) as error:
-            create(str(source), **options)
+            create(str(source), **given)
         assert str(source) in str(error.value), source
         assert "\n" not in str(error.value), source
 
