@@ -135,7 +135,7 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(own: Path, capsys: py
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "is not the file that its card describes" in done.stderr
+    assert "is not the file in its card" in done.stderr
     assert "Traceback" not in done.stderr
 
 
