@@ -93,7 +93,8 @@ class Eomt(Segmenter):
         for index, layer in enumerate(network.layers):
             mask = None
             if index == first:
-                tokens = torch.cat([network.query.weight.expand(len(images), -1, -1).to(tokens.dtype), tokens], 1)
+                # len(images) would fix the batch size of an exported network.
+                tokens = torch.cat([network.query.weight.expand(images.shape[0], -1, -1).to(tokens.dtype), tokens], 1)
             if index >= first and not self._only_last:
                 found.append(network.predict(network.layernorm(tokens)))
                 if self.training and self._masked[index - first]:
