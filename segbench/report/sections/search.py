@@ -16,7 +16,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Figure, Fold, Heading, Key, Plot, Prose, Section, plot
 from segbench.report.sections import trials, tuning
 from segbench.report.sections.heads import mark
-from segbench.report.text.i18n import duration, percent, scalar, text
+from segbench.report.text.i18n import duration, listed, percent, scalar, text
 
 _NAMED = 12  # so many trials without a value are named; of more, it is said how many there are
 Searched = Sequence[tuple[Candidate, StudyRecord]]
@@ -162,19 +162,21 @@ def _parallel(shown: Searched) -> list[Block]:
 
 
 def _importance(shown: Searched) -> list[Block]:
-    plots, missing = [], []
+    plots: list[Plot] = []
+    without: dict[tuple[str, int], list[str]] = {}  # titles by reason and number of trials
     for candidate, _ in shown:
         importance = searches.importance(candidate)
         if importance.missing:
-            values = {"trials": importance.trials, "needed": searches.TRIALS_FOR_IMPORTANCE, "title": candidate.title}
-            missing.append(text(f"search.importance_{importance.missing}", **values))
+            without.setdefault((importance.missing, importance.trials), []).append(candidate.title)
             continue
         drawn = search.importance(importance.shares, candidate.index)
         plots.append(_chosen(f"importance-{candidate.index}", drawn, candidate))
-    made: list[Block] = []
-    if plots:
-        made.append(_choosing("importance", plots))
-    return [*made, Prose(tuple(missing), tone="note")] if missing else made
+    made: list[Block] = [_choosing("importance", plots)] if plots else []
+    missing = tuple(
+        text(f"search.importance_{reason}", title=listed(titles), trials=trials, needed=searches.TRIALS_FOR_IMPORTANCE)
+        for (reason, trials), titles in without.items()
+    )
+    return [*made, Prose(missing, tone="note")] if missing else made
 
 
 def _panel(drawn: Any, many: bool) -> Any:
