@@ -17,7 +17,7 @@ from segbench.core.protocol import BEST_ON_FINAL, BEST_ON_SELECTION, KEEP, LAST,
 from segbench.core.records import EpochRecord, ModelCard
 from segbench.data import packing, subsets
 from segbench.data.packing import Dataset
-from segbench.ledger import models, runs, tracking
+from segbench.ledger import measured, models, runs, tracking
 from tests.conftest import PROTOCOL, SIZE, write_protocol
 
 pytest_plugins = ["tests.fabricated"]
@@ -110,6 +110,9 @@ def test_relabelling_the_final_images_does_not_change_the_kept_epoch(
     said = capsys.readouterr().out
     assert f"which costs the training {one.images_given_up} images; 8 validation images choose nothing" in said
     assert (one.keep, one.val_images, one.train_images + one.images_given_up) == (BEST_ON_SELECTION, 8, 24)
+    fitted = measured.read_reliability(paths.model_folder("small-deeplab", 0) / artefacts.RELIABILITY)
+    assert fitted
+    assert fitted.held_out  # the temperature's images are not among those that were trained on
 
     # Another way to keep is another promotion.
     assert promoted(tmp_path / "two", other, monkeypatch, made_databases, BEST_ON_SELECTION) == two
@@ -118,6 +121,9 @@ def test_relabelling_the_final_images_does_not_change_the_kept_epoch(
     assert "keeps the weights 'best on selection'; the protocol asks for 'last'" in capsys.readouterr().out
     assert (last.keep, last.train_images, last.images_given_up, last.selection_images) == (LAST, 24, 0, 0)
     assert last.best == last.last
+    fitted = measured.read_reliability(paths.model_folder("small-deeplab", 0) / artefacts.RELIABILITY)
+    assert fitted
+    assert not fitted.held_out
     assert last.best.epoch == 3
     final = promoted(tmp_path / "two", other, monkeypatch, made_databases, BEST_ON_FINAL)
     assert final.best.without_timings() == max(curve(final), key=lambda epoch: epoch.miou)

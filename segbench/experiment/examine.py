@@ -66,7 +66,8 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
         checkpoint.save(model, folder / artefacts.LAST_WEIGHTS)
         last = session.records[-1]
         kept = last if task.keep == LAST else session.best.record
-        if task.keep == BEST_ON_SELECTION:  # training has not seen the final images
+        selects = task.keep == BEST_ON_SELECTION  # then the final images have scored nothing yet
+        if selects and last.epoch != kept.epoch:
             last = scored(last, evaluation.evaluate(model, images.val, compute))
         if task.keep != LAST:
             model.load_state_dict(session.best.weights)
@@ -80,13 +81,16 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
             f"{folder} cannot be written ({error}); free some space and rerun: nothing is trained twice"
         ) from error
     measured = speed.measure(inference.ready(model, compute), data.size, images.val.batch_size, compute)
-    kept = scored(kept, result) if task.keep == BEST_ON_SELECTION else kept
+    if selects:
+        kept = scored(kept, result)
+        last = kept if last.epoch == kept.epoch else last
     return _card(trained, data, images.chosen, kept, last, measured)
 
 
 def final_images(plan: Plan, data: Dataset, trained_on: Images, compute: Compute) -> Images:
     """The final images, beside those that a training trained on, which may have been scored on others."""
-    final = subsets.draw_final(data, plan.protocol.final)
+    # Not all of draw_final's train images: a training may have held some out to choose its epoch.
+    final = subsets.draw_final(data, plan.protocol.final)._replace(train=trained_on.chosen.train)
     val = Batches(data.val, final.val, trained_on.val.batch_size, compute.device)
     return Images(trained_on.train, val, final, tuple(data.val.names[index] for index in final.val))
 
@@ -176,5 +180,5 @@ def _card(
         labels=labels,
         keep=run.task.keep,
         selection_images=len(images.chosen.val) if selects else 0,
-        images_given_up=len(final.train) - len(images.chosen.train),
+        images_given_up=len(subsets.draw_final(data, plan.protocol.final).train) - len(images.chosen.train),
     )

@@ -46,8 +46,8 @@ class Temperature:
 def fit_temperature(
     model: Segmenter, data: Dataset, protocol: Protocol, final: Subset, batch_size: int, compute: Compute
 ) -> Temperature | None:
-    """`final`: the images of the full training. None if the selection images are final ones: nothing is then left to
-    fit it on."""
+    """`final`: the images that the full training trained on, and the final ones. None if the selection images are final
+    ones: nothing is then left to fit it on."""
     chosen = subsets.draw_search(data, protocol.search)
     if chosen.val_split == "val":
         return None
