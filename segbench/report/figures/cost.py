@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from segbench.report.figures.theme import GREY, PART_COLOURS, colour, figure, safe, symbol
+from segbench.report.figures.theme import GREY, PART_COLOURS, colour, figure, safe, symbol, whiskers
 from segbench.report.numbers import tables
 from segbench.report.numbers.tables import PARTS, Summary
 from segbench.report.text.i18n import number, score, score_range, text
@@ -97,22 +97,10 @@ def _candidate(row: Summary, cost: str, rank: str, place: str, best: bool) -> An
         text=[f"<b>{rank}</b>" if best else rank],
         textposition=place,
         marker={"symbol": symbol(row.candidate.index), "size": 12, "color": tint, "opacity": 1 if best else 0.65},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [_reach(miou.high - miou.estimate)],
-            "arrayminus": [_reach(miou.estimate - miou.low)],
-            "thickness": 1.5 if best else 1,
-            "width": 5 if best else 3,
-            "color": tint,
-        },
+        error_y=whiskers([miou], 1.5 if best else 1, 5 if best else 3, tint),
         hovertext=["<br>".join(map(safe, lines))],
         hovertemplate="%{hovertext}<extra></extra>",
     )
-
-
-def _reach(value: float) -> float:
-    return max(value, 0.0) if value == value else 0.0
 
 
 def bars(rows: Sequence[Summary], value: Callable[[Summary], float], written: Callable[[float], str]) -> go.Figure:

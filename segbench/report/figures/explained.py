@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from segbench.core import explained
-from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol
+from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol, whiskers
 from segbench.report.numbers.context import Contexts
 from segbench.report.numbers.explained import Removal, Robustness
 from segbench.report.text.i18n import signed, text
@@ -95,14 +95,6 @@ def _line(index: int, title: str, x: Any, values: Sequence[Interval]) -> Any:
         mode="lines+markers",
         line=line(index),
         marker={"symbol": symbol(index), "size": 8, "color": colour(index)},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [finite(value.high - value.estimate) or 0.0 for value in values],
-            "arrayminus": [finite(value.estimate - value.low) or 0.0 for value in values],
-            "color": colour(index),
-            "thickness": 1.2,
-            "width": 3,
-        },
+        error_y=whiskers(values, tint=colour(index)),
         hovertemplate="%{y:.1%}",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from segbench.report.figures.theme import GREY, SEQUENTIAL, colour, figure, finite, line, safe, symbol
+from segbench.report.figures.theme import GREY, SEQUENTIAL, colour, figure, finite, line, safe, symbol, whiskers
 from segbench.report.numbers import pixels
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tables import ClassRow, PairwiseComparison
@@ -100,21 +100,13 @@ def class_bars(
     marks: list[Any] = []
     for candidate, rows in categories:
         values = [finite(row.iou.estimate) for row in rows]
-        ends = [(row.iou.high - row.iou.estimate, row.iou.estimate - row.iou.low) for row in rows]
         traces.append(
             go.Bar(
                 x=[row.category for row in rows],
                 y=values,
                 name=safe(candidate.title),
                 marker={"color": colour(candidate.index)},
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [max(finite(up) or 0.0, 0.0) for up, _ in ends],
-                    "arrayminus": [max(finite(down) or 0.0, 0.0) for _, down in ends],
-                    "thickness": 1.2,
-                    "width": 3,
-                },
+                error_y=whiskers([row.iou for row in rows]),
                 hovertemplate="%{x}: %{y:.3f}",
             )
         )
@@ -182,15 +174,7 @@ def _difference(pair: PairwiseComparison, name: str, delta: Interval, y: int) ->
         mode="markers",
         name=name,
         marker={"symbol": symbol(ahead), "size": 11 if y < 1 else 9, "color": tint},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [(finite(delta.high - delta.estimate) or 0.0) * 100],
-            "arrayminus": [(finite(delta.estimate - delta.low) or 0.0) * 100],
-            "color": tint,
-            "thickness": 2.5 if y < 1 else 1.6,
-            "width": 4,
-        },
+        error_x=whiskers([delta], 2.5 if y < 1 else 1.6, 4, tint, scale=100),
         text=[f"{name}: {signed(delta.estimate)} ({points_range(delta)}) {text('common.points')}"],
         hovertemplate="%{text}<extra></extra>",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from segbench.report.figures.theme import GREY, colour, figure, finite, safe, symbol
+from segbench.report.figures.theme import GREY, colour, figure, finite, safe, symbol, whiskers
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.ranking import Ranking
 from segbench.report.text.i18n import points_range, score, score_range, signed, text
@@ -50,15 +50,7 @@ def _row(candidate: Candidate, value: Interval, y: int, tint: str, said: str) ->
         mode="markers",
         name=safe(candidate.title),
         marker={"symbol": symbol(candidate.index), "size": 10, "color": tint},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [max(finite(value.high - value.estimate) or 0.0, 0.0)],
-            "arrayminus": [max(finite(value.estimate - value.low) or 0.0, 0.0)],
-            "color": tint,
-            "thickness": 1.8,
-            "width": 4,
-        },
+        error_x=whiskers([value], 1.8, 4, tint),
         text=[f"{safe(candidate.title)}: {said}"],
         hovertemplate="%{text}<extra></extra>",
     )

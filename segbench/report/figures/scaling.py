@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from segbench.report.figures.theme import colour, figure, finite, safe, symbol
+from segbench.report.figures.theme import colour, figure, finite, safe, symbol, whiskers
 from segbench.report.numbers.scaling import Scaling
 from segbench.report.text.i18n import number, text
 
@@ -41,15 +41,7 @@ def scaling(rows: Sequence[Scaling]) -> go.Figure:
                 name=safe(row.candidate.title),
                 mode="markers",
                 marker={"symbol": symbol(index), "size": 9, "color": colour(index)},
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [finite(each.high - each.estimate) or 0.0 for each in intervals],
-                    "arrayminus": [finite(each.estimate - each.low) or 0.0 for each in intervals],
-                    "color": colour(index),
-                    "thickness": 1.4,
-                    "width": 4,
-                },
+                error_y=whiskers(intervals, 1.4, 4, colour(index)),
                 hovertemplate="%{y:.3f}",
             )
         )

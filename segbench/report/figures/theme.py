@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from segbench.report.text.i18n import separators
+from segbench.stats import Interval
 
 # One per architecture, in the protocol's order. The first two are ColorBrewer's (Spectral, Dark2; Harrower & Brewer,
 # 2003). The others were searched by computer for the largest distance in OKLab (Ottosson, 2020) between any two, as
@@ -57,6 +59,17 @@ def safe(text: object) -> str:
 def finite(value: float) -> float | None:
     """What JSON can hold."""
     return value if math.isfinite(value) else None
+
+
+def whiskers(
+    intervals: Sequence[Interval], thickness: float = 1.2, width: int = 3, tint: str | None = None, scale: float = 1.0
+) -> dict[str, Any]:
+    """The intervals of a trace's points, as its error_x or error_y; `scale`: 100 for points of a share."""
+    above = [scale * max(finite(each.high - each.estimate) or 0.0, 0.0) for each in intervals]
+    below = [scale * max(finite(each.estimate - each.low) or 0.0, 0.0) for each in intervals]
+    colours = {"color": tint} if tint else {}
+    sizes = {"thickness": thickness, "width": width}
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, **colours, **sizes}
 
 
 def whole_step(count: int, most: int) -> int:

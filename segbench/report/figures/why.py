@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol
+from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol, whiskers
 from segbench.report.numbers.measures import Side
 from segbench.report.text.i18n import text
 from segbench.stats import Interval, calibration
@@ -61,7 +61,7 @@ def by_size(
             go.Scatter(
                 x=size_names(),
                 y=_finite([v.estimate for v in values]),
-                error_y=_bars(values),
+                error_y=whiskers(values),
                 mode="lines+markers",
                 line=line(index),
                 marker={"symbol": symbol(index), "size": 8, "color": colour(index)},
@@ -148,14 +148,3 @@ def reliability(sides: Sequence[Side], which: str) -> go.Figure:
 
 def _finite(values: Sequence[float]) -> list[float | None]:
     return [finite(float(value)) for value in values]
-
-
-def _bars(values: Sequence[Interval]) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [max(finite(v.high - v.estimate) or 0.0, 0.0) for v in values],
-        "arrayminus": [max(finite(v.estimate - v.low) or 0.0, 0.0) for v in values],
-        "thickness": 1.2,
-        "width": 3,
-    }
