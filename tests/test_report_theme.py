@@ -8,24 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segbench.core import colour_vision
 from segbench.report import page
 from segbench.report.figures import theme
 
 Colours = NDArray[np.float64]
-# Linear RGB as seen with each deficiency, at full severity: G. M. Machado et al., A Physiologically-based Model for
-# Simulation of Color Vision Deficiency, IEEE TVCG 15, 2009, table 1.
-SEEN = {
-    "normal": np.eye(3),
-    "protanopia": np.array(
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
-    ),
-    "deuteranopia": np.array(
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
-    ),
-    "tritanopia": np.array(
-        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
-    ),
-}
 # B. Ottosson, A perceptual color space for image processing, 2020.
 TO_LMS = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
                    [0.0883024619, 0.2817188376, 0.6299787005]])  # fmt: skip
@@ -43,11 +30,11 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("seen", "least"), [("normal", 10), ("protanopia", 9.5), ("deuteranopia", 9.5), ("tritanopia", 7.5)]
+    ("seen", "least"), [("full", 10), ("protanopia", 9.5), ("deuteranopia", 9.5), ("tritanopia", 7.5)]
 )
 def test_no_two_colours_look_alike(seen: str, least: float) -> None:
     """Least distance in OKLab, black to white being 100; Okabe and Ito's seven reach 7.6, Tol's nine muted ones 5.2."""
-    lab = np.cbrt(np.clip(linear(list(theme.COLOURS)) @ SEEN[seen].T, 0, 1) @ TO_LMS.T) @ TO_LAB.T * 100
+    lab = np.cbrt(np.clip(linear(list(theme.COLOURS)) @ colour_vision.SEEN[seen].T, 0, 1) @ TO_LMS.T) @ TO_LAB.T * 100
     assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(lab, 2)) >= least
 
 

@@ -14,7 +14,7 @@ Values = NDArray[np.float64]
 JUST_APART = 11.5  # CIE 1976 ΔE: five times what is just noticeable, 2.3 (Mahy et al. 1994), as areas lie apart
 # Of linear RGB, at full severity: G. M. Machado, M. M. Oliveira, L. A. F. Fernandes, A Physiologically-based Model for
 # Simulation of Color Vision Deficiency, IEEE TVCG 15 (2009), table 1.
-_SEEN = {
+SEEN = {
     "full": np.eye(3),
     "protanopia": np.array(
         [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
@@ -34,7 +34,7 @@ _XYZ = np.array(
 def confusable(colours: Sequence[Colour]) -> list[tuple[int, int]]:
     """Pairs of colours, by index, that somebody takes for each other: closer than JUST_APART to an eye with full colour
     vision, or to one that lacks one kind of cone."""
-    nearest = np.min([_distances(_lab(colours, seen)) for seen in _SEEN.values()], axis=0)
+    nearest = np.min([_distances(_lab(colours, seen)) for seen in SEEN.values()], axis=0)
     return [(i, j) for i in range(len(colours)) for j in range(i + 1, len(colours)) if nearest[i, j] < JUST_APART]
 
 
