@@ -62,20 +62,19 @@ def split(comparison: Comparison) -> packing.Split | None:
 
 def mask(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
     """(H, W) classes that the candidate's first seed predicted; None where the file is gone or damaged."""
-    model = next(iter(candidate.scored or candidate.models))
-    try:
-        with Image.open(model.folder / artefacts.MASKS / f"{name}.png") as file:
-            return np.asarray(file) if file.mode == "P" else None
-    except (OSError, ValueError, SyntaxError):
-        return None
+    return _kept(candidate, artefacts.MASKS, name, "P")
 
 
 def entropy(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
     """(H, W), how unsure the candidate's first seed was of each pixel, 0 … 255; None where the file is gone."""
+    return _kept(candidate, artefacts.ENTROPY, name, "L")
+
+
+def _kept(candidate: Candidate, folder: str, name: str, mode: str) -> NDArray[np.uint8] | None:
     model = next(iter(candidate.scored or candidate.models))
     try:
-        with Image.open(model.folder / artefacts.ENTROPY / f"{name}.png") as file:
-            return np.asarray(file) if file.mode == "L" else None
+        with Image.open(model.folder / folder / f"{name}.png") as file:
+            return np.asarray(file) if file.mode == mode else None
     except (OSError, ValueError, SyntaxError):
         return None
 
