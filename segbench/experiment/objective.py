@@ -20,6 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, paths
+from segbench.core.crops import WHOLE, Passes
 from segbench.core.protocol import Architecture, Protocol, Search
 from segbench.core.recipe import Recipe
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
@@ -41,17 +42,19 @@ Show = Callable[[int, EpochRecord], None]  # (trial, record)
 class Initial:
     """The untrained models of a search, one per combination of options, each built and read from disk once."""
 
-    def __init__(self, architecture: Architecture, seed: int, classes: int) -> None:
+    def __init__(self, architecture: Architecture, seed: int, classes: int, passes: Passes = WHOLE) -> None:
         self._architecture = architecture
         self._seed = seed
         self._classes = classes
+        self._passes = passes
         self._built: dict[str, tuple[Segmenter, WeightsOrigin]] = {}
 
     def model(self, hyperparameters: Hyperparameters) -> tuple[Segmenter, WeightsOrigin]:
         """A copy on the CPU, bit by bit equal to a newly built model. Raises UserError like `build`."""
         key = repr(sorted(hyperparameters.model.items()))
         if key not in self._built:
-            self._built[key] = training_run.build(self._architecture, hyperparameters, self._seed, self._classes)
+            shared = (self._seed, self._classes, self._passes)
+            self._built[key] = training_run.build(self._architecture, hyperparameters, *shared)
         model, origin = self._built[key]
         return copy.deepcopy(model), origin
 
