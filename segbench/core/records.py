@@ -201,6 +201,7 @@ class ModelCard:
     images_given_up: int = 0  # train images that holding them out cost the training
     crop: tuple[int, int] | None = None  # (height, width) it was trained on, of `size`; None: whole images
     passes: Passes = WHOLE  # what its scores of an image are the mean of
+    miou_original: float | None = None  # of the kept weights at the photographs' own sizes; None: not asked for
 
 
 def to_json(record: Any) -> Any:

@@ -87,7 +87,7 @@ def _pass(
             nll += torch.where(labelled > 0, of_pixels, 0.0) * part
             weight += part
             predicted = scores.argmax(1)
-            counts.append(_count(batch.raw, predicted, len(label_set)))
+            counts.append(count(batch.raw, predicted, len(label_set)))
             if see:
                 see(View(batch.labels, predicted, logarithms, watch.grid))
     confusions = [metrics.rows(count.cpu().numpy(), label_set) for count in counts]
@@ -133,7 +133,7 @@ def _joined(parts: list[_Part], batches: Batches) -> Evaluation:
     return Evaluation(loss, nll, confusions, batches.label_set)
 
 
-def _count(raw: Tensor, predicted: Tensor, classes: int) -> Tensor:
+def count(raw: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """raw: (B, H, W) uint8 ids, predicted: (B, H, W) int64 classes. Returns (B, 256, C) int64 pixel counts."""
     images = len(raw)
     offset = torch.arange(images, device=raw.device).view(-1, 1, 1) * (256 * classes)

@@ -199,11 +199,11 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
 
 
 def _complete(plan: Plan, data: Dataset, chosen: Subset, compute: Compute, folder: Path) -> None:
-    """Measures what an earlier version did not."""
-    from segbench.experiment import examine, measuring
+    """Measures what is missing: an earlier version, or protocol, did not."""
+    from segbench.experiment import examine
     from segbench.experiment.training_run import Images
 
-    if not measuring.is_complete(folder):
+    if not examine.is_complete(plan, folder):
         trained_on = Images.of(data, chosen, plan.architecture.batch_size, compute, None)
         images = examine.final_images(plan, data, trained_on, compute)
         examine.complete(plan, data, images, compute, folder)
