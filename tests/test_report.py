@@ -126,7 +126,7 @@ def test_classes_confusion_and_baseline(compared: comparison.Comparison) -> None
 
 def test_fair_comparison_passes_its_checks(compared: comparison.Comparison) -> None:
     fairness = checks.checks(compared)
-    assert len(fairness) == 18
+    assert len(fairness) == 19
     assert all(check.held for check in fairness)
 
 

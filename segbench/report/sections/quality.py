@@ -13,7 +13,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
-from segbench.report.sections import longer, quality_many, ranks, scaling, sentences
+from segbench.report.sections import longer, quality_many, ranks, scaling, seen, sentences
 from segbench.report.sections.heads import candidate_cell, candidate_keys
 from segbench.report.sections.summary import interval_cell, quality_table
 from segbench.report.text.i18n import decimals, listed, percent, score, text
@@ -44,6 +44,7 @@ def section(
         ]
         blocks: list[Block] = [quality_table(ordered)] if many else []
         blocks += _differences(pairs, ranking)
+        blocks += seen.blocks(comparison)
         if categories:
             blocks += _categories(categories, pairs, ceiling, many)
         blocks.append(_borders(comparison, shown, borders, keys))
