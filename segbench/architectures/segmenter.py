@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.architectures.parts.pixel_loss import PixelLoss
+from segbench.core.crops import WHOLE, Passes
 from segbench.core.errors import UserError
 from segbench.data.batches import IMAGENET, Normalisation
 
@@ -33,6 +34,7 @@ class Segmenter(nn.Module):
     is_sharded: bool = False  # set by training: whether other processes have the rest of the batch, see `global_batch`
     smallest_batch: int = 1  # 2 where BatchNorm sees one value per channel and image
     normalisation: Normalisation = IMAGENET  # of the images that `forward` gets
+    passes: Passes = WHOLE  # that its scores of an image are the mean of, when it is scored and used; see engine/passes
 
     def forward(self, images: Tensor) -> Any:
         """images: (B, 3, H, W) float, normalised. Returns whatever `losses` and `scores` of this class need."""

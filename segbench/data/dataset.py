@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
 from segbench.core import paths
+from segbench.core.crops import ORIGINAL
 from segbench.core.errors import UserError
 from segbench.core.protocol import Protocol, Streets
 from segbench.data import layouts, packing, streets
@@ -26,7 +28,10 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
     try:
         root, layout = _root(protocol, data), layouts.of(protocol.data)
         with terminal.progress("packing", packing.count(root, layout)) as advance:
-            return packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels, layout)
+            packed = packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels, layout)
+        if protocol.final.score_at != ORIGINAL:
+            return packed
+        return dataclasses.replace(packed, originals=tuple(scene.labels for scene in layout.find(root, "val")[0]))
     except packing.DamagedScenes as damaged:
         lines = [f"{problem.file}: {problem.what}" for problem in damaged.problems[:_PROBLEMS_SHOWN]]
         hidden = len(damaged.problems) - _PROBLEMS_SHOWN

@@ -59,6 +59,7 @@ class Dataset:
     val: Split
     size: tuple[int, int]  # (height, width)
     folder: Path
+    originals: tuple[Path, ...] = ()  # the masks of `val` in the dataset, if [final] score_at needs them
 
     @property
     def fingerprint(self) -> str:
