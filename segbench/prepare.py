@@ -1,6 +1,6 @@
 """Verify a dataset, and pack it once at the protocol's size.
 
-    python -m segbench.prepare --data DIR
+    python -m segbench.prepare --data DIR             the dataset's root, or the archives as downloaded, not unpacked
     python -m segbench.prepare --protocol demo
 
 Search and promote do this themselves; this command also shows what is in the dataset, and writes a page with its

@@ -81,7 +81,11 @@ def _root(protocol: Protocol, data: str | None) -> Path:
 
 def _expected(protocol: Protocol) -> str:
     data = protocol.data
-    return f"{data.images} and {data.masks}" if data.layout == "pairs" else "leftImg8bit/ and gtFine/"
+    return (
+        f"{data.images} and {data.masks}"
+        if data.layout == "pairs"
+        else "leftImg8bit/ and gtFine/, or their .zip archives"
+    )
 
 
 def _drawn(spec: Streets) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from segbench.core.labels import LabelSet
 from segbench.data import pictures
+from segbench.data.archives import File
 
 _SHOWN = 5  # unknown values of a mask
 _UNKNOWN = 256  # in the table of colours
@@ -27,7 +27,7 @@ class Unknown(Exception):
         self.counts = counts
 
 
-def read(path: Path, labels: LabelSet) -> NDArray[np.uint8]:
+def read(path: File, labels: LabelSet) -> NDArray[np.uint8]:
     """(H, W) raw ids. Pictures of one channel hold ids; pictures in colour, and palettes where every label has a mask
     colour, hold colours. Raises pictures.Unreadable, and Unknown."""
     picture = pictures.upright(path)
