@@ -28,7 +28,7 @@ def require_seed(name: str, seed: int) -> None:
     require(0 <= seed <= LARGEST_SEED, f"{name} must be 0..{LARGEST_SEED}, not {seed}")
 
 
-def require_size(size: tuple[int, int]) -> None:
+def require_size(size: tuple[int, int], name: str = "size") -> None:
     """(height, width) in pixels, each side SMALLEST_SIDE..LARGEST_SIDE."""
     fits = all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in size)
-    require(fits, f"size must be {SMALLEST_SIDE}..{LARGEST_SIDE} pixels a side, not {list(size)}")
+    require(fits, f"{name} must be {SMALLEST_SIDE}..{LARGEST_SIDE} pixels a side, not {list(size)}")

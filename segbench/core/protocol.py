@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core import code as sources
-from segbench.core import labels, names, space, tables
+from segbench.core import crops, labels, names, space, tables
 from segbench.core.augment import Augment
+from segbench.core.crops import PACKED, UNCUT, WHOLE, Passes, Train
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.layout import LAYOUTS, Split, require_patterns
@@ -136,8 +137,16 @@ class Final:
     val_images: int | None = None
     seeds: tuple[int, ...] = (0,)
     keep: str = BEST_ON_SELECTION  # which epoch's weights; only BEST_ON_FINAL lets the final images choose it
+    # What scores an image, in the search too: see `Protocol.passes`.
+    window: tuple[int, int] | None = tables.added(None)  # None: [train] crop, if there is one
+    stride: tuple[int, int] | None = tables.added(None)  # None: two thirds of the window
+    flip: bool = tables.added(False)
+    scales: tuple[float, ...] = tables.added((1.0,))
+    score_at: str = tables.added(PACKED)  # ORIGINAL: the promoted model also at the photographs' own size
 
     def __post_init__(self) -> None:
+        crops.require_passes(self.window, self.stride, self.scales)
+        require_one_of("score_at", self.score_at, crops.SCORE_AT)
         require_count("epochs", self.epochs)
         require_one_of("keep", self.keep, KEEP)
         for name in ("train_images", "val_images"):
@@ -159,6 +168,17 @@ class Protocol:
     final: Final
     augment: Augment | None = None
     recipe: Recipe = added(OFF)  # of every architecture, unless its [recipe] differs
+    train: Train = added(UNCUT)
+
+    def __post_init__(self) -> None:
+        crops.require_fitting(self.data.size, self.train.crop, self.final.window, self.final.stride)
+
+    @property
+    def passes(self) -> Passes:
+        """How the networks see an image when they are scored, in the search as at the end, and used."""
+        final = self.final
+        window = final.window or self.train.crop
+        return Passes.of(self.data.size, window, final.stride, final.flip, final.scales)
 
     def recipe_of(self, architecture: Architecture) -> Recipe:
         """What the architecture is trained by: its own fields over the protocol's."""
@@ -266,11 +286,13 @@ def architecture_names(folder: Path) -> list[str]:
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     """12 hexadecimal digits that change with everything a search's outcome depends on.
 
-    Titles, [final], [published], the number of trials and a baseline that is not enqueued do not enter: a longer search
-    contains the shorter one. A field that was `added` later does not enter at its default.
+    Titles, [published], [final] but for what scores an image, the number of trials and a baseline that is not enqueued do
+        not enter: a longer search contains the shorter one. A field that was `added` later does not enter at its default.
     """
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
+    if protocol.passes != WHOLE:
+        later["passes"] = _entering(protocol.passes)
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
     beside = {"title", "code", "published"} | (set() if protocol.search.enqueue else {"baseline"})
     differing = {k: v for k, v in _entering(architecture).items() if k not in beside}
