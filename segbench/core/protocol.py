@@ -287,7 +287,7 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     """12 hexadecimal digits that change with everything a search's outcome depends on.
 
     Titles, [published], [final] but for what scores an image, the number of trials and a baseline that is not enqueued
-    do not enter: a longer search contains the shorter one. A field that was `added` later does not enter at its default.
+    do not enter: a longer search contains the shorter one. A field that was added later does not enter at its default.
     """
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
