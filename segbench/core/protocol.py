@@ -195,6 +195,18 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Published:
+    """The table [published] of an architecture: a score from the literature, which the report sets ours beside."""
+
+    miou: float  # 0..1
+    source: str  # where it stands, and what was trained and scored differently
+
+    def __post_init__(self) -> None:
+        require(0 <= self.miou <= 1, f"miou is a share, 0..1, such as 0.801, not {self.miou:g}")
+        require(bool(self.source.strip()), "source must say where the score was published")
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A whole <architecture>.toml or <architecture>@<variant>.toml. `name` is its file's. Before "@" it is that of the
     module that builds it: `code`'s, or one in segbench/architectures/, or one that an installed package offers."""
@@ -209,6 +221,7 @@ class Architecture:
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
     augment: Augment | None = added(None)  # in place of the protocol's
     recipe: Mapping[str, Scalar] = added({})  # the fields of Recipe in which it differs from the protocol's
+    published: Published | None = added(None)  # for the report alone
 
     def __post_init__(self) -> None:
         require_count("batch_size", self.batch_size)
@@ -273,15 +286,15 @@ def architecture_names(folder: Path) -> list[str]:
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     """12 hexadecimal digits that change with everything a search's outcome depends on.
 
-    Titles, [final] but for what scores an image, the number of trials and a baseline that is not enqueued do not enter:
-    a longer search contains the shorter one. A field that was `added` later does not enter at its default.
+    Titles, [published], [final] but for what scores an image, the number of trials and a baseline that is not enqueued
+    do not enter: a longer search contains the shorter one. A field that was added later does not enter at its default.
     """
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
     if protocol.passes != WHOLE:
         later["passes"] = _entering(protocol.passes)
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
-    beside = {"title", "code"} | (set() if protocol.search.enqueue else {"baseline"})
+    beside = {"title", "code", "published"} | (set() if protocol.search.enqueue else {"baseline"})
     differing = {k: v for k, v in _entering(architecture).items() if k not in beside}
     if architecture.code:
         differing["code"] = architecture.code.sha256

@@ -25,7 +25,8 @@ from PIL import Image
 
 from segbench.core import files
 from segbench.core.labels import DEFAULT, IGNORED, LabelSet
-from segbench.data import masks, pictures, scenes
+from segbench.data import archives, masks, pictures, scenes
+from segbench.data.archives import File
 from segbench.data.arrays import Arrays, create, digest, remove
 from segbench.data.layouts import CITYSCAPES, Layout
 from segbench.data.scenes import Problem, Scene
@@ -79,7 +80,7 @@ class _Line(NamedTuple):
     """One scene in done.jsonl."""
 
     name: str
-    stamp: list[int]  # sizes and modification times of the two files: a changed file is packed again
+    stamp: list[int]  # of the two files, by archives.stamp: a changed file is packed again
     digest: str  # SHA-256 of the packed pixels
     ids: dict[str, int]  # raw id -> pixels at the photograph's own size
     size: list[int] | tuple[()] = ()  # [height, width] of the photograph; () in lines of earlier versions
@@ -88,7 +89,7 @@ class _Line(NamedTuple):
 class _Bad(NamedTuple):
     """Why a scene cannot be packed."""
 
-    file: Path
+    file: File
     what: str
     unknown: tuple[tuple[str, int], ...] = ()  # as in Problem
 
@@ -301,8 +302,7 @@ def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decode
 
 
 def _stamp(scene: Scene) -> list[int]:
-    image, labels = scene.image.stat(), scene.labels.stat()
-    return [image.st_size, image.st_mtime_ns, labels.st_size, labels.st_mtime_ns]
+    return archives.stamp(scene.image) + archives.stamp(scene.labels)
 
 
 def _finished(folder: Path) -> list[_Line] | None:
