@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     raw: Tensor  # (B, H, W) uint8, raw ids
     global_batch_size: int  # images of the whole batch: more than B if other processes have the rest
     loss_weight: float  # 0..1, the weight of these images in the whole batch's loss
+    instances: Tensor | None = None  # (B, H, W) uint8, the plane of `core/panoptic.py`; None in a semantic protocol
 
     @property
     def is_sharded(self) -> bool:
