@@ -14,7 +14,7 @@ NONE = -2  # fills up a table of ids: no pixel is of it
 def table(segments: Tensor, smallest: int = 1) -> Tensor:
     """The ids in each image, ascending, then NONE. segments: (B, H, W) int64, see `core/panoptic.py`; negative: of none.
 
-    Returns (B, T) int64, T the most of an image. Instances of fewer than `smallest` pixels are left out. The host waits
+    Returns (B, T) int64, T the most of an image, at least 1. Instances of fewer than `smallest` pixels are left out. The host waits
     for T, once.
     """
     ordered = segments.flatten(1).int().sort(1).values  # an image's segments one after the other
@@ -22,7 +22,7 @@ def table(segments: Tensor, smallest: int = 1) -> Tensor:
     starts = F.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True)
     kept = starts & (ordered >= 0) & (lasts | (ordered % SPAN == 0))
     place = kept.cumsum(1)
-    most = int(place[:, -1].max())
+    most = max(int(place[:, -1].max()), 1)
     ids = ordered.new_full((len(ordered), most + 1), NONE)
     ids.scatter_(1, torch.where(kept, place - 1, most), ordered)  # what is not kept falls into a column to drop
     return ids[:, :most].long()
