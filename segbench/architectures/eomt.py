@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segbench.architectures.parts import matching, transformers_models
+from segbench.architectures.parts import matching, segments, transformers_models
 from segbench.architectures.parts.matching import Outputs
 from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint, State
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
 from segbench.architectures.segmenter import Queries, Segmenter
+from segbench.core.labels import LabelSet
 
 _S = {
     "hidden_size": 384,
@@ -127,6 +128,10 @@ class Eomt(Segmenter):
 
     def queries(self, outputs: Outputs) -> Queries:
         return matching.queries(outputs)
+
+    def segments(self, outputs: Outputs, predicted: Tensor, labels: LabelSet) -> Tensor:
+        size = (predicted.shape[-2], predicted.shape[-1])
+        return segments.of_queries(outputs.classes[-1], outputs.masks[-1], size, labels)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return matching.log_probabilities(scores)

@@ -16,13 +16,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from segbench.architectures.parts import deformable, masked_attention, matching, swin, transformers_models
+from segbench.architectures.parts import deformable, masked_attention, matching, segments, swin, transformers_models
 from segbench.architectures.parts.matching import Outputs
 from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
 from segbench.architectures.segmenter import Queries, Segmenter
+from segbench.core.labels import LabelSet
 
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
 _UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built but never called; older files lack it
@@ -127,6 +128,10 @@ class Mask2Former(Segmenter):
 
     def queries(self, outputs: Outputs) -> Queries:
         return matching.queries(outputs)
+
+    def segments(self, outputs: Outputs, predicted: Tensor, labels: LabelSet) -> Tensor:
+        size = (predicted.shape[-2], predicted.shape[-1])
+        return segments.of_queries(outputs.classes[-1], outputs.masks[-1], size, labels)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return matching.log_probabilities(scores)

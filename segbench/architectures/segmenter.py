@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from segbench.architectures.parts import segments
 from segbench.architectures.parts.pixel_loss import PixelLoss
 from segbench.core.errors import UserError
+from segbench.core.labels import LabelSet
 from segbench.data.batches import IMAGENET, Normalisation
 
 
@@ -61,6 +63,13 @@ class Segmenter(nn.Module):
     def queries(self, outputs: Any) -> Queries | None:
         """What the scores are summed from, in a network with queries; None in any other."""
         return None
+
+    def segments(self, outputs: Any, predicted: Tensor, labels: LabelSet) -> Tensor:
+        """The objects and the stuff of each image: (B, H, W) int64 segment ids, see `core/panoptic.py`.
+
+        predicted: (B, H, W) int64 classes, the argmax of the resized scores. By default the connected components of
+        things; a network that tells objects apart overrides it."""
+        return segments.components(predicted, labels)
 
     def progress(self, share: float) -> None:
         """Called before each training step with the share of the whole training that is done, 0 up to but not 1: all
