@@ -130,6 +130,8 @@ class Eomt(Segmenter):
         return matching.queries(outputs)
 
     def segments(self, outputs: Outputs, predicted: Tensor, labels: LabelSet) -> Tensor:
+        if not self.learns_segments:
+            return super().segments(outputs, predicted, labels)
         size = (predicted.shape[-2], predicted.shape[-1])
         return segments.of_queries(outputs.classes[-1], outputs.masks[-1], size, labels)
 
