@@ -35,6 +35,8 @@ class Segmenter(nn.Module):
     is_sharded: bool = False  # set by training: whether other processes have the rest of the batch, see `global_batch`
     smallest_batch: int = 1  # 2 where BatchNorm sees one value per channel and image
     normalisation: Normalisation = IMAGENET  # of the images that `forward` gets
+    learns_segments: bool = False  # whether it can be taught which objects there are, by `segment_losses`
+    query_count: int | None = None  # of a network with queries: the most segments that it finds in an image
 
     def forward(self, images: Tensor) -> Any:
         """images: (B, 3, H, W) float, normalised. Returns whatever `losses` and `scores` of this class need."""
@@ -44,6 +46,11 @@ class Segmenter(nn.Module):
         """Weighted scalar terms; their sum is what training minimises. labels: (B, H, W) int64, 0..C-1, or NO_CLASS
         (-100, what `cross_entropy` ignores unless told otherwise) where a pixel has no class and must not count."""
         raise TypeError(f"{type(self).__name__} does not define losses")
+
+    def segment_losses(self, outputs: Any, labels: Tensor, segments: Tensor) -> dict[str, Tensor]:
+        """`losses`, of a batch that is known by segments, where the network learns them. segments: (B, H, W) int64,
+        see `data/segments.taught`."""
+        raise TypeError(f"{type(self).__name__} does not learn segments")
 
     def scores(self, outputs: Any) -> Tensor:
         """(B, C, h, w) float32. Resized bilinearly to H×W, its argmax over C is the predicted class."""

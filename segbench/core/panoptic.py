@@ -37,6 +37,11 @@ MOST = 254  # the largest k that a plane holds
 Plane = NDArray[np.uint8]  # 0: no instance, or a group; else k + 1 of the pixel's raw id
 
 
+def label_of(instances: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """The label ids of the pixels of an instance file."""
+    return np.asarray(np.where(instances >= PER_LABEL, instances // PER_LABEL, instances).astype(np.uint8))
+
+
 class Coding(NamedTuple):
     """A label set's segments by raw id."""
 

@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     raw: Tensor  # (B, H, W) uint8, raw ids
     global_batch_size: int  # images of the whole batch: more than B if other processes have the rest
     loss_weight: float  # 0..1, the weight of these images in the whole batch's loss
+    instances: Tensor | None = None  # (B, H, W) uint8, of panoptic protocols: see core/panoptic.py
 
     @property
     def is_sharded(self) -> bool:
@@ -59,8 +60,9 @@ class Batches:
         self._augment = augmented
         # Copied once: contiguous rows in memory, or on the device if they fit beside the network.
         place = device if _fits(split, len(indices), device) else torch.device("cpu")
-        self._images = torch.from_numpy(np.asarray(split.images[indices])).to(place)
-        self._raw = torch.from_numpy(np.asarray(split.labels[indices])).to(place)
+        planes = (split.images, split.labels, split.instances)
+        self._planes = [torch.from_numpy(np.asarray(p[indices])).to(place) for p in planes if p is not None]
+        self._images, self._raw = self._planes[:2]
         self._aspects = split.aspects[indices]
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
@@ -120,7 +122,7 @@ class Batches:
         views: augmentation.Views | None = None,
     ) -> Batch:
         rows = chosen.to(self._images.device)
-        images, raw = (self._on_device(part.index_select(0, rows)) for part in (self._images, self._raw))
+        images, raw, *instances = (self._on_device(plane.index_select(0, rows)) for plane in self._planes)
         if views is None or self._augment is None:
             images = normalise(images, normalisation)
         else:
@@ -130,7 +132,8 @@ class Batches:
             images, raw = augmentation.reframed(
                 self._augment, normalise(images, normalisation), raw, seen.frame, border
             )
-        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight)
+            instances = [augmentation.reframed_instances(self._augment, each, seen.frame) for each in instances]
+        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight, *instances)
 
     def _on_device(self, gathered: Tensor) -> Tensor:
         """Copies through pinned memory, without waiting: a training step never synchronises, so the host gathers the
@@ -160,4 +163,5 @@ def _fits(split: Split, number: int, device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
-    return bool(number * (split.images[0].nbytes + split.labels[0].nbytes) < free // 4)
+    planes = (split.images, split.labels, split.instances)
+    return bool(number * sum(plane[0].nbytes for plane in planes if plane is not None) < free // 4)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from segbench.core import panoptic
 from segbench.core.labels import LabelSet
+from segbench.core.panoptic import SPAN, VOID
 
 
 def truth(raw: Tensor, instances: Tensor, labels: LabelSet) -> Tensor:
@@ -16,3 +17,18 @@ def truth(raw: Tensor, instances: Tensor, labels: LabelSet) -> Tensor:
     ids = raw.int()
     number = torch.where(countable[ids] & (instances > 0), ids * 256 + instances, 0)
     return base[ids] + number
+
+
+def taught(segments: Tensor, classes: Tensor, labels: LabelSet) -> Tensor:
+    """The segments that a network trains on: (B, H, W) int64, VOID where there is none.
+
+    segments: (B, H, W) int64, as `truth`; classes: (B, H, W) int64, or negative where a pixel has none.
+    Stuff is what semantic training takes it for, every labelled pixel, and so is a void class; of things only instances
+    are taught. A group is no target, as in Mask2Former's mapper (mask_former_panoptic_dataset_mapper.py).
+    """
+    things = torch.zeros(len(labels), dtype=torch.bool)
+    things[list(panoptic.things(labels))] = True
+    of_thing = things.to(classes.device, non_blocking=True)[classes.clamp(min=0)]
+    instance = (segments >= 0) & (segments % SPAN > 0)
+    found = torch.where(of_thing, torch.where(instance, segments, VOID), classes * SPAN)
+    return torch.where(classes < 0, VOID, found)

@@ -16,6 +16,7 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core import metrics
 from segbench.core.labels import LabelSet
 from segbench.data.batches import NO_CLASS, Batch, Batches
+from segbench.engine import losses
 from segbench.engine.inference import resize
 from segbench.runtime import process_group
 from segbench.runtime.compute import Compute
@@ -77,7 +78,7 @@ def _pass(
             with compute.autocast():
                 outputs = model(batch.images)
             labelled = (batch.labels != NO_CLASS).sum()
-            own = sum(model.losses(outputs, batch.labels).values())
+            own = sum(losses.of_batch(model, outputs, batch, label_set).values())
             loss += torch.where(labelled > 0, own, 0.0) * len(batch.images)
             coarse = model.scores(outputs)
             scores = resize(coarse, batch.labels.shape[-2:])
