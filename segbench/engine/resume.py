@@ -34,11 +34,12 @@ _RUN = "run.json"
 
 
 class Best(NamedTuple):
-    """The epoch with the highest miou, the first of equals."""
+    """The epoch with the highest value, the first of equals."""
 
     record: EpochRecord
     weights: dict[str, Tensor]  # a state dict, on the model's device
     confusions: NDArray[np.int32]  # (N, R, C) raw confusion of each selection image
+    segments: NDArray[np.float64] | None  # (N, C, 4) of each, of panoptic protocols: `stats.panoptic.Counts.segments`
 
 
 def identity(*parts: Any) -> str:
@@ -99,7 +100,9 @@ class TrainingSession:
         device = state.compute.device
         placed = {name: tensor.to(device) for name, tensor in weights.items()} or _copy(state)
         best = self.records[snapshot.content["best"] - 1]
-        self._best = Best(best, placed, snapshot.tensors["confusions"].numpy())
+        segments = snapshot.tensors.get("segments")
+        counts = None if segments is None else segments.numpy()
+        self._best = Best(best, placed, snapshot.tensors["confusions"].numpy(), counts)
 
     def epochs(self, state: State, fresh: Iterator[EpochRecord]) -> Iterator[EpochRecord]:
         """The restored records, then the `fresh` ones. A checkpoint is written before each fresh record is yielded,
@@ -154,15 +157,20 @@ class TrainingSession:
     def _add(self, state: State, record: EpochRecord) -> None:
         self.records.append(record)
         self._at_risk += record.seconds.total - record.seconds.bookkeeping
-        if self._best is None or record.miou > self._best.record.miou:
+        if self._best is None or record.value > self._best.record.value:
             assert state.evaluation is not None
-            self._best = Best(record, _copy(state), state.evaluation.confusions.astype(np.int32))
+            counts = state.evaluation.segments
+            confusions, segments = state.evaluation.confusions.astype(np.int32), counts.segments if counts else None
+            self._best = Best(record, _copy(state), confusions, segments)
 
     def _tensors(self, state: State) -> dict[str, Tensor]:
         best = {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
         if self.best.record.epoch == state.epoch:
             best = {}  # they are the evaluated model's current weights
-        return {**state.tensors(), **best, "confusions": torch.from_numpy(self.best.confusions)}
+        counts = {"confusions": torch.from_numpy(self.best.confusions)}
+        if self.best.segments is not None:
+            counts["segments"] = torch.from_numpy(self.best.segments)
+        return {**state.tensors(), **best, **counts}
 
 
 def clear(folder: Path) -> None:
