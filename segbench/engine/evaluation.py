@@ -38,6 +38,12 @@ class Evaluation(NamedTuple):
         return quality(self.segments, self.label_set) if self.segments else None
 
     @property
+    def value(self) -> float:
+        """What `EpochRecord.value` is."""
+        quality = self.quality
+        return self.scores.miou if quality is None else quality.value
+
+    @property
     def scores(self) -> metrics.Scores:
         return metrics.scores(self.confusions.sum(0), self.label_set)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,12 @@ from segbench.core.records import EpochRecord, EpochSeconds, from_json, to_json
 from segbench.engine import checkpoint
 from segbench.engine.training import State
 from segbench.runtime import process_group, terminal
+from segbench.stats.panoptic import Counts
 
 SHARE = 0.02  # the largest share of the training time for writing checkpoints
 _ASSUMED_BYTES_PER_SECOND = 500e6  # of an ordinary disk, until a write has been measured
 _RUN = "run.json"
+_SEGMENTS = "segments."  # begins the names of a best epoch's counts
 
 
 class Best(NamedTuple):
@@ -39,7 +41,7 @@ class Best(NamedTuple):
     record: EpochRecord
     weights: dict[str, Tensor]  # a state dict, on the model's device
     confusions: NDArray[np.int32]  # (N, R, C) raw confusion of each selection image
-    segments: NDArray[np.float64] | None  # (N, C, 4) of each, of panoptic protocols: `stats.panoptic.Counts.segments`
+    segments: Counts | None  # of each, of panoptic protocols
 
 
 def identity(*parts: Any) -> str:
@@ -100,9 +102,7 @@ class TrainingSession:
         device = state.compute.device
         placed = {name: tensor.to(device) for name, tensor in weights.items()} or _copy(state)
         best = self.records[snapshot.content["best"] - 1]
-        segments = snapshot.tensors.get("segments")
-        counts = None if segments is None else segments.numpy()
-        self._best = Best(best, placed, snapshot.tensors["confusions"].numpy(), counts)
+        self._best = Best(best, placed, snapshot.tensors["confusions"].numpy(), _segments(snapshot.tensors))
 
     def epochs(self, state: State, fresh: Iterator[EpochRecord]) -> Iterator[EpochRecord]:
         """The restored records, then the `fresh` ones. A checkpoint is written before each fresh record is yielded,
@@ -159,24 +159,27 @@ class TrainingSession:
         self._at_risk += record.seconds.total - record.seconds.bookkeeping
         if self._best is None or record.value > self._best.record.value:
             assert state.evaluation is not None
-            counts = state.evaluation.segments
-            confusions, segments = state.evaluation.confusions.astype(np.int32), counts.segments if counts else None
-            self._best = Best(record, _copy(state), confusions, segments)
+            confusions = state.evaluation.confusions.astype(np.int32)
+            self._best = Best(record, _copy(state), confusions, state.evaluation.segments)
 
     def _tensors(self, state: State) -> dict[str, Tensor]:
         best = {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
         if self.best.record.epoch == state.epoch:
             best = {}  # they are the evaluated model's current weights
-        counts = {"confusions": torch.from_numpy(self.best.confusions)}
-        if self.best.segments is not None:
-            counts["segments"] = torch.from_numpy(self.best.segments)
-        return {**state.tensors(), **best, **counts}
+        counts = self.best.segments._asdict() if self.best.segments else {}
+        segments = {f"{_SEGMENTS}{name}": torch.from_numpy(part) for name, part in counts.items()}
+        return {**state.tensors(), **best, **segments, "confusions": torch.from_numpy(self.best.confusions)}
 
 
 def clear(folder: Path) -> None:
     """Removes the files of a TrainingSession from `folder`."""
     checkpoint.remove(folder)
     (folder / _RUN).unlink(missing_ok=True)
+
+
+def _segments(tensors: Mapping[str, Tensor]) -> Counts | None:
+    found = [tensors[f"{_SEGMENTS}{name}"].numpy() for name in Counts._fields if f"{_SEGMENTS}{name}" in tensors]
+    return Counts(*found) if found else None
 
 
 def _copy(state: State) -> dict[str, Tensor]:
