@@ -25,7 +25,7 @@ from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.layout import LAYOUTS, Split, require_patterns
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
-from segbench.core.panoptic import PANOPTIC, SEMANTIC, TASKS
+from segbench.core.panoptic import PANOPTIC, SEMANTIC, TASKS, VALUE_NAMES
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Code, Scalar
 from segbench.core.space import Choice, Space
@@ -69,6 +69,11 @@ class Data:
     masks: str = tables.added("")
     split: Split | None = tables.added(None)
     task: str = tables.added(SEMANTIC)  # one of panoptic.TASKS: what is trained, scored and compared
+
+    @property
+    def value_name(self) -> str:
+        """What searches and promotions maximise."""
+        return VALUE_NAMES[self.task]
 
     def __post_init__(self) -> None:
         require_size(self.size)
