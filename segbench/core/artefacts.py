@@ -8,7 +8,7 @@
 """
 
 CARD = "card.json"  # what a promoted model is (records.ModelCard); written last
-WEIGHTS = "best.safetensors"  # of the epoch with the highest mIoU
+WEIGHTS = "best.safetensors"  # of the kept epoch
 LAST_WEIGHTS = "last.safetensors"  # of the last epoch
 CONFUSIONS = "confusions.npz"  # the raw confusion of each validation image, and the scenes' names
 MASKS = "masks"  # a folder: <scene>.png holds the predicted categories, in the legend's colours

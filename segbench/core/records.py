@@ -122,6 +122,11 @@ class Quality:
     iiou: float | None  # IoU of things in which every instance weighs the same, whatever its size
     pq_classes: tuple[float | None, ...]  # per class, in the label set's order
 
+    @property
+    def value(self) -> float:
+        """PQ, NaN if undefined."""
+        return float("nan") if self.pq is None else self.pq
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -146,9 +151,7 @@ class EpochRecord:
     @property
     def value(self) -> float:
         """What searches, pruners and promotions maximise: a panoptic protocol's PQ, else the mIoU. NaN if undefined."""
-        if self.panoptic is None:
-            return self.miou
-        return float("nan") if self.panoptic.pq is None else self.panoptic.pq
+        return self.miou if self.panoptic is None else self.panoptic.value
 
     @property
     def value_name(self) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from segbench.core.augment import Augment
 from segbench.core.labels import IGNORED
-from segbench.data import augmentation
+from segbench.data import augmentation, segments
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
@@ -85,6 +85,11 @@ class Batches:
         counts = torch.zeros(len(self.label_set.names), dtype=torch.int64)
         known = (classes >= 0) & (classes < len(counts))
         return counts.index_add_(0, classes[known], raw[known])
+
+    def most_segments(self, smallest: int) -> int:
+        """The most segments of an image, 0 where no instances are known; see `segments.most`."""
+        planes = zip(*(plane.cpu() for plane in self._planes[1:]), strict=True)
+        return segments.most(planes, smallest, self.label_set) if len(self._planes) > 2 else 0
 
     def some(self, number: int) -> tuple[Tensor, Tensor]:
         """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,

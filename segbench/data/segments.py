@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from segbench.core import panoptic
-from segbench.core.labels import LabelSet
+from segbench.core.labels import IGNORED, LabelSet
 from segbench.core.panoptic import SPAN, VOID
 
 
@@ -17,6 +20,18 @@ def truth(raw: Tensor, instances: Tensor, labels: LabelSet) -> Tensor:
     ids = raw.int()
     number = torch.where(countable[ids] & (instances > 0), ids * 256 + instances, 0)
     return base[ids] + number
+
+
+def most(planes: Iterable[tuple[Tensor, Tensor]], smallest: int, labels: LabelSet) -> int:
+    """The most segments that an image has of what networks train on, without instances of fewer than `smallest` pixels.
+    planes: of each image its raw ids and its plane of instances, (H, W) uint8."""
+    classes = torch.tensor([-1 if index == IGNORED else index for index in labels.class_of_raw])
+    largest = 0
+    for raw, instances in planes:
+        found = taught(truth(raw[None], instances[None], labels), classes[raw[None].int()], labels)
+        ids, pixels = np.unique(found[found >= 0].numpy(), return_counts=True)
+        largest = max(largest, int(((pixels >= smallest) | (ids % SPAN == 0)).sum()))
+    return largest
 
 
 def taught(segments: Tensor, classes: Tensor, labels: LabelSet) -> Tensor:

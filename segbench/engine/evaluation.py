@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from torch import Tensor
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import metrics
 from segbench.core.labels import LabelSet
+from segbench.core.records import Quality
+from segbench.data import segments
 from segbench.data.batches import NO_CLASS, Batch, Batches
-from segbench.engine import losses
+from segbench.engine import losses, panoptic
 from segbench.engine.inference import resize
 from segbench.runtime import process_group
 from segbench.runtime.compute import Compute
+from segbench.stats.panoptic import Counts, quality
 
 
 class Evaluation(NamedTuple):
@@ -27,6 +30,18 @@ class Evaluation(NamedTuple):
     nll: float  # mean pixel negative log-likelihood of the class-normalised scores, nats
     confusions: NDArray[np.int64]  # (N, R, C) raw confusion of each image, in the order of the batches
     label_set: LabelSet
+    segments: Counts | None = None  # of each image, of panoptic protocols
+
+    @property
+    def quality(self) -> Quality | None:
+        """The panoptic scores, of panoptic protocols."""
+        return quality(self.segments, self.label_set) if self.segments else None
+
+    @property
+    def value(self) -> float:
+        """What `EpochRecord.value` is."""
+        quality = self.quality
+        return self.scores.miou if quality is None else quality.value
 
     @property
     def scores(self) -> metrics.Scores:
@@ -43,6 +58,7 @@ class View(NamedTuple):
 
 
 See = Callable[[View], None]
+_Item = TypeVar("_Item")
 
 
 def evaluate(model: Segmenter, batches: Batches, compute: Compute, see: See | None = None) -> Evaluation:
@@ -63,6 +79,7 @@ class _Part(NamedTuple):
     nll: float  # likewise, each weighing what part of its pixels has a class
     weight: float  # sum of these weights
     confusions: list[NDArray[np.int64]]  # of each batch, (B, R, C)
+    segments: list[Counts]  # likewise, of panoptic protocols
 
 
 def _pass(
@@ -72,7 +89,7 @@ def _pass(
     loss = torch.zeros((), device=compute.device)
     nll = torch.zeros((), device=compute.device)
     weight = torch.zeros((), device=compute.device)
-    counts = []
+    counts, objects = [], []
     with torch.inference_mode():
         for batch in batches:
             with compute.autocast():
@@ -89,20 +106,30 @@ def _pass(
             weight += part
             predicted = scores.argmax(1)
             counts.append(_count(batch.raw, predicted, len(label_set)))
+            if batch.instances is not None:
+                truth = segments.truth(batch.raw, batch.instances, label_set)
+                found = model.segments(outputs, predicted, label_set)
+                objects.append(panoptic.count(truth, found, predicted, label_set))
             if see:
                 see(View(batch.labels, predicted, logarithms, (coarse.shape[-2], coarse.shape[-1])))
     confusions = [metrics.rows(count.cpu().numpy(), label_set) for count in counts]
-    return _Part(float(loss), float(nll), float(weight), confusions)
+    return _Part(float(loss), float(nll), float(weight), confusions, objects)
 
 
 def _joined(parts: list[_Part], batches: Batches) -> Evaluation:
     """Merges the parts; their batches, which were distributed in turn, are put back in order."""
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*(part.confusions for part in parts)))
-    confusions = np.concatenate([confusion for confusion in turns if confusion is not None])
+    confusions = np.concatenate(_in_turn([part.confusions for part in parts]))
+    objects = _in_turn([part.segments for part in parts])
     loss = sum(p.loss for p in parts) / batches.images
     weight = sum(p.weight for p in parts)
     nll = sum(p.nll for p in parts) / weight if weight else float("nan")
-    return Evaluation(loss, nll, confusions, batches.label_set)
+    return Evaluation(loss, nll, confusions, batches.label_set, Counts.joined(objects) if objects else None)
+
+
+def _in_turn(parts: list[list[_Item]]) -> list[_Item]:
+    """One of each part, then the next of each, …"""
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
+    return [item for item in turns if item is not None]
 
 
 def _count(raw: Tensor, predicted: Tensor, classes: int) -> Tensor:

@@ -172,6 +172,7 @@ def _epoch(state: State, train: Batches, val: Batches, epochs: int, seed: int, e
         lr=trained.lr,
         grad_norm=trained.grad_norm,
         grad_norm_max=trained.grad_norm_max,
+        panoptic=evaluation.quality,
     )
 
 

@@ -73,9 +73,7 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
             model.load_state_dict(session.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
         result = measure(model, trained.plan, data, images, compute, folder)
-        confusions = result.confusions.astype(np.int32)
-        with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, confusions=confusions, names=np.array(images.names))
+        models.write_confusions(folder / artefacts.CONFUSIONS, images.names, result.confusions, result.segments)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}); free some space and rerun: nothing is trained twice"
@@ -106,6 +104,7 @@ def scored(epoch: EpochRecord, result: Evaluation) -> EpochRecord:
         miou=scores.miou,
         miou_official=scores.miou_official,
         iou=scores.iou,
+        panoptic=result.quality,
     )
 
 
@@ -180,5 +179,6 @@ def _card(
         labels=labels,
         keep=run.task.keep,
         selection_images=len(images.chosen.val) if selects else 0,
+        task=plan.protocol.data.task,
         images_given_up=len(subsets.draw_final(data, plan.protocol.final).train) - len(images.chosen.train),
     )

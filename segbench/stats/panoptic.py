@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from segbench.core import panoptic
 from segbench.core.labels import LabelSet
 from segbench.core.panoptic import SPAN
+from segbench.core.records import Quality
 from segbench.stats.bootstrap import mean_of_defined
 
 Values = NDArray[np.float64]
@@ -59,18 +60,6 @@ class Counts(NamedTuple):
     def joined(cls, parts: Sequence[Counts]) -> Counts:
         """Those of all images, in order."""
         return cls(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-
-
-class Quality(NamedTuple):
-    """Of all images together. A number is None where no image has such a segment, true or predicted."""
-
-    pq: float | None  # panoptic quality, sq · rq for one class: 0..1, the mean over classes
-    sq: float | None  # segmentation quality: the mean IoU of matched segments
-    rq: float | None  # recognition quality: the F1 score of finding segments
-    pq_things: float | None
-    pq_stuff: float | None
-    iiou: float | None  # IoU of things in which every instance weighs the same, whatever its size
-    pq_classes: tuple[float | None, ...]  # C values
 
 
 def counts(overlaps: Overlaps, images: int, pixels: int, labels: LabelSet) -> Counts:
