@@ -113,3 +113,6 @@ def test_queries_make_the_segments_of_the_published_loop() -> None:
         number += len(known)
     assert number > 30, "else the images show too little"
     assert (found[-1] == VOID).all()
+    score, label = class_logits.softmax(-1)[..., :-1].max(-1)  # as on a GPU: all images and queries at once
+    together = segments._claimed(score * (score > 0.8), label, mask_logits, size, DEFAULT)
+    assert (together.numpy() == found).all()

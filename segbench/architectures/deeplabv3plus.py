@@ -61,7 +61,7 @@ class Decoder(nn.Module):
         self.aspp = dilated.pyramid(high, (rate, 2 * rate, 3 * rate), width)
         self.low = convolution(low, few, 1)
         self.fuse = nn.Sequential(convolution(width + few, width, 3), convolution(width, width, 3))
-        self.out = nn.Conv2d(width, classes, 1)
+        self.out: nn.Module = nn.Conv2d(width, classes, 1)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         wide = F.interpolate(self.aspp(high), size=low.shape[-2:], mode="bilinear", align_corners=False)
@@ -104,7 +104,7 @@ def _lite0(classes: int, stride: int) -> _Network:
     return _Network(backbone, decoder, dilated.aux_head(112, classes))
 
 
-def adapt(network: _Network, state: State) -> State:
+def adapt(network: nn.Module, state: State) -> State:
     """To our names: DeepLabV3's of torchvision, all of whose pyramid we have, and the package's EfficientNet, whose
     tensors come in timm's order. What they lack keeps its initial values."""
     own = network.state_dict()

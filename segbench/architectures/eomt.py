@@ -149,7 +149,9 @@ class Eomt(Segmenter):
         return self.eval()
 
 
-def build(classes: int, weights: Weights, size: str = "s", queries: int | None = None, segments: bool = True) -> Segmenter:
+def build(
+    classes: int, weights: Weights, size: str = "s", queries: int | None = None, segments: bool = True
+) -> Segmenter:
     """The masks are at a quarter of the image's height and width, made of patches of 16×16 pixels. `queries` and
     `segments` are those of `mask2former`."""
     fixed = matching.with_queries(choose("eomt", size, _SIZES), queries)

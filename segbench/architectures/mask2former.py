@@ -176,7 +176,9 @@ def _contiguous(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, di
     return args, kwargs
 
 
-def build(classes: int, weights: Weights, size: str = "small", queries: int | None = None, segments: bool = True) -> Segmenter:
+def build(
+    classes: int, weights: Weights, size: str = "small", queries: int | None = None, segments: bool = True
+) -> Segmenter:
     """A file or folder must hold weights of `size`, for any number of classes. queries: how many, where not as many as
     the size has. segments: whether it learns them in a panoptic protocol, or its classes alone, as in a semantic one.
     """

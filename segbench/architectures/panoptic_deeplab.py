@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +68,7 @@ class _Heads(nn.Module):
 class PanopticDeepLab(Segmenter):
     smallest_batch = 2
 
-    def __init__(self, network: _Network) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self._loss = PixelLoss()
         self.network = network.to(memory_format=torch.channels_last)
@@ -146,17 +146,14 @@ def build(
 
 
 def _resnet50(classes: int, stride: int) -> _Network:
-    backbone, aux = dilated.resnet50(stride), dilated.aux_head(1024, classes)
-    made = (Decoder(256, few, 2048, 96 // stride, width, classes) for few, width in ((48, 256), (24, 128)))
-    return _network(backbone, *made, 128, aux)
+    backbone, rate = dilated.resnet50(stride), 96 // stride
+    classifier, objects = Decoder(256, 48, 2048, rate, 256, classes), Decoder(256, 24, 2048, rate, 128, 3)
+    objects.out = _Heads(128)
+    return _Network(backbone, classifier, objects, dilated.aux_head(1024, classes))
 
 
 def _tiny(classes: int, stride: int) -> _Network:
-    backbone, aux = dilated.tiny(stride), dilated.aux_head(192, classes)
-    made = (Decoder(64, few, 256, 16 // stride, width, classes) for few, width in ((16, 64), (8, 32)))
-    return _network(backbone, *made, 32, aux)
-
-
-def _network(backbone: nn.Module, classifier: Decoder, objects: Decoder, width: int, aux: nn.Module) -> _Network:
-    objects.out = _Heads(width)
-    return _Network(backbone, classifier, objects, aux)
+    backbone, rate = dilated.tiny(stride), 16 // stride
+    classifier, objects = Decoder(64, 16, 256, rate, 64, classes), Decoder(64, 8, 256, rate, 32, 3)
+    objects.out = _Heads(32)
+    return _Network(backbone, classifier, objects, dilated.aux_head(192, classes))

@@ -101,6 +101,6 @@ def _centres(heat: Tensor) -> Tensor:
 
 def _nearest(towards: Tensor, image: Tensor, centres: Tensor) -> Tensor:
     """The number of the centre nearest to each place. towards: (P, 2); image: (P,); centres: (B, K, 2)."""
-    blocks = zip(towards.split(_BLOCK), image.split(_BLOCK), strict=True)
+    blocks = zip(torch.split(towards, _BLOCK), torch.split(image, _BLOCK), strict=True)
     found = [(one[:, None] - centres[of]).square().sum(2).argmin(1) for one, of in blocks]
     return torch.cat(found) if found else image

@@ -12,10 +12,10 @@ NONE = -2  # fills up a table of ids: no pixel is of it
 
 
 def table(segments: Tensor, smallest: int = 1) -> Tensor:
-    """The ids in each image, ascending, then NONE. segments: (B, H, W) int64, see `core/panoptic.py`; negative: of none.
+    """The ids in each image, ascending, then NONE. segments: (B, H, W) int64, see `core/panoptic.py`.
 
-    Returns (B, T) int64, T the most of an image, at least 1. Instances of fewer than `smallest` pixels are left out. The host waits
-    for T, once.
+    Returns (B, T) int64, T the most of an image, at least 1. Instances of fewer than `smallest` pixels are left out.
+    The host waits for T, once.
     """
     ordered = segments.flatten(1).int().sort(1).values  # an image's segments one after the other
     lasts = F.pad(ordered[:, smallest - 1 :], (0, smallest - 1), value=NONE) == ordered  # for `smallest` pixels

@@ -58,20 +58,35 @@ def of_queries(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int],
     what lies outside its own mask (below one half) is VOID. The stuff of a class is one segment.
     """
     score, label = class_logits.float().softmax(-1)[..., :-1].max(-1)  # (B, Q)
-    sure = score > _SURE  # so that "no object" has less
-    masks = F.interpolate(mask_logits.float(), size=size, mode="bilinear", align_corners=False).sigmoid_()
+    score = score * (score > _SURE)  # "no object" then has less
+    if score.device.type != "cpu":
+        return _claimed(score, label, mask_logits, size, labels)
+    # On a CPU asking which queries are sure costs nothing: the others need no mask.
+    made = []
+    for sure, each, own, masks in zip(score > 0, score, label, mask_logits, strict=True):
+        found = _claimed(each[None, sure], own[None, sure], masks[None, sure], size, labels) if sure.any() else None
+        made.append(torch.full((1, *size), VOID) if found is None else found)
+    return torch.cat(made)
+
+
+def _claimed(score: Tensor, label: Tensor, mask_logits: Tensor, size: tuple[int, int], labels: LabelSet) -> Tensor:
+    """score, label: (B, Q) of each query, 0 where it is not sure. Returns (B, *size) segment ids."""
+    # In channels_last memory, where resizing and argmax find a pixel's queries side by side.
+    coarse = mask_logits.float().contiguous(memory_format=torch.channels_last)
+    masks = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False).sigmoid_()
     inside = masks >= 0.5
-    owner = masks.mul_((score * sure)[..., None, None]).argmax(1)  # (B, H, W)
-    claimed = inside.gather(1, owner[:, None])[:, 0]
+    area = inside.sum((2, 3), dtype=torch.float32)  # exact up to 2**24 pixels, and far faster than in int64
+    owner = masks.mul_(score[..., None, None]).max(1).indices  # (B, H, W)
+    held = inside.gather(1, owner[:, None])[:, 0]
     images, queries = score.shape
     place = torch.arange(0, images * queries, queries, device=owner.device)[:, None, None] + owner
-    pixels = _histogram(2 * place + claimed, 2 * images * queries).view(images, queries, 2)
-    won, left, area = pixels.sum(-1), pixels[..., 1], inside.sum((2, 3))
-    good = sure & (left > 0) & (5 * won >= 4 * area)
+    pixels = _histogram(2 * place + held, 2 * images * queries).view(images, queries, 2)
+    won, left = pixels.sum(-1), pixels[..., 1]
+    good = (score > 0) & (left > 0) & (5 * won >= 4 * area)
     first, thing = (known.to(owner.device, non_blocking=True) for known in _kinds(labels))
     number = torch.where(thing[label], (good & thing[label]).cumsum(1), 0)
     segment = torch.where(good, first[label] + number, VOID)
-    return torch.where(claimed, segment.gather(1, owner.flatten(1)).view_as(owner), VOID)
+    return torch.where(held, segment.gather(1, owner.flatten(1)).view_as(owner), VOID)
 
 
 def _kinds(labels: LabelSet) -> tuple[Tensor, Tensor]:
