@@ -173,7 +173,7 @@ def test_unusable_archives_are_one_line(
 def test_damaged_members_are_listed(downloads: Path, tmp_path: Path) -> None:
     archive = downloads / "leftImg8bit_trainvaltest.zip"
     with zipfile.ZipFile(archive) as file:
-        info = next(info for info in file.infolist() if info.filename.endswith(".png"))
+        info = next(info for info in file.infolist() if info.filename.endswith("_labelIds.png"))
     content = bytearray(archive.read_bytes())
     at = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
     content[at : at + 8] = b"\xff" * 8
@@ -190,7 +190,7 @@ def test_members_without_partner_are_listed(downloads: Path, tmp_path: Path) -> 
     archive = downloads / "gtFine_trainvaltest.zip"
     with zipfile.ZipFile(archive) as old, zipfile.ZipFile(downloads / "new", "w") as new:
         infos = old.infolist()
-        lost = next(info for info in infos if info.filename.endswith(".png"))
+        lost = next(info for info in infos if info.filename.endswith("_labelIds.png"))
         for info in infos:
             if info is not lost:
                 new.writestr(info, old.read(info))
