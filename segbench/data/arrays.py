@@ -1,4 +1,4 @@
-"""The two arrays of a packed split on disk: read as memory maps, written row by row as files.
+"""The two or three arrays of a packed split on disk: read as memory maps, written row by row as files.
 
 A memory map is never written to: on a full disk, that would end the process by a signal (SIGBUS) instead of an error.
 """
@@ -22,13 +22,17 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Arrays:
-    """Images, (N, H, W, 3) uint8 RGB, and labels, (N, H, W) uint8 raw ids, opened read-only."""
+    """Images, (N, H, W, 3) uint8 RGB, and labels, (N, H, W) uint8 raw ids, opened read-only; for panoptic protocols
+    also instances, (N, H, W) uint8, see core/panoptic.py."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ValueError if the files are not two such arrays of the same scenes, OSError if they are missing."""
-        self._paths = folder / "images.npy", folder / "labels.npy"
-        self.images, self.labels = (_mapped(path) for path in self._paths)
-        if self.images.shape != (*self.labels.shape, 3) or self.labels.ndim != 3:
+    def __init__(self, folder: Path, panoptic: bool = False) -> None:
+        """Raises ValueError if the files are not such arrays of the same scenes, OSError if they are missing."""
+        self._paths = [folder / f"{name}.npy" for name in _names(panoptic)]
+        self.planes = [_mapped(path) for path in self._paths]
+        self.images, self.labels = self.planes[:2]
+        self.instances = self.planes[2] if panoptic else None
+        shape = self.labels.shape
+        if self.images.shape != (*shape, 3) or len(shape) != 3 or any(p.shape != shape for p in self.planes[2:]):
             raise ValueError(f"the arrays in {folder} do not belong together")
 
     def __len__(self) -> int:
@@ -42,11 +46,15 @@ class Arrays:
     def digests(self) -> list[str]:
         """The digest of each row on disk. hashlib releases Python's lock, so threads help."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            return list(pool.map(lambda row: digest(self.images[row], self.labels[row]), range(len(self))))
+            return list(pool.map(lambda row: digest(*self.row(row)), range(len(self))))
 
-    def write(self, row: int, image: Pixels, labels: Pixels) -> None:
+    def row(self, row: int) -> list[Pixels]:
+        """A scene's pixels in each array."""
+        return [plane[row] for plane in self.planes]
+
+    def write(self, row: int, *planes: Pixels) -> None:
         """Writes a scene into its row. Raises OSError, such as for a full disk."""
-        for path, array, pixels in zip(self._paths, (self.images, self.labels), (image, labels), strict=True):
+        for path, array, pixels in zip(self._paths, self.planes, planes, strict=True):
             with files.naming(path), open(path, "r+b") as file:
                 file.seek(array.offset + row * array[0].nbytes)
                 file.write(np.ascontiguousarray(pixels).data)
@@ -58,18 +66,18 @@ class Arrays:
                 os.fsync(file.fileno())
 
 
-def create(folder: Path, number: int, size: tuple[int, int]) -> Arrays:
+def create(folder: Path, number: int, size: tuple[int, int], panoptic: bool = False) -> Arrays:
     """New arrays for `number` scenes of `size` (height, width), which replace existing ones; processes that have the
     old ones open keep them.
 
     Raises OSError if the disk lacks space.
     """
-    for name, shape in (("images.npy", (number, *size, 3)), ("labels.npy", (number, *size))):
-        path = folder / name
+    for name in _names(panoptic):
+        path, shape = folder / f"{name}.npy", (number, *size, *((3,) if name == "images" else ()))
         remove(path)
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(path, array.offset + array.nbytes)
-    return Arrays(folder)
+    return Arrays(folder, panoptic)
 
 
 def remove(path: Path) -> None:
@@ -80,11 +88,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def digest(image: Pixels, labels: Pixels) -> str:
+def digest(*planes: Pixels) -> str:
     """SHA-256 of a scene's packed pixels, 64 hexadecimal digits."""
-    total = hashlib.sha256(np.ascontiguousarray(image).data)
-    total.update(np.ascontiguousarray(labels).data)
+    total = hashlib.sha256()
+    for pixels in planes:
+        total.update(np.ascontiguousarray(pixels).data)
     return total.hexdigest()
+
+
+def _names(panoptic: bool) -> tuple[str, ...]:
+    return ("images", "labels", "instances") if panoptic else ("images", "labels")
 
 
 def _mapped(path: Path) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from segbench.core.augment import Augment
 from segbench.core.crops import Size
 from segbench.core.labels import IGNORED
-from segbench.data import augmentation
+from segbench.data import augmentation, segments
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
@@ -37,6 +37,7 @@ class Batch(NamedTuple):
     raw: Tensor  # (B, H, W) uint8, raw ids
     global_batch_size: int  # images of the whole batch: more than B if other processes have the rest
     loss_weight: float  # 0..1, the weight of these images in the whole batch's loss
+    instances: Tensor | None = None  # (B, H, W) uint8, of panoptic protocols: see core/panoptic.py
 
     @property
     def is_sharded(self) -> bool:
@@ -62,8 +63,9 @@ class Batches:
         self._augment = augmented or (Augment() if crop else None)
         # Copied once: contiguous rows in memory, or on the device if they fit beside the network.
         place = device if _fits(split, len(indices), device) else torch.device("cpu")
-        self._images = torch.from_numpy(np.asarray(split.images[indices])).to(place)
-        self._raw = torch.from_numpy(np.asarray(split.labels[indices])).to(place)
+        planes = (split.images, split.labels, split.instances)
+        self._planes = [torch.from_numpy(np.asarray(p[indices])).to(place) for p in planes if p is not None]
+        self._images, self._raw = self._planes[:2]
         self._aspects = split.aspects[indices]
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
@@ -88,6 +90,11 @@ class Batches:
         counts = torch.zeros(len(self.label_set.names), dtype=torch.int64)
         known = (classes >= 0) & (classes < len(counts))
         return counts.index_add_(0, classes[known], raw[known])
+
+    def most_segments(self, smallest: int) -> int:
+        """The most segments of an image, 0 where no instances are known; see `segments.most`."""
+        planes = zip(*(plane.cpu() for plane in self._planes[1:]), strict=True)
+        return segments.most(planes, smallest, self.label_set) if len(self._planes) > 2 else 0
 
     def some(self, number: int) -> tuple[Tensor, Tensor]:
         """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,
@@ -125,11 +132,11 @@ class Batches:
         views: augmentation.Views | None = None,
     ) -> Batch:
         rows = chosen.to(self._images.device)
-        images, raw = (self._on_device(part.index_select(0, rows)) for part in (self._images, self._raw))
+        images, raw, *instances = (self._on_device(plane.index_select(0, rows)) for plane in self._planes)
         if views is None or self._augment is None:
             images = normalise(images, normalisation)
         elif self._crops:
-            images, [raw] = self._cut(self._crops, images, [raw], views, chosen, normalisation)
+            images, [raw, *instances] = self._cut(self._crops, images, [raw, *instances], views, chosen, normalisation)
         else:
             seen = views.of(chosen, self._on_device)
             images = augmentation.recoloured(self._augment, images.float(), seen, self._on_device)
@@ -137,7 +144,8 @@ class Batches:
             images, raw = augmentation.reframed(
                 self._augment, normalise(images, normalisation), raw, seen.frame, border
             )
-        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight)
+            instances = [augmentation.reframed_instances(self._augment, each, seen.frame) for each in instances]
+        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight, *instances)
 
     def _cut(
         self,
@@ -186,4 +194,5 @@ def _fits(split: Split, number: int, device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
-    return bool(number * (split.images[0].nbytes + split.labels[0].nbytes) < free // 4)
+    planes = (split.images, split.labels, split.instances)
+    return bool(number * sum(plane[0].nbytes for plane in planes if plane is not None) < free // 4)

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from segbench.core import metrics
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.data import masks, pictures
+from segbench.data.archives import File
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.engine import inference
@@ -37,7 +37,7 @@ def confusions(
     model: Segmenter,
     split: Split,
     chosen: Indices,
-    originals: Sequence[Path],
+    originals: Sequence[File],
     compute: Compute,
     advance: Advance = lambda text="": None,
 ) -> NDArray[np.int64]:
@@ -64,9 +64,9 @@ def _counted(raw: Tensor, made: Tensor, classes: int) -> Tensor:
     return torch.stack([count(ids[None], predicted[None], classes)[0] for ids, predicted in strips]).sum(0)
 
 
-def _read_ahead(paths: Sequence[Path], labels: LabelSet) -> Iterator[NDArray[np.uint8]]:
+def _read_ahead(paths: Sequence[File], labels: LabelSet) -> Iterator[NDArray[np.uint8]]:
     """The raw ids of each mask, in order."""
-    waiting, running = iter(paths), deque[tuple[Path, Future[NDArray[np.uint8]]]]()
+    waiting, running = iter(paths), deque[tuple[File, Future[NDArray[np.uint8]]]]()
     with ThreadPoolExecutor(1) as pool:
         while True:
             for path in islice(waiting, _AHEAD - len(running)):

@@ -76,7 +76,7 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
             model.load_state_dict(session.best.weights)
         checkpoint.save(model, folder / artefacts.WEIGHTS)
         result = measure(model, trained.plan, data, images, compute, folder)
-        _write_confusions(folder / artefacts.CONFUSIONS, result.confusions, images)
+        models.write_confusions(folder / artefacts.CONFUSIONS, images.names, result.confusions, result.segments)
         miou_original = score_originals(model, trained.plan, data, images, compute, folder)
     except OSError as error:
         raise UserError(
@@ -127,6 +127,7 @@ def scored(epoch: EpochRecord, result: Evaluation) -> EpochRecord:
         miou=scores.miou,
         miou_official=scores.miou_official,
         iou=scores.iou,
+        panoptic=result.quality,
     )
 
 
@@ -215,5 +216,6 @@ def _card(
         selection_images=len(images.chosen.val) if selects else 0,
         crop=plan.protocol.train.crop,
         passes=plan.protocol.passes,
+        task=plan.protocol.data.task,
         images_given_up=len(subsets.draw_final(data, plan.protocol.final).train) - len(images.chosen.train),
     )

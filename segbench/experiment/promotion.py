@@ -258,8 +258,8 @@ def train(plan: Plan, run: TrainingRun) -> None:
     with terminal.progress(plan.architecture.name, run.task.epochs) as advance, interrupts.graceful():
         try:
             for record in run.epochs():
-                best = run.session.best.record.miou
-                advance(f"mIoU {record.miou:.3f}, best {best:.3f}, {record.images_per_second:.1f} images/s")
+                best = f"best {run.session.best.record.value:.3f}"
+                advance(f"{record.value_name} {record.value:.3f}, {best}, {record.images_per_second:.1f} images/s")
             run.keep()  # what follows may be interrupted too
         except studies.TrialFailed as failure:
             raise UserError(f"the full training of '{plan.study.name}' failed: {failure}") from failure

@@ -55,11 +55,13 @@ def run(
         # Check an explicit device before packing the data.
         compute.choose(settings.device, settings.precision, settings.compiled)
 
-    from segbench.data import dataset
+    from segbench.data import dataset, inspection
 
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, str(settings.data) if settings.data else None)
+    if absent := inspection.absent(data):
+        terminal.warn(inspection.note_of(absent))
     if launcher:
         return _together(launcher, [_plan(protocol, each, data, settings) for each in architectures])
     return [_alone(_plan(protocol, each, data, settings)) for each in architectures]
