@@ -28,6 +28,7 @@ from segbench.core.labels import DEFAULT, IGNORED, LabelSet
 from segbench.data import masks, pictures, scenes
 from segbench.data.arrays import Arrays, create, digest, remove
 from segbench.data.layouts import CITYSCAPES, Layout
+from segbench.data.rows import Plane
 from segbench.data.scenes import Problem, Scene
 from segbench.runtime.terminal import Advance
 
@@ -37,10 +38,10 @@ _JOURNAL, _MANIFEST = "done.jsonl", "manifest.json"
 
 @dataclass(frozen=True)
 class Split:
-    """One packed split, opened read-only; its pages are read from disk on access."""
+    """One packed split, opened read-only; its rows are read from disk on access."""
 
-    images: NDArray[np.uint8]  # (N, H, W, 3) RGB
-    labels: NDArray[np.uint8]  # (N, H, W) raw ids
+    images: Plane  # (N, H, W, 3) uint8 RGB
+    labels: Plane  # (N, H, W) uint8 raw ids
     names: tuple[str, ...]
     cities: tuple[str, ...]
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
@@ -248,7 +249,7 @@ def _kept(
     arrays = create(folder, len(pairs), size)
     for index, row in enumerate(rows):
         if row is not None:
-            arrays.write(index, old.images[row], old.labels[row])
+            arrays.write(index, *old.row(row))
     return arrays, lines
 
 
