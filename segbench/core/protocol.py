@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core import code as sources
-from segbench.core import labels, names, space, tables
+from segbench.core import labels, names, panoptic, space, tables
 from segbench.core.augment import Augment
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.layout import LAYOUTS, Split, require_patterns
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
+from segbench.core.panoptic import PANOPTIC, SEMANTIC, TASKS
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Code, Scalar
 from segbench.core.space import Choice, Space
@@ -67,9 +68,12 @@ class Data:
     images: str = tables.added("")
     masks: str = tables.added("")
     split: Split | None = tables.added(None)
+    task: str = tables.added(SEMANTIC)  # one of panoptic.TASKS: what is trained, scored and compared
 
     def __post_init__(self) -> None:
         require_size(self.size)
+        require_one_of("task", self.task, TASKS)
+        self._require_instances()
         require_one_of("layout", self.layout, LAYOUTS)
         if self.layout == "pairs":
             require(self.streets is None, 'drawn streets lie in layout "cityscapes"; remove layout or [data.streets]')
@@ -77,6 +81,16 @@ class Data:
         else:
             unused = [key for key in ("images", "masks", "split") if getattr(self, key)]
             require(not unused, f'{", ".join(unused)}: only layout = "pairs" has this; add it, or remove it')
+        self._require_drawable()
+
+    def _require_instances(self) -> None:
+        if self.task == PANOPTIC:
+            what = f"labels '{self.labels.name}' have no class with thing = true, which task = \"panoptic\" tells apart"
+            require(bool(panoptic.things(self.labels)), what)
+            cityscapes = self.layout == "cityscapes"
+            require(cityscapes, f'task = "panoptic" reads instances in layout "cityscapes" only, not "{self.layout}"')
+
+    def _require_drawable(self) -> None:
         if self.streets is not None:
             drawn = {(row.label.id, row.name) for row in labels.DEFAULT.rows}
             fits = {(row.label.id, row.name) for row in self.labels.rows} <= drawn
@@ -258,6 +272,8 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     """
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
+    if protocol.data.task == PANOPTIC:
+        later["things"] = panoptic.things(protocol.data.labels)
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
     beside = {"title", "code"} | (set() if protocol.search.enqueue else {"baseline"})
     differing = {k: v for k, v in _entering(architecture).items() if k not in beside}

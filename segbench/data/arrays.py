@@ -19,12 +19,16 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Arrays:
-    """Images, (N, H, W, 3) uint8 RGB, and labels, (N, H, W) uint8 raw ids, opened read-only."""
+    """Images, (N, H, W, 3) uint8 RGB, and labels, (N, H, W) uint8 raw ids, opened read-only; for panoptic protocols
+    also instances, (N, H, W) uint8, see core/panoptic.py."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ValueError if the files are not two such arrays of the same scenes, OSError if they are missing."""
-        self.images, self.labels = self.planes = Rows(folder / "images.npy"), Rows(folder / "labels.npy")
-        if self.images.shape != (*self.labels.shape, 3) or self.labels.ndim != 3:
+    def __init__(self, folder: Path, panoptic: bool = False) -> None:
+        """Raises ValueError if the files are not such arrays of the same scenes, OSError if they are missing."""
+        self.planes = [Rows(folder / f"{name}.npy") for name in _names(panoptic)]
+        self.images, self.labels = self.planes[:2]
+        self.instances = self.planes[2] if panoptic else None
+        shape = self.labels.shape
+        if self.images.shape != (*shape, 3) or len(shape) != 3 or any(p.shape != shape for p in self.planes[2:]):
             raise ValueError(f"the arrays in {folder} do not belong together")
 
     def __len__(self) -> int:
@@ -58,17 +62,17 @@ class Arrays:
                 os.fsync(file.fileno())
 
 
-def create(folder: Path, number: int, size: tuple[int, int]) -> Arrays:
+def create(folder: Path, number: int, size: tuple[int, int], panoptic: bool = False) -> Arrays:
     """New arrays for `number` scenes of `size` (height, width), which replace existing ones; processes that have the
     old ones open keep them.
 
     Raises OSError if the disk lacks space.
     """
-    for name, shape in (("images.npy", (number, *size, 3)), ("labels.npy", (number, *size))):
-        path = folder / name
+    for name in _names(panoptic):
+        path, shape = folder / f"{name}.npy", (number, *size, *((3,) if name == "images" else ()))
         remove(path)
         _reserve(path, rows.write_header(path, shape))
-    return Arrays(folder)
+    return Arrays(folder, panoptic)
 
 
 def remove(path: Path) -> None:
@@ -85,6 +89,10 @@ def digest(*pixels: Pixels) -> str:
     for plane in pixels:
         total.update(np.ascontiguousarray(plane).data)
     return total.hexdigest()
+
+
+def _names(panoptic: bool) -> tuple[str, ...]:
+    return ("images", "labels", "instances") if panoptic else ("images", "labels")
 
 
 def _reserve(path: Path, size: int) -> None:

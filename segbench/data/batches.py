@@ -38,6 +38,7 @@ class Batch(NamedTuple):
     raw: Tensor  # (B, H, W) uint8, raw ids
     global_batch_size: int  # images of the whole batch: more than B if other processes have the rest
     loss_weight: float  # 0..1, the weight of these images in the whole batch's loss
+    instances: Tensor | None = None  # (B, H, W) uint8, of panoptic protocols: see core/panoptic.py
 
     @property
     def is_sharded(self) -> bool:
@@ -60,7 +61,7 @@ class Batches:
         self.batch_size = batch_size
         self.device = device
         self._augment = augmented
-        self._rows = reader.source((split.images, split.labels), indices, device)
+        self._rows = reader.source(split.planes, indices, device)
         self._aspects = split.aspects[indices]
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
@@ -93,7 +94,7 @@ class Batches:
         or IGNORED, on the CPU."""
         chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long()
         of_raw = torch.tensor(self.label_set.class_of_raw, dtype=torch.uint8)
-        images, raw = next(self._rows.gather([chosen]))
+        images, raw, *_ = next(self._rows.gather([chosen]))
         return images.cpu(), of_raw[raw.cpu().int()]
 
     def __iter__(self) -> Iterator[Batch]:
@@ -129,7 +130,7 @@ class Batches:
         normalisation: Normalisation,
         views: augmentation.Views | None = None,
     ) -> Batch:
-        images, raw = pixels
+        images, raw, *instances = pixels
         if views is None or self._augment is None:
             images = normalise(images, normalisation)
         else:
@@ -139,7 +140,8 @@ class Batches:
             images, raw = augmentation.reframed(
                 self._augment, normalise(images, normalisation), raw, seen.frame, border
             )
-        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight)
+            instances = [augmentation.reframed_instances(self._augment, each, seen.frame) for each in instances]
+        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight, *instances)
 
     def _on_device(self, gathered: Tensor) -> Tensor:
         """Copies through pinned memory, without waiting: a training step never synchronises."""

@@ -9,6 +9,7 @@ from filelock import FileLock
 
 from segbench.core import paths
 from segbench.core.errors import UserError
+from segbench.core.panoptic import PANOPTIC
 from segbench.core.protocol import Protocol, Streets
 from segbench.data import layouts, packing, streets
 from segbench.data.scenes import Problem
@@ -69,7 +70,7 @@ def _root(protocol: Protocol, data: str | None) -> Path:
                 f"protocol '{protocol.name}' draws its own streets ([data.streets]) and would not use --data {data}; "
                 "drop --data, or choose another protocol with --protocol"
             )
-        return _drawn(protocol.data.streets)
+        return _drawn(protocol.data.streets, protocol.data.task == PANOPTIC)
     root = paths.dataset(data)
     if root is None:
         raise UserError(
@@ -84,14 +85,15 @@ def _expected(protocol: Protocol) -> str:
     return f"{data.images} and {data.masks}" if data.layout == "pairs" else "leftImg8bit/ and gtFine/"
 
 
-def _drawn(spec: Streets) -> Path:
+def _drawn(spec: Streets, instances: bool) -> Path:
     height, width = spec.size
     cache = paths.writable(paths.cache(), "SEGBENCH_STORAGE")
-    folder = cache / f"streets-{spec.train}+{spec.val}-{height}x{width}-seed{spec.seed}"
+    name = f"streets-{spec.train}+{spec.val}-{height}x{width}-seed{spec.seed}"
+    folder = cache / f"{name}-instances" if instances else cache / name  # folders drawn earlier have none
     with FileLock(folder.with_suffix(".lock")):  # searches and hosts that start together draw once
         if not folder.is_dir():
             partial = folder.with_suffix(".partial")
             with terminal.progress("drawing streets", spec.train + spec.val) as advance:
-                streets.write(partial, spec.train, spec.val, height, width, spec.seed, advance)
+                streets.write(partial, spec.train, spec.val, height, width, spec.seed, advance, instances=instances)
             partial.rename(folder)
     return folder

@@ -4,6 +4,7 @@ views = draw(augment, aspects, seed, epoch)      on the CPU, of all images of an
 seen = views.of(chosen, to_device)               of the images of one batch
 images = recoloured(augment, images, seen, to_device)
 images, raw = reframed(augment, images, raw, seen.frame, border)
+instances = reframed_instances(augment, instances, seen.frame)
 
 The view of an image in an epoch depends on (seed, epoch, image) alone, not on its batch, the architecture or the number
 of processes, and a resumed epoch uses the same views. Which operations an image gets is decided on the CPU, so that the
@@ -12,7 +13,7 @@ sampling.
 """
 
 from segbench.data.augmentation.colours import recoloured
-from segbench.data.augmentation.geometry import reframed
+from segbench.data.augmentation.geometry import reframed, reframed_instances
 from segbench.data.augmentation.views import Views, draw
 
-__all__ = ["Views", "draw", "recoloured", "reframed"]
+__all__ = ["Views", "draw", "recoloured", "reframed", "reframed_instances"]
