@@ -308,14 +308,23 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(few: Path, tiny_disk: Path) -> None:
+    """Known before packing; and if the file system says that it has more than it gives."""
     code = (
-        "import sys; from pathlib import Path; from segbench.data import packing\n"
-        "try: packing.prepare(Path(sys.argv[1]), (64, 128), Path(sys.argv[2]))\n"
-        "except OSError as error: print(error)"
+        "import sys; from collections import namedtuple; from pathlib import Path\n"
+        "from segbench.core.errors import UserError; from segbench.data import packing, space\n"
+        "def packed():\n"
+        "    try: packing.prepare(Path(sys.argv[1]), (64, 128), Path(sys.argv[2]))\n"
+        "    except (OSError, UserError) as error: print(error)\n"
+        "packed(); space.shutil.disk_usage = lambda _: (1, 0, 10**9); packed()"
     )
     command = [sys.executable, "-c", code, str(few), str(tiny_disk / "cache")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (ended.returncode, "No space left on device" in ended.stdout) == (0, True), ended
+    assert ended.returncode == 0, ended
+    known, found = ended.stdout.splitlines()
+    assert "4 train + 2 val scenes at 64x128 needs 0.2 MB in " in known
+    assert ", and 0.1 MB are free; free some space, or set SEGBENCH_STORAGE" in known
+    assert "No space left on device" in found
+    assert not list(tiny_disk.rglob("*.npy"))
 
 
 def test_a_split_of_which_nothing_can_be_used(few: Path, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_batches_carry_the_plane_and_augmentation_moves_it_with_the_labels(few: 
     cpu, chosen = torch.device("cpu"), np.arange(3)
     assert torch.equal(next(iter(Batches(split, chosen, 3, cpu))).instances, torch.from_numpy(split.instances[chosen]))
     assert next(iter(Batches(packing.prepare(few, SIZE, tmp_path).train, chosen, 3, cpu))).instances is None
-    twin = split.__class__(**{**split.__dict__, "instances": split.labels})
+    twin = split.__class__(**{**split.__dict__, "instances": split.labels, "digests": None})
     for border in ("void", "reflect"):
         everything = Augment(flip=0.5, scale=(0.5, 2.0), rotate=20, policy="randaugment", border=border)
         batches = Batches(twin, chosen, 3, cpu, everything)

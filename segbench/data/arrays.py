@@ -24,7 +24,7 @@ class Arrays:
 
     def __init__(self, folder: Path, panoptic: bool = False) -> None:
         """Raises ValueError if the files are not such arrays of the same scenes, OSError if they are missing."""
-        self.planes = [Rows(folder / f"{name}.npy") for name in _names(panoptic)]
+        self.planes = [Rows(folder / f"{name}.npy") for name in names(panoptic)]
         self.images, self.labels = self.planes[:2]
         self.instances = self.planes[2] if panoptic else None
         shape = self.labels.shape
@@ -42,6 +42,11 @@ class Arrays:
     def row(self, row: int) -> list[Pixels]:
         """A scene's pixels, plane by plane."""
         return [plane[row] for plane in self.planes]
+
+    def stamps(self) -> list[list[int]]:
+        """Of each file its size, and when its content and its entry in the file system last changed, in nanoseconds."""
+        found = [os.stat(plane.path) for plane in self.planes]
+        return [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for stat in found]
 
     def digests(self) -> list[str]:
         """The digest of each row on disk. hashlib releases Python's lock, so threads help."""
@@ -62,16 +67,27 @@ class Arrays:
                 os.fsync(file.fileno())
 
 
+def names(panoptic: bool) -> tuple[str, ...]:
+    """Of the files, without .npy. The first has three bytes a pixel, the others one."""
+    return ("images", "labels", "instances") if panoptic else ("images", "labels")
+
+
 def create(folder: Path, number: int, size: tuple[int, int], panoptic: bool = False) -> Arrays:
     """New arrays for `number` scenes of `size` (height, width), which replace existing ones; processes that have the
     old ones open keep them.
 
-    Raises OSError if the disk lacks space.
+    Raises OSError if the disk lacks space; then it leaves no file.
     """
-    for name in _names(panoptic):
-        path, shape = folder / f"{name}.npy", (number, *size, *((3,) if name == "images" else ()))
-        remove(path)
-        _reserve(path, rows.write_header(path, shape))
+    paths = [folder / f"{name}.npy" for name in names(panoptic)]
+    try:
+        for path in paths:
+            remove(path)
+            shape = (number, *size, 3) if path.stem == "images" else (number, *size)
+            _reserve(path, rows.write_header(path, shape))
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
     return Arrays(folder, panoptic)
 
 
@@ -89,10 +105,6 @@ def digest(*pixels: Pixels) -> str:
     for plane in pixels:
         total.update(np.ascontiguousarray(plane).data)
     return total.hexdigest()
-
-
-def _names(panoptic: bool) -> tuple[str, ...]:
-    return ("images", "labels", "instances") if panoptic else ("images", "labels")
 
 
 def _reserve(path: Path, size: int) -> None:

@@ -61,7 +61,7 @@ class Batches:
         self.batch_size = batch_size
         self.device = device
         self._augment = augmented
-        self._rows = reader.source(split.planes, indices, device)
+        self._rows = reader.source(split.planes, indices, device, split.digests)
         self._aspects = split.aspects[indices]
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]

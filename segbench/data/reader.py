@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from segbench.core.errors import UserError
+from segbench.data.digests import Digests
 from segbench.data.rows import Plane, Rows
 from segbench.data.subsets import Indices
 from segbench.runtime import memory
@@ -28,10 +29,13 @@ _COPIED = 8  # rows read at once while they are copied
 class Reader:
     """Chosen rows of some arrays, read batch by batch by a thread that is ahead of its caller."""
 
-    def __init__(self, planes: Sequence[Plane], indices: Indices, device: torch.device) -> None:
+    def __init__(
+        self, planes: Sequence[Plane], indices: Indices, device: torch.device, digests: Digests | None = None
+    ) -> None:
         self._planes = planes
         self._indices = indices
         self._device = device
+        self._digests = digests
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -40,7 +44,7 @@ class Reader:
         """For each batch, (B,) positions among the chosen rows, one uint8 tensor (B, …) per array, on the device. The
         thread ends with the iterator, also if it is closed before its end.
 
-        Raises UserError if a file cannot be read.
+        Raises UserError if a file cannot be read or a row is not what was packed.
         """
         pool = ThreadPoolExecutor(1, "reader")
         waiting, running = iter(batches), deque[Future[list[Tensor]]]()
@@ -75,6 +79,9 @@ class Reader:
                 else:
                     np.take(plane, chosen, 0, pixels.numpy())
                 read.append(pixels)
+        if self._digests:
+            for index, row in enumerate(chosen.tolist()):
+                self._digests.check(row, *(pixels[index].numpy() for pixels in read))
         return read
 
 
@@ -82,7 +89,7 @@ class Resident:
     """The rows of a reader, copied once: on the device, or in memory where the device has none of its own."""
 
     def __init__(self, reader: Reader, planes: Sequence[Plane], device: torch.device) -> None:
-        """Raises UserError if a file cannot be read."""
+        """Raises UserError as `Reader.gather`."""
         place = device if device.type == "cuda" else torch.device("cpu")
         shapes = [(len(reader), *plane.shape[1:]) for plane in planes]
         self._tensors = [torch.empty(shape, dtype=torch.uint8, device=place) for shape in shapes]
@@ -103,9 +110,11 @@ class Resident:
         return iter(self._tensors[plane])
 
 
-def source(planes: Sequence[Plane], indices: Indices, device: torch.device) -> Reader | Resident:
+def source(
+    planes: Sequence[Plane], indices: Indices, device: torch.device, digests: Digests | None = None
+) -> Reader | Resident:
     """The rows `indices` of arrays of equal length, copied if they fit beside the network and other processes."""
-    reader = Reader(planes, indices, device)
+    reader = Reader(planes, indices, device, digests)
     wanted = len(indices) * sum(plane.nbytes // len(plane) for plane in planes)
     return Resident(reader, planes, device) if wanted < _free(device) // _SHARE else reader
 
