@@ -38,7 +38,9 @@ def test_every_architecture_of_a_study_can_be_built(study: str, name: str) -> No
 
 
 def test_the_frontier_has_every_architecture() -> None:
-    assert tuple(protocol.architecture_names(paths.protocol_folder("frontier-demo"))) == architectures.names()
+    """But one, which is `deeplabv3plus` in a semantic protocol."""
+    expected = [name for name in architectures.names() if name != "panoptic_deeplab"]
+    assert list(protocol.architecture_names(paths.protocol_folder("frontier-demo"))) == expected
 
 
 @pytest.mark.parametrize(("study", "name"), PUBLISHED)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from segbench.core.records import Scalar
-from segbench.core.tables import is_number, require, shown
+from segbench.core.tables import Scalar, is_number, require, shown
 
 SMALLEST_SIDE = 32  # pixels: the coarsest feature map of the networks is a 32nd of the image
 LARGEST_SIDE = 4096

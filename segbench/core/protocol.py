@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core import code as sources
-from segbench.core import crops, labels, names, space, tables
+from segbench.core import crops, labels, names, panoptic, space, tables
 from segbench.core.augment import Augment
 from segbench.core.crops import PACKED, UNCUT, WHOLE, Passes, Train
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.layout import LAYOUTS, Split, require_patterns
 from segbench.core.limits import require_count, require_rate, require_seed, require_size
+from segbench.core.panoptic import PANOPTIC, SEMANTIC, TASKS, VALUE_NAMES
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Code, Scalar
 from segbench.core.space import Choice, Space
@@ -68,9 +69,17 @@ class Data:
     images: str = tables.added("")
     masks: str = tables.added("")
     split: Split | None = tables.added(None)
+    task: str = tables.added(SEMANTIC)  # one of panoptic.TASKS: what is trained, scored and compared
+
+    @property
+    def value_name(self) -> str:
+        """What searches and promotions maximise."""
+        return VALUE_NAMES[self.task]
 
     def __post_init__(self) -> None:
         require_size(self.size)
+        require_one_of("task", self.task, TASKS)
+        self._require_instances()
         require_one_of("layout", self.layout, LAYOUTS)
         if self.layout == "pairs":
             require(self.streets is None, 'drawn streets lie in layout "cityscapes"; remove layout or [data.streets]')
@@ -78,6 +87,16 @@ class Data:
         else:
             unused = [key for key in ("images", "masks", "split") if getattr(self, key)]
             require(not unused, f'{", ".join(unused)}: only layout = "pairs" has this; add it, or remove it')
+        self._require_drawable()
+
+    def _require_instances(self) -> None:
+        if self.task == PANOPTIC:
+            what = f"labels '{self.labels.name}' have no class with thing = true, which task = \"panoptic\" tells apart"
+            require(bool(panoptic.things(self.labels)), what)
+            cityscapes = self.layout == "cityscapes"
+            require(cityscapes, f'task = "panoptic" reads instances in layout "cityscapes" only, not "{self.layout}"')
+
+    def _require_drawable(self) -> None:
         if self.streets is not None:
             drawn = {(row.label.id, row.name) for row in labels.DEFAULT.rows}
             fits = {(row.label.id, row.name) for row in self.labels.rows} <= drawn
@@ -172,6 +191,12 @@ class Protocol:
 
     def __post_init__(self) -> None:
         crops.require_fitting(self.data.size, self.train.crop, self.final.window, self.final.stride)
+        # The mean of several passes has classes, but no objects: each pass finds and numbers its own.
+        require(
+            self.data.task != PANOPTIC or self.passes == WHOLE,
+            f"task = 'panoptic' scores whole images in one pass; give [final] window = {list(self.data.size)}, and "
+            "neither flip nor scales",
+        )
 
     @property
     def passes(self) -> Passes:
@@ -293,6 +318,8 @@ def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
     if protocol.passes != WHOLE:
         later["passes"] = _entering(protocol.passes)
+    if protocol.data.task == PANOPTIC:
+        later["things"] = panoptic.things(protocol.data.labels)
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
     beside = {"title", "code", "published"} | (set() if protocol.search.enqueue else {"baseline"})
     differing = {k: v for k, v in _entering(architecture).items() if k not in beside}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,9 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from segbench.core import paths
+from segbench.core.crops import ORIGINAL
 from segbench.core.errors import UserError
+from segbench.core.panoptic import PANOPTIC
 from segbench.core.protocol import Protocol, Streets
 from segbench.data import layouts, packing, streets
 from segbench.data.scenes import Problem
@@ -27,7 +30,10 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
     try:
         root, layout = root_of(protocol, data), layouts.of(protocol.data)
         with terminal.progress("packing", packing.count(root, layout)) as advance:
-            return packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels, layout)
+            packed = packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels, layout)
+        if protocol.final.score_at != ORIGINAL:
+            return packed
+        return dataclasses.replace(packed, originals=tuple(scene.labels for scene in layout.find(root, "val")[0]))
     except packing.DamagedScenes as damaged:
         lines = [f"{problem.file}: {problem.what}" for problem in damaged.problems[:_PROBLEMS_SHOWN]]
         hidden = len(damaged.problems) - _PROBLEMS_SHOWN
@@ -79,7 +85,7 @@ def root_of(protocol: Protocol, data: str | None) -> Path:
                 f"protocol '{protocol.name}' draws its own streets ([data.streets]) and would not use --data {data}; "
                 "drop --data, or choose another protocol with --protocol"
             )
-        return _drawn(protocol.data.streets)
+        return _drawn(protocol.data.streets, protocol.data.task == PANOPTIC)
     root = paths.dataset(data)
     if root is None:
         raise UserError(
@@ -98,14 +104,15 @@ def _expected(protocol: Protocol) -> str:
     )
 
 
-def _drawn(spec: Streets) -> Path:
+def _drawn(spec: Streets, instances: bool) -> Path:
     height, width = spec.size
     cache = paths.writable(paths.cache(), "SEGBENCH_STORAGE")
-    folder = cache / f"streets-{spec.train}+{spec.val}-{height}x{width}-seed{spec.seed}"
+    name = f"streets-{spec.train}+{spec.val}-{height}x{width}-seed{spec.seed}"
+    folder = cache / f"{name}-instances" if instances else cache / name  # folders drawn earlier have none
     with FileLock(folder.with_suffix(".lock")):  # searches and hosts that start together draw once
         if not folder.is_dir():
             partial = folder.with_suffix(".partial")
             with terminal.progress("drawing streets", spec.train + spec.val) as advance:
-                streets.write(partial, spec.train, spec.val, height, width, spec.seed, advance)
+                streets.write(partial, spec.train, spec.val, height, width, spec.seed, advance, instances=instances)
             partial.rename(folder)
     return folder

@@ -19,6 +19,7 @@ import numpy as np
 from segbench.core import names
 from segbench.core.errors import UserError
 from segbench.core.layout import SPLIT, Split
+from segbench.core.panoptic import PANOPTIC
 from segbench.core.protocol import Data
 from segbench.data import archives, scenes
 from segbench.data.archives import File
@@ -32,6 +33,7 @@ class Layout(NamedTuple):
 
     find: Callable[[Path, str], Found]  # root and split to scenes, in order of name, and the problems of other files
     identity: str = ""  # what distinguishes it: the same root may be read in several ways
+    panoptic: bool = False  # whether scenes have instances
 
 
 CITYSCAPES = Layout(scenes.find)
@@ -40,7 +42,8 @@ CITYSCAPES = Layout(scenes.find)
 def of(data: Data) -> Layout:
     """The layout of a protocol's dataset."""
     if data.layout == "cityscapes":
-        return CITYSCAPES
+        find = functools.partial(scenes.find, panoptic=True)
+        return Layout(find, PANOPTIC, panoptic=True) if data.task == PANOPTIC else CITYSCAPES
     colours = [(row.label.id, row.label.mask) for row in data.labels.rows]
     return Layout(functools.partial(_pairs, data), repr((data.images, data.masks, data.split, colours)))
 

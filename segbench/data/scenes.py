@@ -2,6 +2,7 @@
 
 <root>/leftImg8bit/<split>/<city>/<name>_leftImg8bit.png|.jpg
 <root>/gtFine/<split>/<city>/<name>_gtFine_labelIds.png
+                                   /<name>_gtFine_instanceIds.png   read for panoptic protocols
 
 or <root>/*.zip that hold these, see `archives`.
 """
@@ -19,7 +20,7 @@ from segbench.data.archives import File
 
 SPLITS = ("train", "val")
 _IMAGES = ("_leftImg8bit.png", "_leftImg8bit.jpg", "_leftImg8bit.jpeg")
-_LABELS = "_gtFine_labelIds.png"
+_LABELS, _INSTANCES = "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
 
 
 class Scene(NamedTuple):
@@ -27,6 +28,7 @@ class Scene(NamedTuple):
     city: str
     image: File
     labels: File
+    instances: File | None = None  # of panoptic protocols
 
 
 class Problem(NamedTuple):
@@ -36,15 +38,16 @@ class Problem(NamedTuple):
     unknown: tuple[tuple[str, int], ...] = ()  # values of a mask that the label set does not have, and their pixels
 
 
-def find(root: Path, split: str) -> tuple[list[Scene], list[Problem]]:
+def find(root: Path, split: str, panoptic: bool = False) -> tuple[list[Scene], list[Problem]]:
     """The scenes of one split in order of name, and the problems of the others: a file lacks its partner, exists twice,
-    is not a regular file, or has an unusable name.
+    is not a regular file, or has an unusable name. `panoptic`: each scene needs its instance file, too.
 
     Raises UserError if the folders are missing or hold no scene, and OSError if one cannot be read.
     """
     images, image_problems = _by_name(root, f"leftImg8bit/{split}", _IMAGES)
     labels, label_problems = _by_name(root, f"gtFine/{split}", (_LABELS,))
-    problems = image_problems + label_problems
+    instances, instance_problems = _by_name(root, f"gtFine/{split}", (_INSTANCES,)) if panoptic else ({}, [])
+    problems = image_problems + label_problems + instance_problems
     if not images and not labels and not problems:
         raise UserError(
             f"no scenes in {root / 'leftImg8bit' / split}: expected <city>/<name>_leftImg8bit.png there and "
@@ -59,7 +62,13 @@ def find(root: Path, split: str) -> tuple[list[Scene], list[Problem]]:
             what = f"labels without image: expected leftImg8bit/{split}/{name}{_IMAGES[0]}"
             problems.append(_problem(root, labels[name], what, name))
     both = sorted((images.keys() & labels.keys()) - reported)
-    return [Scene(name, name.split("/")[0], images[name], labels[name]) for name in both], sorted(problems)
+    if panoptic:
+        lacking = [name for name in both if name not in instances]
+        what = f"labels without instances: expected gtFine/{split}/{{}}{_INSTANCES}"
+        problems += [_problem(root, labels[name], what.format(name), name) for name in lacking]
+        both = [name for name in both if name in instances]
+    found = [Scene(name, name.split("/")[0], images[name], labels[name], instances.get(name)) for name in both]
+    return found, sorted(problems)
 
 
 def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[str, File], list[Problem]]:
