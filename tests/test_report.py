@@ -96,7 +96,7 @@ def test_official_miou_that_says_the_opposite_is_not_passed_over(pair: tables.Pa
     rows = [pair.first, pair.second]
     said = " ".join(sentences.caveats(rows, [mixed], []))
     assert "says the opposite: there Alpha </script><i>net</i> leads by 1.8 points (0.9 to 2.6)" in said
-    assert "depends on whether void counts" in " ".join(sentences.conclusion(rows, [mixed]))
+    assert "depends on which mIoU counts" in " ".join(sentences.conclusion(rows, [mixed]))
 
 
 def test_several_seeds_are_averaged(compared: comparison.Comparison) -> None:
