@@ -203,7 +203,7 @@ def test_streets_drawn_before_they_had_instances_are_left_alone(storage: Path) -
     made = {}
     for task in ("semantic", "panoptic"):
         data = Data(SIZE, Streets(2, 1, SIZE), task=task)
-        made[task] = dataset._root(protocol.Protocol("p", "p", data, None, None), None)
+        made[task] = dataset.root_of(protocol.Protocol("p", "p", data, None, None), None)
     assert made["semantic"] == paths.cache() / "streets-2+1-32x64-seed0"
     assert not list(made["semantic"].rglob("*instanceIds*"))
     assert len(list(made["panoptic"].rglob("*_instanceIds.png"))) == 3

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from segbench.core.labels import IGNORED, LabelSet
 
 TASKS = (SEMANTIC, PANOPTIC) = ("semantic", "panoptic")  # what a protocol asks for
+VALUE_NAMES = {SEMANTIC: "mIoU", PANOPTIC: "PQ"}  # what its searches and promotions maximise: EpochRecord.value
 VOID = -1  # in a map of segments: a pixel of none
 SPAN = 65536  # segment numbers per class
 

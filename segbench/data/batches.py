@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from segbench.core.augment import Augment
+from segbench.core.crops import Size
 from segbench.core.labels import IGNORED
-from segbench.data import augmentation, reader
+from segbench.data import augmentation, reader, segments
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
 
-_LABELS = 1  # the place of the labels among the arrays of a split
+_LABELS, _INSTANCES = 1, 2  # their places among the planes of a split
 NO_CLASS = -100  # the label of a pixel that has no class: torch's losses ignore it unless told otherwise
 
 
@@ -47,8 +48,9 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given. The
-    device holds the images, or they are read from disk where they do not fit."""
+    """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given, and
+    hold crops of this size if `crop` is. The device holds the images, or they are read from disk where they do not
+    fit."""
 
     def __init__(
         self,
@@ -57,15 +59,19 @@ class Batches:
         batch_size: int,
         device: torch.device,
         augmented: Augment | None = None,
+        crop: Size | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.device = device
-        self._augment = augmented
+        self._augment = augmented or (Augment() if crop else None)
         self._rows = reader.source(split.planes, indices, device, split.digests)
+        self._panoptic = split.instances is not None
         self._aspects = split.aspects[indices]
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
         self._classes = torch.tensor(of_raw, dtype=torch.int64, device=device)
+        labels = (split.labels[int(index)] for index in indices)
+        self._crops = augmentation.Crops(crop, labels, split.label_set) if crop else None
 
     @property
     def images(self) -> int:
@@ -88,6 +94,13 @@ class Batches:
         counts = torch.zeros(len(self.label_set.names), dtype=torch.int64)
         known = (classes >= 0) & (classes < len(counts))
         return counts.index_add_(0, classes[known], raw[known])
+
+    def most_segments(self, smallest: int) -> int:
+        """The most segments of an image, 0 where no instances are known; see `segments.most`."""
+        if not self._panoptic:
+            return 0
+        planes = zip(self._rows.rows(_LABELS), self._rows.rows(_INSTANCES), strict=True)
+        return segments.most(planes, smallest, self.label_set)
 
     def some(self, number: int) -> tuple[Tensor, Tensor]:
         """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,
@@ -114,7 +127,7 @@ class Batches:
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
         views = None
         if self._augment:
-            views = augmentation.draw(self._augment, self._aspects, seed, epoch)
+            views = augmentation.draw(self._augment, self._aspects, seed, epoch, self._crops)
         batches = _chunks(torch.from_numpy(order), self.batch_size)
         parts, weights = zip(*(global_batch.part(batch) for batch in batches), strict=True)
         with contextlib.closing(self._rows.gather(parts)) as gathered:
@@ -133,6 +146,8 @@ class Batches:
         images, raw, *instances = pixels
         if views is None or self._augment is None:
             images = normalise(images, normalisation)
+        elif self._crops:
+            images, [raw, *instances] = self._cut(self._crops, images, [raw, *instances], views, chosen, normalisation)
         else:
             seen = views.of(chosen, self._on_device)
             images = augmentation.recoloured(self._augment, images.float(), seen, self._on_device)
@@ -142,6 +157,25 @@ class Batches:
             )
             instances = [augmentation.reframed_instances(self._augment, each, seen.frame) for each in instances]
         return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight, *instances)
+
+    def _cut(
+        self,
+        crops: augmentation.Crops,
+        images: Tensor,
+        planes: list[Tensor],
+        views: augmentation.Views,
+        chosen: Tensor,
+        normalisation: Normalisation,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The crops of the images, normalised, and of the planes, the first of which are the labels."""
+        assert self._augment
+        fills = [self.label_set.border, *[0] * (len(planes) - 1)]
+        cut = augmentation.cut(images, planes, fills, views.frame[chosen], crops.size, self._augment.border)
+        seen = views.of(chosen, self._on_device)
+        images = normalise(augmentation.recoloured(self._augment, cut.images, seen, self._on_device), normalisation)
+        if cut.outside is not None:
+            images.masked_fill_(cut.outside[:, None], 0)  # the mean colour
+        return images, cut.planes
 
     def _on_device(self, gathered: Tensor) -> Tensor:
         """Copies through pinned memory, without waiting: a training step never synchronises."""
