@@ -17,7 +17,7 @@ from segbench.core.augment import Augment
 from segbench.core.errors import UserError
 from segbench.core.labels import DEFAULT
 from segbench.core.panoptic import label_of
-from segbench.core.protocol import Data, Streets
+from segbench.core.protocol import Data, Final, Search, Streets
 from segbench.data import augmentation, dataset, layouts, packing, streets
 from segbench.data.batches import Batches
 from segbench.data.packing import DamagedScenes
@@ -203,7 +203,7 @@ def test_streets_drawn_before_they_had_instances_are_left_alone(storage: Path) -
     made = {}
     for task in ("semantic", "panoptic"):
         data = Data(SIZE, Streets(2, 1, SIZE), task=task)
-        made[task] = dataset.root_of(protocol.Protocol("p", "p", data, None, None), None)
+        made[task] = dataset.root_of(protocol.Protocol("p", "p", data, Search(1, 1, 1, 1), Final(1)), None)
     assert made["semantic"] == paths.cache() / "streets-2+1-32x64-seed0"
     assert not list(made["semantic"].rglob("*instanceIds*"))
     assert len(list(made["panoptic"].rglob("*_instanceIds.png"))) == 3

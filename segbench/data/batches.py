@@ -85,11 +85,8 @@ class Batches:
 
     def class_counts(self) -> Tensor:
         """(C,) int64 on the CPU: how many pixels of all images are of each class, before augmentation."""
-        raw = (
-            torch.stack([torch.bincount(ids.flatten().int(), minlength=256) for ids in self._rows.rows(_LABELS)])
-            .sum(0)
-            .cpu()
-        )
+        each = [torch.bincount(ids.flatten().int(), minlength=256) for ids in self._rows.rows(_LABELS)]
+        raw = torch.stack(each).sum(0).cpu()
         classes = self._classes.cpu()
         counts = torch.zeros(len(self.label_set.names), dtype=torch.int64)
         known = (classes >= 0) & (classes < len(counts))
