@@ -162,11 +162,11 @@ def report(
 
 def load(name: str | Path, *, device: str = "auto") -> Model:
     """The promoted model of a study, such as "demo-deeplab", or in a folder. Of several seeds, the one with the highest
-    mIoU, like the registry's champion.
+    value, mIoU or PQ, like the registry's champion.
 
     `device`: for predictions. Raises UserError if there is no such model, or its card cannot be read.
     """
-    best = max(predict.choose([str(name)]), key=lambda model: model.card.best.miou)
+    best = max(predict.choose([str(name)]), key=lambda model: model.card.best.value)
     return Model(best.folder, best.card, device)
 
 

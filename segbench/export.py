@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--to", type=Path, required=True, metavar="FILE.onnx|DIR", help="a new file or folder")
     arguments = options.parse(parser, argv)
-    model = max(predict.choose([arguments.model]), key=lambda promoted: promoted.card.best.miou)
+    model = max(predict.choose([arguments.model]), key=lambda promoted: promoted.card.best.value)
     target: Path = arguments.to
     if target.exists():
         raise UserError(f"{target} already exists; give --to a new name")

@@ -61,12 +61,18 @@ def _shares(text: str) -> list[float]:
 
 def _table(protocol: str) -> None:
     columns = ["model", "seed", "mIoU", "official", "pixel accuracy", "majority mIoU", "images/s", "s/epoch"]
+    cards = [card for _, card in models.promoted(protocol)]
+    qualities = ["PQ", "of things", "of stuff"] if any(card.best.panoptic for card in cards) else []
+    columns[2:2] = qualities
     rows = []
-    for _, card in models.promoted(protocol):
-        numbers = [card.best.miou, card.best.miou_official, card.best.pixel_accuracy, card.majority_miou]
+    for card in cards:
+        best, found = card.best, card.best.panoptic
+        numbers = [found.pq, found.pq_things, found.pq_stuff] if found else [None] * len(qualities)
+        numbers += [best.miou, best.miou_official, best.pixel_accuracy, card.majority_miou]
         costs = [f"{card.speed.inference_images_per_second:.1f}", f"{card.best.seconds.total:.1f}"]
-        rows.append([card.title, str(card.seed), *(f"{n:.4f}" for n in numbers), *costs])
-    terminal.table(f"promoted models of {protocol}", columns, rows, right=set(range(1, 8)))
+        scores = ["" if number is None else f"{number:.4f}" for number in numbers]
+        rows.append([card.title, str(card.seed), *scores, *costs])
+    terminal.table(f"promoted models of {protocol}", columns, rows, right=set(range(1, len(columns))))
     terminal.say(f"weights, cards and masks: {paths.models()}; in MLflow: python -m segbench.runs")
 
 

@@ -115,11 +115,13 @@ def _show(storage: StudyStorage, names: list[str], by_trial: bool) -> None:
 
     records = [studies.record(storage, name) for name in names]
     if by_trial:
-        columns = ["trial", "state", "mIoU", "epochs", "attempt", "owner"]
+        columns = ["trial", "state", records[0].protocol.data.value_name, "epochs", "attempt", "owner"]
         rows = [_trial_row(trial) for trial in records[0].trials]
         terminal.table(records[0].name, columns, rows, right={2, 3, 4})
         return
-    columns = ["study", "finished", "best mIoU", "running", "waiting", "failed"]
+    values = {record.protocol.data.value_name for record in records}
+    best = f"best {values.pop()}" if len(values) == 1 else "best value"
+    columns = ["study", "finished", best, "running", "waiting", "failed"]
     terminal.table("studies", columns, [_study_row(study) for study in records], right={2, 4, 5})
 
 
@@ -148,7 +150,7 @@ def _trial_row(trial: TrialRecord) -> list[str]:
     return [
         "baseline" if trial.baseline else str(trial.index),
         f"{trial.state}: {trial.reason}" if trial.reason else trial.state,
-        f"{trial.best_epoch.miou:.4f}" if trial.best_epoch else "",
+        f"{trial.best_epoch.value:.4f}" if trial.best_epoch else "",
         str(len(trial.epochs)),
         str(trial.attempt),
         trial.owner if trial.state == TrialState.RUNNING else "",

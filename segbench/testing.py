@@ -1,12 +1,9 @@
 """The contract of an architecture, as a test for its author.
 
-    from segbench import testing
-
     def test_my_net():
         testing.check_architecture(my_net.build, width=8)
 
-It takes a few seconds for a network of a million parameters, on the CPU, and reads no other files. The functions in
-CHECKS define the contract; `segbench.architectures.segmenter` declares the methods.
+It takes seconds for a small network, on the CPU. The functions in CHECKS define the contract.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ import inspect
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +23,9 @@ from torch import Tensor, nn
 from segbench.architectures.parts import outside, published
 from segbench.architectures.parts.weights import Weights
 from segbench.architectures.segmenter import Segmenter
-from segbench.core import code
 from segbench.core.errors import UserError
+from segbench.core.labels import DEFAULT
+from segbench.core.panoptic import SPAN, VOID, things
 from segbench.core.records import Scalar
 from segbench.data.batches import normalise
 from segbench.engine import checkpoint, inference
@@ -36,7 +34,6 @@ from segbench.runtime.compute import choose
 CLASSES = 8
 SIZES = ((32, 64), (96, 96), (72, 100))  # (height, width); the last is not a multiple of common strides
 _ROUNDS, _STEPS, _LR = 15, 20, 3e-3
-
 Build = Callable[..., Any]
 
 
@@ -47,7 +44,7 @@ def check_architecture(build: Build | str | Path, **options: Scalar) -> None:
     its keyword arguments, from the `[model]` table and the architecture's searched parameters. Choose a small size: the
     network is trained for up to 300 steps. Raises UserError if a file has no `build`.
     """
-    subject = Subject(build if callable(build) else _build_of(Path(build)), options)
+    subject = Subject(build if callable(build) else outside.build_of(Path(build)), options)
     for check in CHECKS:
         check(subject)
 
@@ -64,8 +61,7 @@ class Subject:
             torch.manual_seed(seed)
             model = self.build(classes=CLASSES, weights=weights or Weights("random"), **self.options)
         _require(isinstance(model, Segmenter), f"build must return a Segmenter, not a {type(model).__name__}")
-        segmenter: Segmenter = model
-        return segmenter
+        return cast(Segmenter, model)
 
     def trained(self, steps: int = 3) -> Segmenter:
         """A model after some training steps, so that its statistics differ from their initial values."""
@@ -95,13 +91,12 @@ def seed_decides_the_weights(subject: Subject) -> None:
 
 
 def trains_and_scores_images_of_any_size(subject: Subject) -> None:
-    """Finite losses in both modes, gradients for (nearly) all parameters, scores as declared."""
+    """Finite losses in both modes, gradients for (nearly) all parameters, scores and segments as declared."""
     for size in SIZES:
         model = subject.model().train()
         images, labels = _batch(model, size)
         with _of(f"images of {size[0]}×{size[1]} pixels"):
-            terms = model.losses(model(images), labels)
-            _require_losses(terms)
+            terms = _losses(model, model(images), labels)
             torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
             trainable = [p for p in model.parameters() if p.requires_grad]
             reached = sum(p.grad is not None for p in trainable)
@@ -109,19 +104,19 @@ def trains_and_scores_images_of_any_size(subject: Subject) -> None:
             _require(bool(trainable) and reached > 0.9 * len(trainable), rule)
             with torch.inference_mode():
                 outputs = model.eval()(images)
-                _require_losses(model.losses(outputs, labels))
+                _losses(model, outputs, labels)
                 _require_scores(model, model.scores(outputs))
+                _require_segments(model, outputs, labels)
 
 
 def runs_under_autocast(subject: Subject) -> None:
     """`forward` works under bfloat16 autocast; losses and scores are float32."""
     model = subject.model().train()
     images, labels = _batch(model)
-    compute = choose("cpu", "bf16")
     with _of("bfloat16 autocast"):
-        with compute.autocast():
+        with choose("cpu", "bf16").autocast():
             outputs = model(images)
-        _require_losses(model.losses(outputs, labels))
+        _losses(model, outputs, labels)
         _require_scores(model, model.scores(outputs))
 
 
@@ -131,7 +126,7 @@ def trains_on_the_smallest_batch(subject: Subject) -> None:
     images, labels = _batch(model)
     number = model.smallest_batch
     with _of(f"a batch of {number}, its smallest_batch; raise that to 2 if BatchNorm follows a global pooling"):
-        _require_losses(model.losses(model(images[:number]), labels[:number]))
+        _losses(model, model(images[:number]), labels[:number])
 
 
 def scores_each_image_by_itself(subject: Subject) -> None:
@@ -251,14 +246,6 @@ CHECKS = (
 )
 
 
-def _build_of(path: Path) -> Build:
-    module = outside.run(code.read(path))
-    if not callable(getattr(module, "build", None)):
-        raise UserError(f"{path} has no function 'build(classes, weights)' that returns a Segmenter")
-    build: Build = module.build
-    return build
-
-
 def _batch(model: Segmenter, size: tuple[int, int] = SIZES[0]) -> tuple[Tensor, Tensor]:
     """Two images, always the same, (2, 3, H, W) normalised, and their labels, (2, H, W) int64."""
     generator = torch.Generator().manual_seed(0)
@@ -275,9 +262,9 @@ def _step(model: Segmenter, optimizer: torch.optim.Optimizer, images: Tensor, la
     return loss.item()
 
 
+@torch.inference_mode()
 def _scores(model: Segmenter, images: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return model.scores(model(images))
+    return model.scores(model(images))
 
 
 def _disturb_norms(model: nn.Module) -> None:
@@ -303,10 +290,19 @@ def _of(what: str) -> Iterator[None]:
     try:
         with _seeded():
             yield
-    except AssertionError as error:
-        raise AssertionError(f"with {what}: {error}") from error
     except Exception as error:
-        raise AssertionError(f"it fails with {what}: {type(error).__name__}: {error}") from error
+        known = isinstance(error, AssertionError)
+        told = f"with {what}: {error}" if known else f"it fails with {what}: {type(error).__name__}: {error}"
+        raise AssertionError(told) from error
+
+
+def _losses(model: Segmenter, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
+    """All terms, those of segments too where the network learns them: here each class is one object of an image."""
+    _require_losses(terms := model.losses(outputs, labels))
+    if model.learns_segments:
+        _require_losses(of_segments := model.segment_losses(outputs, labels, labels * SPAN + 1))
+        terms = terms | {f"segments' {name}": term for name, term in of_segments.items()}
+    return terms
 
 
 def _require_losses(terms: Any) -> None:
@@ -324,6 +320,14 @@ def _require_scores(model: Segmenter, scores: Any) -> None:
     total = model.log_probabilities(scores).exp().sum(1)
     off = (total - 1).abs().max().item()
     _require(off < 1e-3, f"log_probabilities must be normalised over the classes; their sum is off by {off:.2g}")
+
+
+def _require_segments(model: Segmenter, outputs: Any, labels: Tensor) -> None:
+    found = model.segments(outputs, labels, DEFAULT)
+    ids = set(found[found != VOID].tolist())
+    fits = all(0 <= k // SPAN < CLASSES and (k % SPAN > 0) == (k // SPAN in things(DEFAULT)) for k in ids)
+    right = fits and found.shape == labels.shape and found.dtype == torch.int64
+    _require(right, "segments must be (B, H, W) int64: VOID, class * SPAN of stuff, class * SPAN + n, n > 0, of things")
 
 
 def _require_refused(subject: Subject, weights: Weights, what: str) -> None:

@@ -141,7 +141,7 @@ def test_shares_are_of_the_labelled_pixels_of_a_cell() -> None:
     labels = torch.full((1, 4, 4), 2)
     labels[0, :, 0] = NO_CLASS
     labels[0, :2, 1] = 1
-    shares, counted = matching.shares(labels, 3, (1, 1))
+    shares, _, counted = matching.targets_of(labels, 3, (1, 1))
     assert counted.item() == 0.75
     assert shares.flatten().tolist() == pytest.approx([0, 2 / 12, 10 / 12])
 

@@ -69,7 +69,7 @@ def theirs(
     patch.setattr(network.criterion, "sample_points_using_uncertainty", points)
     patch.setattr(torch, "rand", lambda *_, **__: centres.repeat(4, 1)[None])  # the matcher's points
     patch.setattr(matching, "_POINTS", 4 * pixels)
-    shares, _ = matching.shares(labels, C, (height, width))
+    shares = matching.targets_of(labels, C, (height, width)).shares
     present = [image.unique() for image in labels]
     terms = network.get_loss_dict(
         masks_queries_logits=masks[-1],
@@ -165,7 +165,7 @@ def test_unknown_labels_are_not_targets() -> None:
 
 def test_perfect_masks_cost_nothing() -> None:
     labels = torch.arange(C).view(1, 1, C).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    targets, _ = matching.shares(labels, C, (1, C))
+    targets = matching.targets_of(labels, C, (1, C)).shares
     classes = torch.cat([30 * torch.eye(C, C + 1), 30 * torch.eye(C + 1)[-1:]])[None, None]
     masks = torch.cat([60 * targets[0] - 30, torch.full((1, 1, C), -30.0)])[None, None]
     order = torch.tensor([3, 8, 1, 0, 7, 2, 5, 4, 6])
@@ -174,7 +174,7 @@ def test_perfect_masks_cost_nothing() -> None:
 
 def test_shares_are_means_over_what_a_cell_covers() -> None:
     labels = torch.randint(0, C, (2, 12, 20), generator=torch.Generator().manual_seed(1))
-    shares, _ = matching.shares(labels, C, (3, 5))
+    shares = matching.targets_of(labels, C, (3, 5)).shares
     expected = [(labels[1, 4:8, 8:12] == c).float().mean() for c in range(C)]
     torch.testing.assert_close(shares[1, :, 1, 2], torch.stack(expected))
     torch.testing.assert_close(shares.sum(1), torch.ones(2, 3, 5))

@@ -98,13 +98,13 @@ def test_write_lays_out_cityscapes_folders(tmp_path: Path) -> None:
                 assert picture.size == marked.size == (64, 32)
     assert len(cities["train"]) >= 6
     assert not cities["train"] & cities["val"]
-    assert len(list(tmp_path.rglob("*.*"))) == 36
+    assert len(list(tmp_path.rglob("*.*"))) == 54
 
 
 def test_command_makes_a_whole_folder_and_says_what_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "streets"
     assert command.main(["--out", str(out), "--train", "3", "--val", "1", "--size", "32x64"]) == 0
-    assert len(list(out.rglob("*.png"))) == 8
+    assert len(list(out.rglob("*.png"))) == 12
     assert [entry.name for entry in out.parent.iterdir()] == ["streets"]
     said = capsys.readouterr().out
     assert f"CITYSCAPES_DATASET={out} python -m segbench.prepare" in said
@@ -133,7 +133,7 @@ def test_command_leaves_nothing_behind_when_stopped(tmp_path: Path, monkeypatch:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(streets, "draw", stop)
+    monkeypatch.setattr(streets, "draw_instances", stop)
     with pytest.raises(KeyboardInterrupt):
         command.main(["--out", str(tmp_path / "out"), "--train", "2", "--val", "1", "--size", "32x64"])
     assert not list(tmp_path.iterdir())

@@ -40,7 +40,7 @@ _LITE = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)  # (x - 127) / 128, wh
 
 
 class _Network(nn.Module):
-    def __init__(self, backbone: nn.Module, decoder: _Decoder, aux_classifier: nn.Module | None) -> None:
+    def __init__(self, backbone: nn.Module, decoder: Decoder, aux_classifier: nn.Module | None) -> None:
         """backbone: gives the maps "low", "aux" and "out", in this order."""
         super().__init__()
         self.backbone, self.classifier, self.aux_classifier = backbone, decoder, aux_classifier
@@ -52,16 +52,16 @@ class _Network(nn.Module):
         return Outputs(self.classifier(low, out), aux)
 
 
-class _Decoder(nn.Module):
+class Decoder(nn.Module):
     """The paper's: the low-level map in few channels beside the pyramid, two 3×3 convolutions, the classifier."""
 
     def __init__(self, low: int, few: int, high: int, rate: int, width: int, classes: int) -> None:
         """low, high: channels of the two maps; few: of the low-level one beside the pyramid."""
         super().__init__()
         self.aspp = dilated.pyramid(high, (rate, 2 * rate, 3 * rate), width)
-        self.low = _convolution(low, few, 1)
-        self.fuse = nn.Sequential(_convolution(width + few, width, 3), _convolution(width, width, 3))
-        self.out = nn.Conv2d(width, classes, 1)
+        self.low = convolution(low, few, 1)
+        self.fuse = nn.Sequential(convolution(width + few, width, 3), convolution(width, width, 3))
+        self.out: nn.Module = nn.Conv2d(width, classes, 1)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         wide = F.interpolate(self.aspp(high), size=low.shape[-2:], mode="bilinear", align_corners=False)
@@ -77,7 +77,7 @@ def build(
     dilated.require_stride(output_stride)
     makes = {"resnet50": _resnet50, "efficientnet-lite0": _lite0, "tiny": _tiny}
     network = choose("deeplabv3plus", size, makes)(classes, output_stride)
-    load(network, weights, CHECKPOINTS.get(size), _HEADS, partial(_adapt, network))
+    load(network, weights, CHECKPOINTS.get(size), _HEADS, partial(adapt, network))
     if not aux_loss:
         network.aux_classifier = None
     normalisation = _LITE if size == "efficientnet-lite0" else IMAGENET
@@ -85,12 +85,12 @@ def build(
 
 
 def _resnet50(classes: int, stride: int) -> _Network:
-    decoder = _Decoder(256, 48, 2048, 96 // stride, 256, classes)
+    decoder = Decoder(256, 48, 2048, 96 // stride, 256, classes)
     return _Network(dilated.resnet50(stride), decoder, dilated.aux_head(1024, classes))
 
 
 def _tiny(classes: int, stride: int) -> _Network:
-    decoder = _Decoder(64, 16, 256, 16 // stride, 64, classes)
+    decoder = Decoder(64, 16, 256, 16 // stride, 64, classes)
     return _Network(dilated.tiny(stride), decoder, dilated.aux_head(192, classes))
 
 
@@ -100,11 +100,11 @@ def _lite0(classes: int, stride: int) -> _Network:
     options = {"features_only": True, "out_indices": (1, 3, 4), "output_stride": stride}
     backbone = timm.create_model("tf_efficientnet_lite0", pretrained=False, **options)
     split_norms(backbone)
-    decoder = _Decoder(24, 24, 320, 96 // stride, 64, classes)  # as wide as suits a backbone of 3 M parameters
+    decoder = Decoder(24, 24, 320, 96 // stride, 64, classes)  # as wide as suits a backbone of 3 M parameters
     return _Network(backbone, decoder, dilated.aux_head(112, classes))
 
 
-def _adapt(network: _Network, state: State) -> State:
+def adapt(network: nn.Module, state: State) -> State:
     """To our names: DeepLabV3's of torchvision, all of whose pyramid we have, and the package's EfficientNet, whose
     tensors come in timm's order. What they lack keeps its initial values."""
     own = network.state_dict()
@@ -118,7 +118,8 @@ def _adapt(network: _Network, state: State) -> State:
     return state
 
 
-def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Module:
+def convolution(inputs: int, outputs: int, kernel: int) -> nn.Module:
+    """With BatchNorm and ReLU."""
     padding = kernel // 2
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()

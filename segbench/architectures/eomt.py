@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segbench.architectures.parts import matching, transformers_models
+from segbench.architectures.parts import matching, segments, transformers_models
 from segbench.architectures.parts.matching import Outputs
 from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint, State
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
 from segbench.architectures.segmenter import Queries, Segmenter
+from segbench.core.labels import LabelSet
 
 _S = {
     "hidden_size": 384,
@@ -65,9 +66,11 @@ class Eomt(Segmenter):
     """transformers' parts in our own loop: transformers' gives the last predictions alone, never anneals, and asks the
     host for a number in every masked block."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, learns_segments: bool) -> None:
         super().__init__()
         self.network = network
+        self.learns_segments = learns_segments
+        self.query_count = network.config.num_queries
         self._only_last = False
         self._masked: tuple[bool, ...] = ()
         self._share = torch.zeros(network.config.num_blocks)  # of queries masked, by block; stays on the CPU
@@ -115,13 +118,22 @@ class Eomt(Segmenter):
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
         """As Mask2Former's: the predictions before each of the last blocks, and the final ones."""
-        return matching.losses(outputs, labels, self.is_sharded)
+        return matching.losses(outputs, labels, None, self.is_sharded)
+
+    def segment_losses(self, outputs: Outputs, labels: Tensor, segments: Tensor) -> dict[str, Tensor]:
+        return matching.losses(outputs, labels, segments, self.is_sharded)
 
     def scores(self, outputs: Outputs) -> Tensor:
         return matching.scores(outputs)
 
     def queries(self, outputs: Outputs) -> Queries:
         return matching.queries(outputs)
+
+    def segments(self, outputs: Outputs, predicted: Tensor, labels: LabelSet) -> Tensor:
+        if not self.learns_segments:
+            return super().segments(outputs, predicted, labels)
+        size = (predicted.shape[-2], predicted.shape[-1])
+        return segments.of_queries(outputs.classes[-1], outputs.masks[-1], size, labels)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return matching.log_probabilities(scores)
@@ -137,14 +149,17 @@ class Eomt(Segmenter):
         return self.eval()
 
 
-def build(classes: int, weights: Weights, size: str = "s") -> Segmenter:
-    """The masks are at a quarter of the image's height and width, made of patches of 16×16 pixels."""
-    fixed = choose("eomt", size, _SIZES)
+def build(
+    classes: int, weights: Weights, size: str = "s", queries: int | None = None, segments: bool = True
+) -> Segmenter:
+    """The masks are at a quarter of the image's height and width, made of patches of 16×16 pixels. `queries` and
+    `segments` are those of `mask2former`."""
+    fixed = matching.with_queries(choose("eomt", size, _SIZES), queries)
     # DINOv3 was trained with an epsilon of 1e-5, which is not this class's default.
     config = library().EomtDinov3Config(**fixed, num_labels=classes, layer_norm_eps=1e-5, attn_implementation="sdpa")
     title = f"eomt of size '{size}'"
     design = Design(title, "EomtDinov3ForUniversalSegmentation", config, {"": fixed}, _heads, _adapt)
-    return Eomt(transformers_models.build(design, weights, CHECKPOINTS.get(size)))
+    return Eomt(transformers_models.build(design, weights, CHECKPOINTS.get(size)), segments)
 
 
 def _heads(state: State) -> tuple[str, ...]:

@@ -16,13 +16,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from segbench.architectures.parts import deformable, masked_attention, matching, swin, transformers_models
+from segbench.architectures.parts import deformable, masked_attention, matching, segments, swin, transformers_models
 from segbench.architectures.parts.matching import Outputs
 from segbench.architectures.parts.per_pixel import stage
 from segbench.architectures.parts.published import Checkpoint
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
 from segbench.architectures.segmenter import Queries, Segmenter
+from segbench.core.labels import LabelSet
 
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
 _UNUSED = ("model.pixel_level_module.encoder.swin.layernorm.",)  # built but never called; older files lack it
@@ -94,9 +95,11 @@ _DROP_PATH = {"small": 0.3, "swin-tiny": 0.3, "light": 0.3, "tiny": 0.0}
 class Mask2Former(Segmenter):
     """transformers' network under our contract."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, learns_segments: bool) -> None:
         super().__init__()
         self.network = network
+        self.learns_segments = learns_segments
+        self.query_count = network.config.num_queries
         self._only_last = self._lean = False
         network.model.transformer_module.decoder.register_forward_pre_hook(_contiguous, with_kwargs=True)
         for layer in network.model.pixel_level_module.decoder.encoder.layers:
@@ -115,13 +118,22 @@ class Mask2Former(Segmenter):
         return Outputs(self.network.class_predictor(states.transpose(1, 2)), masks)
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
-        return matching.losses(outputs, labels, self.is_sharded)
+        return matching.losses(outputs, labels, None, self.is_sharded)
+
+    def segment_losses(self, outputs: Outputs, labels: Tensor, segments: Tensor) -> dict[str, Tensor]:
+        return matching.losses(outputs, labels, segments, self.is_sharded)
 
     def scores(self, outputs: Outputs) -> Tensor:
         return matching.scores(outputs)
 
     def queries(self, outputs: Outputs) -> Queries:
         return matching.queries(outputs)
+
+    def segments(self, outputs: Outputs, predicted: Tensor, labels: LabelSet) -> Tensor:
+        if not self.learns_segments:
+            return super().segments(outputs, predicted, labels)
+        size = (predicted.shape[-2], predicted.shape[-1])
+        return segments.of_queries(outputs.classes[-1], outputs.masks[-1], size, labels)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return matching.log_probabilities(scores)
@@ -164,17 +176,23 @@ def _contiguous(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, di
     return args, kwargs
 
 
-def build(classes: int, weights: Weights, size: str = "small") -> Segmenter:
-    """A file or folder must hold weights of `size`, for any number of classes."""
-    return Mask2Former(transformers_models.build(_design(classes, size), weights, CHECKPOINTS.get(size)))
+def build(
+    classes: int, weights: Weights, size: str = "small", queries: int | None = None, segments: bool = True
+) -> Segmenter:
+    """A file or folder must hold weights of `size`, for any number of classes. queries: how many, where not as many as
+    the size has. segments: whether it learns them in a panoptic protocol, or its classes alone, as in a semantic one.
+    """
+    design = _design(classes, size, queries)
+    return Mask2Former(transformers_models.build(design, weights, CHECKPOINTS.get(size)), segments)
 
 
-def _design(classes: int, size: str) -> Design:
+def _design(classes: int, size: str, queries: int | None) -> Design:
     network, backbone = choose("mask2former", size, _SIZES)
+    network = matching.with_queries(network, queries)
     return Design(
         f"mask2former of size '{size}'",
         "Mask2FormerForUniversalSegmentation",
-        config(classes, size),
+        config(classes, size, queries),
         {"": network, "backbone_config": backbone},
         lambda state: _HEADS + _UNUSED,
         partial(_prefix, network),
@@ -193,9 +211,10 @@ def _prefix(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
     return kept
 
 
-def config(classes: int, size: str) -> Any:
+def config(classes: int, size: str, queries: int | None = None) -> Any:
     """transformers' configuration of this size."""
     network, backbone = choose("mask2former", size, _SIZES)
+    network = matching.with_queries(network, queries)
     stages = ["stage1", "stage2", "stage3", "stage4"]
     swin = library().SwinConfig(**backbone, drop_path_rate=_DROP_PATH[size], out_features=stages)
     return library().Mask2FormerConfig(**network, backbone_config=swin, num_labels=classes)

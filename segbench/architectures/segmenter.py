@@ -11,8 +11,11 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from segbench.architectures.parts import segments
 from segbench.architectures.parts.pixel_loss import PixelLoss
+from segbench.core.crops import WHOLE, Passes
 from segbench.core.errors import UserError
+from segbench.core.labels import LabelSet
 from segbench.data.batches import IMAGENET, Normalisation
 
 
@@ -33,6 +36,9 @@ class Segmenter(nn.Module):
     is_sharded: bool = False  # set by training: whether other processes have the rest of the batch, see `global_batch`
     smallest_batch: int = 1  # 2 where BatchNorm sees one value per channel and image
     normalisation: Normalisation = IMAGENET  # of the images that `forward` gets
+    passes: Passes = WHOLE  # that its scores of an image are the mean of, when it is scored and used; see engine/passes
+    learns_segments: bool = False  # whether it can be taught which objects there are, by `segment_losses`
+    query_count: int | None = None  # of a network with queries: the most segments that it finds in an image
 
     def forward(self, images: Tensor) -> Any:
         """images: (B, 3, H, W) float, normalised. Returns whatever `losses` and `scores` of this class need."""
@@ -42,6 +48,11 @@ class Segmenter(nn.Module):
         """Weighted scalar terms; their sum is what training minimises. labels: (B, H, W) int64, 0..C-1, or NO_CLASS
         (-100, what `cross_entropy` ignores unless told otherwise) where a pixel has no class and must not count."""
         raise TypeError(f"{type(self).__name__} does not define losses")
+
+    def segment_losses(self, outputs: Any, labels: Tensor, segments: Tensor) -> dict[str, Tensor]:
+        """`losses`, of a batch that is known by segments, where the network learns them. segments: (B, H, W) int64,
+        see `data/segments.taught`."""
+        raise TypeError(f"{type(self).__name__} does not learn segments")
 
     def scores(self, outputs: Any) -> Tensor:
         """(B, C, h, w) float32. Resized bilinearly to H×W, its argmax over C is the predicted class."""
@@ -54,6 +65,13 @@ class Segmenter(nn.Module):
     def queries(self, outputs: Any) -> Queries | None:
         """What the scores are summed from, in a network with queries; None in any other."""
         return None
+
+    def segments(self, outputs: Any, predicted: Tensor, labels: LabelSet) -> Tensor:
+        """The objects and the stuff of each image: (B, H, W) int64 segment ids, see `core/panoptic.py`.
+
+        predicted: (B, H, W) int64 classes, the argmax of the resized scores. By default the connected components of
+        things; a network that tells objects apart overrides it."""
+        return segments.components(predicted, labels)
 
     def progress(self, share: float) -> None:
         """Called before each training step with the share of the whole training that is done, 0 up to but not 1: all

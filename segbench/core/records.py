@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from segbench.core.crops import WHOLE, Passes
 from segbench.core.labels import DEFAULT, LabelSet
+from segbench.core.panoptic import PANOPTIC, SEMANTIC, VALUE_NAMES
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.tables import Scalar as Scalar
 
@@ -109,6 +111,25 @@ class EpochSeconds:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """Panoptic scores of all images together, by `stats.panoptic`: 0..1, or None where no image has such a segment,
+    true or predicted."""
+
+    pq: float | None  # panoptic quality, sq · rq for one class: the mean over classes
+    sq: float | None  # segmentation quality: the mean IoU of matched segments
+    rq: float | None  # recognition quality: the F1 score of finding segments
+    pq_things: float | None
+    pq_stuff: float | None
+    iiou: float | None  # IoU of things in which every instance weighs the same, whatever its size
+    pq_classes: tuple[float | None, ...]  # per class, in the label set's order
+
+    @property
+    def value(self) -> float:
+        """PQ, NaN if undefined."""
+        return float("nan") if self.pq is None else self.pq
+
+
+@dataclass(frozen=True)
 class EpochRecord:
     """Measurements of one epoch of training. Everything named val_… and every score is of the validation images."""
 
@@ -117,7 +138,7 @@ class EpochRecord:
     val_loss: float  # likewise
     val_nll: float  # mean pixel negative log-likelihood, nats: comparable
     pixel_accuracy: float  # 0..1, over all pixels, void included
-    miou: float  # 0..1, over all classes of the label set, void included, absent ones skipped: the objective
+    miou: float  # 0..1, over all classes of the label set, void included, absent ones skipped
     miou_official: float  # 0..1, without void and ignored labels; of categories where the label set has them
     iou: tuple[float | None, ...]  # per class, in the label set's order; None where absent
     seconds: EpochSeconds
@@ -126,6 +147,17 @@ class EpochRecord:
     lr: float | None = None  # learning rate of the last step, of the head; None in records of earlier versions
     grad_norm: float | None = None  # Euclidean norm of all gradients before clipping, mean over the steps
     grad_norm_max: float | None = None  # the same, of the step where it was largest
+    panoptic: Quality | None = None  # of panoptic protocols
+
+    @property
+    def value(self) -> float:
+        """What searches, pruners and promotions maximise: a panoptic protocol's PQ, else the mIoU. NaN if undefined."""
+        return self.miou if self.panoptic is None else self.panoptic.value
+
+    @property
+    def value_name(self) -> str:
+        """What `value` is."""
+        return VALUE_NAMES[SEMANTIC if self.panoptic is None else PANOPTIC]
 
     def without_timings(self) -> EpochRecord:
         """The record with its timings and memory set to 0: equal for equal training."""
@@ -134,8 +166,8 @@ class EpochRecord:
 
 
 def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
-    """The epoch with the highest miou, the first of equals; None without epochs."""
-    return max(epochs, key=lambda epoch: epoch.miou, default=None)
+    """The epoch with the highest value, the first of equals; None without epochs."""
+    return max(epochs, key=lambda epoch: epoch.value, default=None)
 
 
 @dataclass(frozen=True)
@@ -198,6 +230,10 @@ class ModelCard:
     keep: str = "best on final"  # how the kept epoch was chosen, one of protocol.KEEP
     selection_images: int = 0  # held-out train images that chose it
     images_given_up: int = 0  # train images that holding them out cost the training
+    crop: tuple[int, int] | None = None  # (height, width) it was trained on, of `size`; None: whole images
+    passes: Passes = WHOLE  # what its scores of an image are the mean of
+    miou_original: float | None = None  # of the kept weights at the photographs' own sizes; None: not asked for
+    task: str = SEMANTIC  # of its protocol, one of panoptic.TASKS
 
 
 def to_json(record: Any) -> Any:

@@ -37,7 +37,7 @@ class TrialRecord:
     index: int  # which planned configuration, 0, 1, …; -1 for the baseline
     attempt: int  # the number of the last Optuna trial that tried it: a killed attempt is followed by another
     state: TrialState
-    value: float | None  # best epoch's miou
+    value: float | None  # best epoch's value: PQ of a panoptic protocol, else mIoU
     params: Mapping[str, Scalar]
     epochs: tuple[EpochRecord, ...]
     reason: str  # why it did not complete, else ""
@@ -56,7 +56,7 @@ class TrialRecord:
 
     @property
     def best_epoch(self) -> EpochRecord | None:
-        """The epoch whose miou is the trial's value; None before the first has ended."""
+        """The epoch whose value is the trial's; None before the first has ended."""
         return best_epoch(self.epochs)
 
 
@@ -74,7 +74,7 @@ class StudyRecord:
     subset: str  # how the selection images were drawn, in words
     run_id: str  # its MLflow run, "" where none was made
     trials: tuple[TrialRecord, ...]
-    final_scores: Mapping[int, float] = field(default_factory=dict)  # trial → mIoU on the final images, if scored
+    final_scores: Mapping[int, float] = field(default_factory=dict)  # trial → value on the final images, if scored
     # Trial → where its configuration comes from, if it was not drawn: "baseline", or a study and its trial.
     starts: Mapping[int, str] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from segbench.core.augment import Augment
+from segbench.core.crops import Size
 from segbench.core.labels import IGNORED
-from segbench.data import augmentation
+from segbench.data import augmentation, reader, segments
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
 
+_LABELS, _INSTANCES = 1, 2  # planes of a split, behind the images
 NO_CLASS = -100  # the label of a pixel that has no class: torch's losses ignore it unless told otherwise
 
 
@@ -36,6 +39,7 @@ class Batch(NamedTuple):
     raw: Tensor  # (B, H, W) uint8, raw ids
     global_batch_size: int  # images of the whole batch: more than B if other processes have the rest
     loss_weight: float  # 0..1, the weight of these images in the whole batch's loss
+    instances: Tensor | None = None  # (B, H, W) uint8, of panoptic protocols: see core/panoptic.py
 
     @property
     def is_sharded(self) -> bool:
@@ -44,7 +48,9 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given."""
+    """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given, and
+    hold crops of this size if `crop` is. The device holds the images, or they are read from disk where they do not
+    fit."""
 
     def __init__(
         self,
@@ -53,23 +59,24 @@ class Batches:
         batch_size: int,
         device: torch.device,
         augmented: Augment | None = None,
+        crop: Size | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.device = device
-        self._augment = augmented
-        # Copied once: contiguous rows in memory, or on the device if they fit beside the network.
-        place = device if _fits(split, len(indices), device) else torch.device("cpu")
-        self._images = torch.from_numpy(np.asarray(split.images[indices])).to(place)
-        self._raw = torch.from_numpy(np.asarray(split.labels[indices])).to(place)
+        self._augment = augmented or (Augment() if crop else None)
+        self._rows = reader.source(split.planes, indices, device, split.digests)
+        self._panoptic = split.instances is not None
         self._aspects = split.aspects[indices]
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
         self._classes = torch.tensor(of_raw, dtype=torch.int64, device=device)
+        labels = (split.labels[int(index)] for index in indices)
+        self._crops = augmentation.Crops(crop, labels, split.label_set) if crop else None
 
     @property
     def images(self) -> int:
         """The number of images of one pass."""
-        return len(self._images)
+        return len(self._aspects)
 
     @property
     def steps(self) -> int:
@@ -78,18 +85,28 @@ class Batches:
 
     def class_counts(self) -> Tensor:
         """(C,) int64 on the CPU: how many pixels of all images are of each class, before augmentation."""
-        raw = torch.stack([torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw]).sum(0).cpu()
+        each = [torch.bincount(ids.flatten().int(), minlength=256) for ids in self._rows.rows(_LABELS)]
+        raw = torch.stack(each).sum(0).cpu()
         classes = self._classes.cpu()
         counts = torch.zeros(len(self.label_set.names), dtype=torch.int64)
         known = (classes >= 0) & (classes < len(counts))
         return counts.index_add_(0, classes[known], raw[known])
 
+    def most_segments(self, smallest: int) -> int:
+        """The most segments of an image, 0 where no instances are known; see `segments.most`."""
+        if not self._panoptic:
+            return 0
+        planes = (self._rows.rows(plane) for plane in (_LABELS, _INSTANCES))
+        known = ((labels.cpu(), instances.cpu()) for labels, instances in zip(*planes, strict=True))
+        return segments.most(known, smallest, self.label_set)
+
     def some(self, number: int) -> tuple[Tensor, Tensor]:
         """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,
         or IGNORED, on the CPU."""
-        chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long().to(self._images.device)
+        chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long()
         of_raw = torch.tensor(self.label_set.class_of_raw, dtype=torch.uint8)
-        return self._images[chosen].cpu(), of_raw[self._raw[chosen].cpu().int()]
+        images, raw, *_ = next(self._rows.gather([chosen]))
+        return images.cpu(), of_raw[raw.cpu().int()]
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches, in the order of the split."""
@@ -97,8 +114,10 @@ class Batches:
 
     def every(self, step: int, first: int = 0, normalisation: Normalisation = IMAGENET) -> Iterator[Batch]:
         """Every `step`-th batch from number `first` on, in the order of the split."""
-        for chosen in _chunks(torch.arange(self.images), self.batch_size)[first::step]:
-            yield self._batch(chosen, len(chosen), 1.0, normalisation)
+        parts = _chunks(torch.arange(self.images), self.batch_size)[first::step]
+        with contextlib.closing(self._rows.gather(parts)) as gathered:
+            for chosen, pixels in zip(parts, gathered, strict=True):
+                yield self._batch(pixels, chosen, len(chosen), 1.0, normalisation)
 
     def shuffled(self, seed: int, epoch: int, normalisation: Normalisation = IMAGENET) -> Iterator[Batch]:
         """All batches in an order determined by (seed, epoch) alone, so that a resumed epoch is the same. Of several
@@ -106,23 +125,27 @@ class Batches:
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
         views = None
         if self._augment:
-            views = augmentation.draw(self._augment, self._aspects, seed, epoch)
-        for batch in _chunks(torch.from_numpy(order), self.batch_size):
-            part, loss_weight = global_batch.part(batch)
-            yield self._batch(part, len(batch), loss_weight, normalisation, views)
+            views = augmentation.draw(self._augment, self._aspects, seed, epoch, self._crops)
+        batches = _chunks(torch.from_numpy(order), self.batch_size)
+        parts, weights = zip(*(global_batch.part(batch) for batch in batches), strict=True)
+        with contextlib.closing(self._rows.gather(parts)) as gathered:
+            for batch, part, loss_weight, pixels in zip(batches, parts, weights, gathered, strict=True):
+                yield self._batch(pixels, part, len(batch), loss_weight, normalisation, views)
 
     def _batch(
         self,
+        pixels: list[Tensor],
         chosen: Tensor,
         global_batch_size: int,
         loss_weight: float,
         normalisation: Normalisation,
         views: augmentation.Views | None = None,
     ) -> Batch:
-        rows = chosen.to(self._images.device)
-        images, raw = (self._on_device(part.index_select(0, rows)) for part in (self._images, self._raw))
+        images, raw, *instances = pixels
         if views is None or self._augment is None:
             images = normalise(images, normalisation)
+        elif self._crops:
+            images, [raw, *instances] = self._cut(self._crops, images, [raw, *instances], views, chosen, normalisation)
         else:
             seen = views.of(chosen, self._on_device)
             images = augmentation.recoloured(self._augment, images.float(), seen, self._on_device)
@@ -130,11 +153,30 @@ class Batches:
             images, raw = augmentation.reframed(
                 self._augment, normalise(images, normalisation), raw, seen.frame, border
             )
-        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight)
+            instances = [augmentation.reframed_instances(self._augment, each, seen.frame) for each in instances]
+        return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight, *instances)
+
+    def _cut(
+        self,
+        crops: augmentation.Crops,
+        images: Tensor,
+        planes: list[Tensor],
+        views: augmentation.Views,
+        chosen: Tensor,
+        normalisation: Normalisation,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The crops of the images, normalised, and of the planes, the first of which are the labels."""
+        assert self._augment
+        fills = [self.label_set.border, *[0] * (len(planes) - 1)]
+        cut = augmentation.cut(images, planes, fills, views.frame[chosen], crops.size, self._augment.border)
+        seen = views.of(chosen, self._on_device)
+        images = normalise(augmentation.recoloured(self._augment, cut.images, seen, self._on_device), normalisation)
+        if cut.outside is not None:
+            images.masked_fill_(cut.outside[:, None], 0)  # the mean colour
+        return images, cut.planes
 
     def _on_device(self, gathered: Tensor) -> Tensor:
-        """Copies through pinned memory, without waiting: a training step never synchronises, so the host gathers the
-        next batch meanwhile. On a CPU gathering takes 1.5 % of the smallest network's epoch."""
+        """Copies through pinned memory, without waiting: a training step never synchronises."""
         if self.device.type == "cuda" and gathered.device.type == "cpu":
             gathered = gathered.pin_memory()
         return gathered.to(self.device, non_blocking=True)
@@ -153,11 +195,3 @@ def _chunks(order: Tensor, size: int) -> list[Tensor]:
     if size > 1 and len(chunks) > 1 and len(chunks[-1]) == 1:
         chunks[-2:] = [torch.cat(chunks[-2:])]
     return chunks
-
-
-def _fits(split: Split, number: int, device: torch.device) -> bool:
-    """Whether the images take less than a quarter of the device's free memory."""
-    if device.type != "cuda":
-        return device.type == "cpu"
-    free, _ = torch.cuda.mem_get_info(device)
-    return bool(number * (split.images[0].nbytes + split.labels[0].nbytes) < free // 4)

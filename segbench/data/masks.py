@@ -1,16 +1,17 @@
-"""Reads a mask: a picture of raw ids, or of colours that a label set turns into raw ids."""
+"""Reads a mask: a picture of raw ids, or of colours that a label set turns into raw ids; and a picture of instances."""
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segbench.core.labels import LabelSet
+from segbench.core.panoptic import MOST, PER_LABEL, Plane, label_of
 from segbench.data import pictures
+from segbench.data.archives import File
 
 _SHOWN = 5  # unknown values of a mask
 _UNKNOWN = 256  # in the table of colours
@@ -27,22 +28,78 @@ class Unknown(Exception):
         self.counts = counts
 
 
-def read(path: Path, labels: LabelSet) -> NDArray[np.uint8]:
+def read(path: File, labels: LabelSet) -> NDArray[np.uint8]:
     """(H, W) raw ids. Pictures of one channel hold ids; pictures in colour, and palettes where every label has a mask
     colour, hold colours. Raises pictures.Unreadable, and Unknown."""
+    values, coloured = _values(path, labels)
+    if coloured:
+        return _of_colours(values, labels)
+    counts = np.bincount(values.reshape(-1), minlength=256)
+    unknown = labels.unknown(np.flatnonzero(counts).tolist())
+    if unknown:
+        raise Unknown("ids", {f"id {raw}": int(counts[raw]) for raw in unknown}, labels)
+    return values
+
+
+def unknown(path: File, labels: LabelSet) -> NDArray[np.bool_]:
+    """(H, W) where a mask holds a value that the label set does not have. Raises pictures.Unreadable."""
+    values, coloured = _values(path, labels)
+    if coloured:
+        return np.asarray(_table(labels)[_codes(values)] == _UNKNOWN)
+    return ~np.isin(values, labels.raw_ids)
+
+
+def _values(path: File, labels: LabelSet) -> tuple[NDArray[np.uint8], bool]:
+    """A mask's (H, W) ids and False, or its (H, W, 3) colours and True. Raises pictures.Unreadable."""
     picture = pictures.upright(path)
     coloured = all(row.label.mask for row in labels.rows)
     if picture.mode == "L" or (picture.mode == "P" and not coloured):
-        ids = np.asarray(picture)
-        counts = np.bincount(ids.reshape(-1), minlength=256)
-        unknown = labels.unknown(np.flatnonzero(counts).tolist())
-        if unknown:
-            raise Unknown("ids", {f"id {raw}": int(counts[raw]) for raw in unknown}, labels)
-        return ids
+        return np.asarray(picture), False
     if not coloured:
         expected = "expected 8-bit label ids (is this a colour or instance file?)"
         raise pictures.Unreadable(f"its pixels are {picture.mode}; {expected}")
-    return _of_colours(np.asarray(pictures.rgb(picture)), labels)
+    return np.asarray(pictures.rgb(picture)), True
+
+
+def instances(path: File, labels: NDArray[np.uint8]) -> Plane:
+    """(H, W) plane of an instance file, whose pixels are label · 1000 + k, or the label alone. Raises
+    pictures.Unreadable if it is none, if its labels are not `labels`, or if a k is above panoptic.MOST."""
+    picture = pictures.upright(path)
+    if picture.mode not in ("I;16", "I;16B", "I", "L"):
+        raise pictures.Unreadable(f"its pixels are {picture.mode}; expected 16-bit ids, label * 1000 + instance")
+    ids = np.asarray(picture)
+    if ids.shape != labels.shape:
+        sizes = f"it is {ids.shape[0]}x{ids.shape[1]}, labels are {labels.shape[0]}x{labels.shape[1]}"
+        raise pictures.Unreadable(f"{sizes} (height x width); expected the same")
+    if ids.dtype not in (np.uint8, np.uint16):
+        if ids.min() < 0 or ids.max() > 65535:
+            raise pictures.Unreadable(f"ids are {ids.min()}..{ids.max()}; expected 0..65535")
+        ids = ids.astype(np.uint16)
+    label, plane = _instance_tables()
+    if (odd := label[ids] != labels).any():
+        raise pictures.Unreadable(_mismatch(ids[odd], labels[odd]))
+    return np.asarray(plane[ids])
+
+
+def _mismatch(ids: NDArray[Any], labels: NDArray[np.uint8]) -> str:
+    """Why the ids of these pixels cannot be used, with these labels."""
+    fits = label_of(ids) == labels
+    if fits.any():
+        found = ids[fits].max()
+        return (
+            f"it has instance {found % PER_LABEL} of label {found // PER_LABEL} (id {found}); expected at most {MOST}"
+        )
+    example = f"such as id {ids[0]} where the label is {labels[0]}"
+    return f"{len(ids)} pixels do not have their label, {example}; are labels and instances of the same export?"
+
+
+@functools.cache
+def _instance_tables() -> tuple[NDArray[np.uint16], Plane]:
+    """Id 0..65535 to its label, or 65535 if it cannot be used, and to its value in the plane."""
+    ids = np.arange(65536)
+    label = np.where(ids >= PER_LABEL, ids // PER_LABEL, ids)
+    k = np.where(ids >= PER_LABEL, ids % PER_LABEL, -1)
+    return np.where(k <= MOST, label, 65535).astype(np.uint16), np.where(k <= MOST, k + 1, 0).astype(np.uint8)
 
 
 def _of_colours(pixels: NDArray[np.uint8], labels: LabelSet) -> NDArray[np.uint8]:

@@ -2,8 +2,10 @@
 
 <cache>/<key>/<split>/images.npy   (N, H, W, 3) uint8, RGB
                       labels.npy   (N, H, W) uint8, raw ids
+                      instances.npy  (N, H, W) uint8, of panoptic protocols, see core/panoptic.py
                       done.jsonl   one line per packed scene, for resuming and for the fingerprint
-                      manifest.json  written last; without it the folder is unfinished
+                      manifest.json  written at the end; without it the folder is unfinished
+                      digests.json  what the rows were when the split was last found complete
 """
 
 from __future__ import annotations
@@ -25,22 +27,25 @@ from PIL import Image
 
 from segbench.core import files
 from segbench.core.labels import DEFAULT, IGNORED, LabelSet
-from segbench.data import masks, pictures, scenes
+from segbench.data import archives, digests, journal, masks, pictures, scenes, space
+from segbench.data.archives import File
 from segbench.data.arrays import Arrays, create, digest, remove
+from segbench.data.digests import Digests
+from segbench.data.journal import Line
 from segbench.data.layouts import CITYSCAPES, Layout
+from segbench.data.rows import Plane
 from segbench.data.scenes import Problem, Scene
 from segbench.runtime.terminal import Advance
 
 _LAYOUT = 1  # raise it when the arrays' meaning changes: then new caches are made beside old ones
-_JOURNAL, _MANIFEST = "done.jsonl", "manifest.json"
 
 
 @dataclass(frozen=True)
 class Split:
-    """One packed split, opened read-only; its pages are read from disk on access."""
+    """One packed split, opened read-only; its rows are read from disk on access."""
 
-    images: NDArray[np.uint8]  # (N, H, W, 3) RGB
-    labels: NDArray[np.uint8]  # (N, H, W) raw ids
+    images: Plane  # (N, H, W, 3) uint8 RGB
+    labels: Plane  # (N, H, W) uint8 raw ids
     names: tuple[str, ...]
     cities: tuple[str, ...]
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
@@ -48,9 +53,16 @@ class Split:
     aspects: NDArray[np.float64]  # (N,) width / height of the photographs, which packing may squeeze; NaN if unknown
     digest: str  # SHA-256 of the content
     label_set: LabelSet  # what the raw ids mean
+    instances: Plane | None = None  # (N, H, W), of panoptic protocols: see core/panoptic.py
+    digests: Digests | None = None  # of the scenes, if they are on disk
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """Images and labels; instances, if there are."""
+        return (self.images, self.labels, *(() if self.instances is None else (self.instances,)))
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Dataset:
     val: Split
     size: tuple[int, int]  # (height, width)
     folder: Path
+    originals: tuple[File, ...] = ()  # the masks of `val` in the dataset, if [final] score_at needs them
 
     @property
     def fingerprint(self) -> str:
@@ -74,25 +87,15 @@ class DamagedScenes(Exception):
         self.problems = problems
 
 
-class _Line(NamedTuple):
-    """One scene in done.jsonl."""
-
-    name: str
-    stamp: list[int]  # sizes and modification times of the two files: a changed file is packed again
-    digest: str  # SHA-256 of the packed pixels
-    ids: dict[str, int]  # raw id -> pixels at the photograph's own size
-    size: list[int] | tuple[()] = ()  # [height, width] of the photograph; () in lines of earlier versions
-
-
 class _Bad(NamedTuple):
     """Why a scene cannot be packed."""
 
-    file: Path
+    file: File
     what: str
     unknown: tuple[tuple[str, int], ...] = ()  # as in Problem
 
 
-_Decoded = tuple[Any, Any, dict[str, int], list[int]]  # image, labels, pixels per raw id, the photograph's own size
+_Decoded = tuple[list[Any], dict[str, int], list[int]]  # its planes, pixels per raw id, the photograph's own size
 
 
 def prepare(
@@ -105,9 +108,10 @@ def prepare(
 ) -> Dataset:
     """Verifies and packs the dataset at `root` as far as necessary, and opens it. `size` is (height, width).
 
-    Packed scenes are checked against their digests at every start, and damaged ones are packed again. `advance` is
-    called once per scene. Interrupted packing resumes. Raises UserError for missing folders, DamagedScenes with every
-    unusable file (then nothing is marked as finished), and OSError, such as for a full disk.
+    Packed scenes whose files have changed are checked against their digests, and damaged ones are packed again; see
+    digests.py. `advance` is called once per scene. Interrupted packing resumes. Raises UserError for missing folders
+    and if the disk lacks space, DamagedScenes with every unusable file (then nothing is marked as finished), and
+    OSError.
     """
     listings = {split: layout.find(root, split) for split in scenes.SPLITS}
     problems = [problem for _, unusable in listings.values() for problem in unusable]
@@ -117,9 +121,11 @@ def prepare(
     for split, (pairs, unusable) in listings.items():
         with FileLock(folder / f"{split}.lock"):
             if pairs:
+                later = scenes.SPLITS[scenes.SPLITS.index(split) :]
+                space.require(folder, {one: len(listings[one][0]) for one in later}, size, layout.panoptic)
                 problems += _pack(root, pairs, folder / split, size, label_set, advance, complete=not unusable)
             if not problems:
-                splits[split] = open_split(folder / split, label_set)
+                splits[split] = open_split(folder / split, label_set, layout.panoptic)
     if problems:
         raise DamagedScenes(problems)
     return Dataset(splits["train"], splits["val"], size, folder)
@@ -130,9 +136,9 @@ def count(root: Path, layout: Layout = CITYSCAPES) -> int:
     return sum(len(layout.find(root, split)[0]) for split in scenes.SPLITS)
 
 
-def open_split(folder: Path, label_set: LabelSet = DEFAULT) -> Split:
+def open_split(folder: Path, label_set: LabelSet = DEFAULT, panoptic: bool = False) -> Split:
     """Opens a finished split. Raises OSError or ValueError if it is unfinished or damaged."""
-    lines, arrays = _finished(folder), Arrays(folder)
+    lines, arrays = journal.finished(folder), Arrays(folder, panoptic)
     if not lines or len(lines) != len(arrays):
         raise ValueError(f"{folder} is not packed completely")
     histogram = np.zeros(256, np.int64)
@@ -152,6 +158,8 @@ def open_split(folder: Path, label_set: LabelSet = DEFAULT) -> Split:
         aspects=np.array([line.size[1] / line.size[0] if line.size else np.nan for line in lines]),
         digest=hashlib.sha256("".join(line.name + line.digest for line in lines).encode()).hexdigest(),
         label_set=label_set,
+        instances=arrays.instances,
+        digests=Digests(folder, [line.name for line in lines], [line.digest for line in lines]),
     )
 
 
@@ -181,29 +189,31 @@ def _pack(
     stamps = [_stamp(scene) for scene in pairs]
     arrays, lines = _kept(folder, pairs, stamps, size, label_set)
     todo = [index for index, line in enumerate(lines) if line is None]
-    if todo or not complete or _finished(folder) != lines:
-        (folder / _MANIFEST).unlink(missing_ok=True)
+    if todo or not complete or journal.finished(folder) != lines:
+        (folder / journal.MANIFEST).unlink(missing_ok=True)
     for scene, line in zip(pairs, lines, strict=True):
         if line:
             advance(scene.name)
     problems = []
-    with open(folder / _JOURNAL, "a", encoding="utf-8") as journal:
+    with open(folder / journal.JOURNAL, "a", encoding="utf-8") as file:
         for index, result in _decoded(pairs, todo, size, label_set):
             if isinstance(result, _Bad):
-                file = str(result.file.relative_to(root))
-                problems.append(Problem(file, result.what, pairs[index].name, result.unknown))
+                path = str(result.file.relative_to(root))
+                problems.append(Problem(path, result.what, pairs[index].name, result.unknown))
             else:
-                image, labels, ids, own_size = result
-                arrays.write(index, image, labels)
-                line = _Line(pairs[index].name, stamps[index], digest(image, labels), ids, own_size)
+                planes, ids, own_size = result
+                arrays.write(index, *planes)
+                line = Line(pairs[index].name, stamps[index], digest(*planes), ids, own_size)
                 lines[index] = line
-                journal.write(json.dumps(line._asdict()) + "\n")
-                journal.flush()
+                file.write(json.dumps(line._asdict()) + "\n")
+                file.flush()
             advance(pairs[index].name)
-    if complete and not problems and not (folder / _MANIFEST).exists():
+    if complete and not problems and not (folder / journal.MANIFEST).exists():
         arrays.flush()
-        with files.replaced(folder / _MANIFEST) as partial:
+        with files.replaced(folder / journal.MANIFEST) as partial:
             partial.write_text(json.dumps({"size": size, "scenes": [line._asdict() for line in lines if line]}))
+    if complete and not problems:
+        digests.record(arrays, folder, [line.digest for line in lines if line])
     return sorted(problems)
 
 
@@ -212,43 +222,44 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         remove(folder)
     folder.mkdir(exist_ok=True)
-    for name in (_JOURNAL, _MANIFEST):
+    for name in (journal.JOURNAL, journal.MANIFEST, digests.RECORD):
         if not (folder / name).is_file():
             remove(folder / name)
 
 
 def _kept(
     folder: Path, pairs: list[Scene], stamps: list[list[int]], size: tuple[int, int], label_set: LabelSet
-) -> tuple[Arrays, list[_Line | None]]:
+) -> tuple[Arrays, list[Line | None]]:
     """The split's arrays, one row per scene, and for each scene its line if it is packed already, else None.
 
     The pixels decide, not the journal, which may be newer than they are after a power cut. If scenes were added or
     removed, the known rows are copied into new arrays. A line of an earlier version, without the photograph's size, is
     as good as none, and so is one packed under a label set that knows more ids: its problem is then found.
     """
+    panoptic = pairs[0].instances is not None
     try:
-        old = Arrays(folder)
-        digests = old.digests() if old.size == size else []
+        old = Arrays(folder, panoptic)
+        on_disk = digests.of(old, folder) if old.size == size else []
     except (OSError, ValueError):
-        digests = []
-    row_of = {digest: row for row, digest in enumerate(digests)}
-    known = _journal(folder)
-    lines: list[_Line | None] = []
+        on_disk = []
+    row_of = {digest: row for row, digest in enumerate(on_disk)}
+    known = journal.read(folder)
+    lines: list[Line | None] = []
     rows: list[int | None] = []  # the scenes' rows in the old arrays
     for index, (scene, stamp) in enumerate(zip(pairs, stamps, strict=True)):
         line = known.get(scene.name)
         usable = line and line.stamp == stamp and line.size and not label_set.unknown(map(int, line.ids))
         row = row_of.get(line.digest) if line and usable else None
-        if line and row is not None and index < len(digests) and digests[index] == line.digest:
+        if line and row is not None and index < len(on_disk) and on_disk[index] == line.digest:
             row = index  # scenes with equal pixels each keep their row
         rows.append(row)
         lines.append(line if row is not None else None)
-    if len(digests) == len(pairs) and all(row in (index, None) for index, row in enumerate(rows)):
+    if len(on_disk) == len(pairs) and all(row in (index, None) for index, row in enumerate(rows)):
         return old, lines
-    arrays = create(folder, len(pairs), size)
+    arrays = create(folder, len(pairs), size, panoptic)
     for index, row in enumerate(rows):
         if row is not None:
-            arrays.write(index, old.images[row], old.labels[row])
+            arrays.write(index, *old.row(row))
     return arrays, lines
 
 
@@ -292,56 +303,19 @@ def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decode
     if image.size != ids.shape[::-1]:
         sizes = f"image is {image.height}x{image.width}, labels are {ids.shape[0]}x{ids.shape[1]} (height x width)"
         return _Bad(scene.image, f"{sizes}; expected the same")
+    planes = [ids]
+    if scene.instances is not None:
+        try:
+            planes.append(masks.instances(scene.instances, ids))
+        except pictures.Unreadable as reason:
+            return _Bad(scene.instances, f"instances cannot be used: {reason}")
     pixels = np.bincount(ids.reshape(-1), minlength=256)
     packed = image.resize(size[::-1], Image.Resampling.BILINEAR)
-    nearest = Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST)
+    nearest = [Image.fromarray(plane).resize(size[::-1], Image.Resampling.NEAREST) for plane in planes]
     counts = {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
-    return np.asarray(packed), np.asarray(nearest), counts, [image.height, image.width]
+    return [np.asarray(plane) for plane in (packed, *nearest)], counts, [image.height, image.width]
 
 
 def _stamp(scene: Scene) -> list[int]:
-    image, labels = scene.image.stat(), scene.labels.stat()
-    return [image.st_size, image.st_mtime_ns, labels.st_size, labels.st_mtime_ns]
-
-
-def _finished(folder: Path) -> list[_Line] | None:
-    """The lines in the manifest; None if it is missing or damaged."""
-    if not (folder / _MANIFEST).is_file():  # reading a pipe would block
-        return None
-    try:
-        content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        lines = [_line(line) for line in content["scenes"]]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return None if None in lines else [line for line in lines if line]
-
-
-def _journal(folder: Path) -> dict[str, _Line]:
-    """The journal's lines by scene; later lines replace earlier ones, and damaged lines are ignored."""
-    known = {}
-    try:
-        text = (folder / _JOURNAL).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    for row in text.splitlines():
-        try:
-            line = _line(json.loads(row))
-        except (ValueError, RecursionError):
-            continue
-        if line:
-            known[line.name] = line
-    return known
-
-
-def _line(content: Any) -> _Line | None:
-    """A line from its JSON; None if it is damaged."""
-    try:
-        line = _Line(**content)
-        counts = {int(raw): pixels for raw, pixels in line.ids.items()}
-        sizes = [side for side in line.size if isinstance(side, int) and side > 0]
-    except (TypeError, ValueError, AttributeError):
-        return None
-    named = isinstance(line.name, str) and isinstance(line.digest, str) and isinstance(line.stamp, list)
-    counted = all(0 <= raw < 256 and isinstance(pixels, int) for raw, pixels in counts.items())
-    sized = len(sizes) == len(line.size) and len(sizes) in (0, 2)
-    return line if named and counted and sized else None
+    files = [file for file in (scene.image, scene.labels, scene.instances) if file is not None]
+    return [number for file in files for number in archives.stamp(file)]

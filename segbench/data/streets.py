@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from segbench.core.panoptic import label_of
 from segbench.data.synthetic.canvas import Camera, Canvas
 from segbench.data.synthetic.city import city_numbered
 from segbench.data.synthetic.dice import Dice
@@ -36,6 +37,12 @@ VAL_CITIES = ("silberhain", "tavastrand", "ulmeforde", "valdoria", "westerlo", "
 
 def draw(seed: int, city: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """One scene of a city -> image (height, width, 3) uint8 RGB, labels (height, width) uint8 raw Cityscapes ids."""
+    image, instances = draw_instances(seed, city, height, width)
+    return image, label_of(instances)
+
+
+def draw_instances(seed: int, city: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same image, with (height, width) uint16 ids as in an instance file: label * 1000 + k, or the label alone."""
     town, dice = city_numbered(city), Dice(seed, city, 1)
     weather = WEATHERS[dice.pick(town.weathers)]
     w, h = width * SUPERSAMPLE, height * SUPERSAMPLE
@@ -51,6 +58,7 @@ def draw(seed: int, city: int, height: int, width: int) -> tuple[np.ndarray, np.
         things += [*plots(canvas, town, street, side, dice), *roadside(canvas, town, street, side, dice)]
     things += [*traffic(canvas, town, street, dice), *walkers(canvas, town, street, dice)]
     for thing in sorted(things, key=lambda thing: -thing.depth):
+        canvas.begin(thing.told_apart)
         thing.paint()
     add_own_car(canvas, town)
     return develop(canvas, town, weather, dice)
@@ -65,14 +73,18 @@ def write(
     seed: int,
     progress: Callable[[], None] | None = None,
     temporary: bool = False,
+    instances: bool = True,
 ) -> None:
     """Writes `train` + `val` scenes of height x width pixels in Cityscapes' folders under `folder`, the two splits from
-    different cities.
+    different cities; `instances`: with instance files, too.
 
     Calls `progress` after each scene. Uses all cores from 64 scenes on. A `temporary` folder is removed if this process
     is killed while its worker processes draw.
     """
-    jobs = [*_jobs(folder, "train", train, seed, height, width), *_jobs(folder, "val", val, seed, height, width)]
+    size = (height, width)
+    jobs = [
+        job for split, n in (("train", train), ("val", val)) for job in _jobs(folder, split, n, seed, size, instances)
+    ]
     for parent in {path.parent for job in jobs for path in (job.image, job.labels)}:
         parent.mkdir(parents=True, exist_ok=True)
     workers = min(os.cpu_count() or 1, len(jobs) // 32)
@@ -99,13 +111,14 @@ def write(
 class _Job(NamedTuple):
     image: Path
     labels: Path
+    instances: Path | None  # None: not wanted
     seed: int
     city: int
     height: int
     width: int
 
 
-def _jobs(folder: Path, split: str, count: int, seed: int, height: int, width: int) -> list[_Job]:
+def _jobs(folder: Path, split: str, count: int, seed: int, size: tuple[int, int], instances: bool) -> list[_Job]:
     names, first = (TRAIN_CITIES, 0) if split == "train" else (VAL_CITIES, len(TRAIN_CITIES))
     cities = max(1, min(len(names), count, max(6 if split == "train" else 2, count // 10)))
     jobs = []
@@ -114,14 +127,16 @@ def _jobs(folder: Path, split: str, count: int, seed: int, height: int, width: i
         stem = f"{names[city]}_{sequence:06d}_{19:06d}"  # Cityscapes labels the 20th frame of each sequence
         image = folder / "leftImg8bit" / split / names[city] / f"{stem}_leftImg8bit.png"
         labels = folder / "gtFine" / split / names[city] / f"{stem}_gtFine_labelIds.png"
-        jobs.append(_Job(image, labels, seed * 1_000_000 + k, first + city, height, width))
+        ids = labels.with_name(f"{stem}_gtFine_instanceIds.png") if instances else None
+        jobs.append(_Job(image, labels, ids, seed * 1_000_000 + k, first + city, *size))
     return jobs
 
 
 def _write_scene(job: _Job) -> None:
-    image, labels = draw(job.seed, job.city, job.height, job.width)
-    for path, pixels in ((job.image, image), (job.labels, labels)):
-        Image.fromarray(pixels).save(path, compress_level=1)
+    image, instances = draw_instances(job.seed, job.city, job.height, job.width)
+    for path, pixels in ((job.image, image), (job.labels, label_of(instances)), (job.instances, instances)):
+        if path is not None:
+            Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def _become_worker(folder: Path | None) -> None:

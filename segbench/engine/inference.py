@@ -1,4 +1,4 @@
-"""From images to class maps: one forward pass, resized scores, argmax.
+"""From images to class maps: a network's passes, resized scores, argmax.
 
 Scores at a photograph's size would take many times its memory: 2 GB for 64 megapixels. `class_map` resizes a strip of
 rows at a time and keeps only its classes.
@@ -19,13 +19,18 @@ from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import code as sources
 from segbench.core import files
+from segbench.core.crops import WHOLE
 from segbench.core.errors import UserError
+from segbench.core.labels import LabelSet
 from segbench.core.records import Code, ModelCard
 from segbench.data.batches import Normalisation, normalise
 from segbench.engine import checkpoint
+from segbench.engine.passes import resize as resize
+from segbench.engine.passes import scores as scores
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
+_LARGEST = 1 << 21  # pixels of a map of segments: those of a Cityscapes photograph
 _STRIP = 1 << 20  # scores of one strip: 4 MB, which a CPU's cache holds
 
 
@@ -49,7 +54,7 @@ def untrained(card: ModelCard, folder: Path, seed: int = 0) -> Segmenter:
     options = {**card.model, **card.hyperparameters.model}
     code = _code(card.code, folder)
     model, _ = architectures.create(card.architecture, len(card.categories), "random", options, seed, code)
-    model.normalisation = Normalisation(card.mean, card.std)
+    model.normalisation, model.passes = Normalisation(card.mean, card.std), card.passes
     return model
 
 
@@ -85,8 +90,10 @@ def ready(model: Segmenter, compute: Compute) -> Segmenter:
 
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
     """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 classes on the compute device."""
+    # Several passes give scores of the images' size: those of one image at a time.
+    groups = [images] if model.passes == WHOLE else torch.split(images, 1)
     with torch.inference_mode():
-        coarse = forward(model, images, compute)
+        coarse = (image_scores for group in groups for image_scores in forward(model, group, compute))
         return torch.stack([class_map(image_scores, images.shape[1:3]) for image_scores in coarse])
 
 
@@ -100,6 +107,27 @@ def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], c
         return class_map(coarse[0], image.shape[:2]).cpu().numpy()
 
 
+def objects(
+    model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], labels: LabelSet, compute: Compute
+) -> NDArray[np.int64]:
+    """The segments of one photograph, (H, W, 3) uint8 RGB of any size, which the network sees at `size`.
+
+    Returns (H, W) int64 segment ids (`core/panoptic.py`). Those of photographs of more than 2 megapixels are found at 2
+    megapixels and scaled: a query's mask at 64 megapixels takes 256 MB.
+    """
+    height, width = image.shape[:2]
+    factor = min(1.0, (_LARGEST / (height * width)) ** 0.5)
+    small = (max(round(height * factor), 1), max(round(width * factor), 1))
+    with torch.inference_mode():
+        images = normalise(torch.from_numpy(seen(image, size))[None].to(compute.device), model.normalisation)
+        with compute.autocast():
+            outputs = model(images)
+        predicted = class_map(model.scores(outputs)[0], small).long()[None]
+        found = model.segments(outputs, predicted, labels).cpu().numpy()[0]
+    rows, columns = (np.arange(full) * part // full for full, part in zip((height, width), small, strict=True))
+    return np.asarray(found[rows[:, None], columns])
+
+
 def seen(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """A photograph, (H, W, 3) uint8 RGB, resized to the network's `size` (height, width)."""
     height, width = size
@@ -107,20 +135,8 @@ def seen(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def forward(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
-    """images: (B, H, W, 3) uint8 RGB. Returns (B, C, h, w) float32 scores on the compute device."""
+    """images: (B, H, W, 3) uint8 RGB. Returns (B, C, h, w) float32 scores on the device, see `passes.scores`."""
     return scores(model, normalise(images.to(compute.device), model.normalisation), compute)
-
-
-def scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
-    """images: (B, 3, H, W) normalised. Returns (B, C, h, w) float32 scores at the network's own resolution."""
-    with compute.autocast():
-        outputs = model(images)
-    return model.scores(outputs)
-
-
-def resize(scores: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Resizes (B, C, h, w) scores to (B, C, *size), bilinearly."""
-    return F.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def class_map(scores: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:

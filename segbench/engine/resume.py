@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,18 +27,21 @@ from segbench.core.records import EpochRecord, EpochSeconds, from_json, to_json
 from segbench.engine import checkpoint
 from segbench.engine.training import State
 from segbench.runtime import process_group, terminal
+from segbench.stats.panoptic import Counts
 
 SHARE = 0.02  # the largest share of the training time for writing checkpoints
 _ASSUMED_BYTES_PER_SECOND = 500e6  # of an ordinary disk, until a write has been measured
 _RUN = "run.json"
+_SEGMENTS = "segments."  # begins the names of a best epoch's counts
 
 
 class Best(NamedTuple):
-    """The epoch with the highest miou, the first of equals."""
+    """The epoch with the highest value, the first of equals."""
 
     record: EpochRecord
     weights: dict[str, Tensor]  # a state dict, on the model's device
     confusions: NDArray[np.int32]  # (N, R, C) raw confusion of each selection image
+    segments: Counts | None  # of each, of panoptic protocols
 
 
 def identity(*parts: Any) -> str:
@@ -99,7 +102,7 @@ class TrainingSession:
         device = state.compute.device
         placed = {name: tensor.to(device) for name, tensor in weights.items()} or _copy(state)
         best = self.records[snapshot.content["best"] - 1]
-        self._best = Best(best, placed, snapshot.tensors["confusions"].numpy())
+        self._best = Best(best, placed, snapshot.tensors["confusions"].numpy(), _segments(snapshot.tensors))
 
     def epochs(self, state: State, fresh: Iterator[EpochRecord]) -> Iterator[EpochRecord]:
         """The restored records, then the `fresh` ones. A checkpoint is written before each fresh record is yielded,
@@ -154,21 +157,29 @@ class TrainingSession:
     def _add(self, state: State, record: EpochRecord) -> None:
         self.records.append(record)
         self._at_risk += record.seconds.total - record.seconds.bookkeeping
-        if self._best is None or record.miou > self._best.record.miou:
+        if self._best is None or record.value > self._best.record.value:
             assert state.evaluation is not None
-            self._best = Best(record, _copy(state), state.evaluation.confusions.astype(np.int32))
+            confusions = state.evaluation.confusions.astype(np.int32)
+            self._best = Best(record, _copy(state), confusions, state.evaluation.segments)
 
     def _tensors(self, state: State) -> dict[str, Tensor]:
         best = {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
         if self.best.record.epoch == state.epoch:
             best = {}  # they are the evaluated model's current weights
-        return {**state.tensors(), **best, "confusions": torch.from_numpy(self.best.confusions)}
+        counts = self.best.segments._asdict() if self.best.segments else {}
+        segments = {f"{_SEGMENTS}{name}": torch.from_numpy(part) for name, part in counts.items()}
+        return {**state.tensors(), **best, **segments, "confusions": torch.from_numpy(self.best.confusions)}
 
 
 def clear(folder: Path) -> None:
     """Removes the files of a TrainingSession from `folder`."""
     checkpoint.remove(folder)
     (folder / _RUN).unlink(missing_ok=True)
+
+
+def _segments(tensors: Mapping[str, Tensor]) -> Counts | None:
+    found = [tensors[f"{_SEGMENTS}{name}"].numpy() for name in Counts._fields if f"{_SEGMENTS}{name}" in tensors]
+    return Counts(*found) if found else None
 
 
 def _copy(state: State) -> dict[str, Tensor]:

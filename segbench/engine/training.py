@@ -22,7 +22,7 @@ from segbench.core.errors import UserError
 from segbench.core.recipe import Recipe
 from segbench.core.records import EpochRecord, EpochSeconds, Hyperparameters
 from segbench.data.batches import NO_CLASS, Batches
-from segbench.engine import optimizers, schedule
+from segbench.engine import losses, optimizers, schedule
 from segbench.engine.averaging import Average
 from segbench.engine.evaluation import Evaluation, evaluate_together
 from segbench.runtime import global_batch, process_group
@@ -172,6 +172,7 @@ def _epoch(state: State, train: Batches, val: Batches, epochs: int, seed: int, e
         lr=trained.lr,
         grad_norm=trained.grad_norm,
         grad_norm_max=trained.grad_norm_max,
+        panoptic=evaluation.quality,
     )
 
 
@@ -206,7 +207,7 @@ def _pass(state: State, train: Batches, epochs: int, seed: int, watch: Stopwatch
             with watch.part("forward"), state.compute.autocast():
                 outputs = state.forward(batch.images)
             with watch.part("loss"):
-                loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
+                loss = torch.stack(list(losses.of_batch(model, outputs, batch, train.label_set).values())).sum()
                 if not train.label_set.is_complete:  # a mean over no pixel would be NaN
                     loss = torch.where((batch.labels != NO_CLASS).any(), loss, 0.0)
         with watch.part("backward"):

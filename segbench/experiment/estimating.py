@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench.architectures.segmenter import Segmenter
+from segbench.core.panoptic import PANOPTIC, PER_LABEL, Plane, label_of
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Hyperparameters
 from segbench.core.space import extremes, merged
@@ -99,7 +100,7 @@ def of(
 
     def measured(batch: int, seconds: float = 0.0) -> Pace:
         indices, augmented = _some(sample.train, _STEPS * batch), protocol.augment_of(architecture)
-        train = Batches(sample.train, indices, batch, compute.device, augmented)
+        train = Batches(sample.train, indices, batch, compute.device, augmented, protocol.train.crop)
         val = Batches(sample.val, _some(sample.val, batch), batch, compute.device)
         return pace.measure(build(hyperparameters)[0], hyperparameters, train, val, compute, seconds)
 
@@ -137,13 +138,16 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     """Streets drawn at the protocol's size, to time with before there is a dataset; `data`: its root, if there is one,
     whose images are counted."""
     height, width = protocol.data.size
+    is_panoptic = protocol.data.task == PANOPTIC
     own, started = protocol.data.streets, time.time()
     start_up = started - psutil.Process().create_time()  # of search, and again of promote
-    pairs = [streets.draw(seed, seed, *(own.size if own else (height, width))) for seed in range(_DRAWN)]
+    size = own.size if own else (height, width)
+    pairs = [streets.draw_instances(seed, seed, *size) for seed in range(_DRAWN)]
     each = (time.time() - started) / _DRAWN
     images = np.stack([np.array(Image.fromarray(image).resize((width, height))) for image, _ in pairs])
     nearest = Image.Resampling.NEAREST
-    labels = np.stack([np.array(Image.fromarray(ids).resize((width, height), nearest)) for _, ids in pairs])
+    files = [np.array(Image.fromarray(ids.astype(np.int32)).resize((width, height), nearest)) for _, ids in pairs]
+    labels = np.stack([label_of(ids) for ids in files])
     names = tuple(f"drawn {index}" for index in range(_DRAWN))
     ids = np.array(protocol.data.labels.raw_ids, np.uint8)
     labels = ids[labels % len(ids)]  # of the protocol's label set, whatever they mean
@@ -154,16 +158,22 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
         cities=names,
         histogram=np.zeros(256, np.int64),
         void_only=(),
-        aspects=np.full(_DRAWN, np.nan),
+        aspects=np.full(_DRAWN, size[1] / size[0]),
         digest="",
         label_set=protocol.data.labels,
+        instances=_plane(np.stack(files)) if is_panoptic else None,
     )
     counts = Counts(own.train, own.val) if own else _counted(protocol, data)
     number = counts.train + counts.val
-    packed = number * height * width * 4
+    packed = number * height * width * (5 if is_panoptic else 4)
     pngs = number * _png_bytes(pairs[0][0]) if own else 0
     drawing = each * number / (psutil.cpu_count() or 1) if own else 0.0
     return Sample(split, split, counts, 2 * start_up + drawing + _LEDGER, packed + pngs)
+
+
+def _plane(ids: NDArray[np.integer]) -> Plane:
+    """(…, H, W) ids as in an instance file to what is packed of them."""
+    return np.asarray(np.where(ids >= PER_LABEL, ids % PER_LABEL + 1, 0).astype(np.uint8))
 
 
 def _counted(protocol: Protocol, data: Path | None) -> Counts:

@@ -11,10 +11,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
 
-from segbench.core import artefacts, files, paths
+from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
 from segbench.core.protocol import LAST, Architecture, Protocol
 from segbench.core.records import Hyperparameters
@@ -26,7 +25,7 @@ from segbench.experiment import examine, promotion, training_run
 from segbench.experiment.examine import Plan
 from segbench.experiment.settings import Settings
 from segbench.experiment.training_run import Images, Task, TrainingRun
-from segbench.ledger import fractions
+from segbench.ledger import fractions, models
 from segbench.ledger.fractions import Fraction
 from segbench.runtime import compute, process_group, terminal
 from segbench.runtime.compute import Compute
@@ -65,7 +64,7 @@ def _train(plan: Plan, data: Dataset, chosen: Subset, seed: int, device: Compute
     recipe = plan.protocol.recipe_of(plan.architecture)
     hyperparameters = Hyperparameters.from_params(plan.trial.params, recipe)
     augment = plan.protocol.augment_of(plan.architecture)
-    images = Images.of(data, chosen, plan.architecture.batch_size, device, augment)
+    images = Images.of(data, chosen, plan.architecture.batch_size, device, augment, plan.protocol.train.crop)
     epochs = plan.protocol.final.epochs
     task = Task(
         plan.study.fingerprint, data.fingerprint, images, hyperparameters, epochs, seed, plan.protocol.final.keep
@@ -74,9 +73,9 @@ def _train(plan: Plan, data: Dataset, chosen: Subset, seed: int, device: Compute
     if process_group.on_main(lambda: _is_done(folder, task, precision)):
         terminal.say("trained already, nothing to do")
         return
-    classes = len(plan.protocol.data.labels)
+    classes, passes = len(plan.protocol.data.labels), plan.protocol.passes
     model, origin = process_group.main_first(
-        lambda: training_run.build(plan.architecture, hyperparameters, seed, classes)
+        lambda: training_run.build(plan.architecture, hyperparameters, seed, classes, passes)
     )
     run = TrainingRun.begin(task, model, origin, folder, device)
     if process_group.is_main():
@@ -96,11 +95,9 @@ def _publish(run: TrainingRun, plan: Plan, data: Dataset, device: Compute, folde
         model.load_state_dict(run.session.best.weights)
     final = examine.final_images(plan, data, task.images, device)
     result = evaluation.evaluate(model, final.val, device)
-    confusions = result.confusions.astype(np.int32)
     best, precision = examine.scored(kept, result), device.record.precision
     try:
-        with files.replaced(folder / artefacts.CONFUSIONS) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, confusions=confusions, names=np.array(final.names))
+        models.write_confusions(folder / artefacts.CONFUSIONS, final.names, result.confusions, result.segments)
         fractions.write(folder, Fraction(*_intent(task), precision, best))
     except OSError as error:
         raise UserError(

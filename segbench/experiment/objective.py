@@ -6,29 +6,32 @@ import contextlib
 import copy
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import optuna
 import torch
 from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
 
 from segbench.architectures.segmenter import Segmenter
-from segbench.core import artefacts, files, paths
+from segbench.core import artefacts, paths
+from segbench.core.crops import WHOLE, Passes
+from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, Search
 from segbench.core.recipe import Recipe
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
 from segbench.core.space import extremes, merged
 from segbench.core.study_record import TrialState
+from segbench.data.batches import Batches
 from segbench.engine import checkpoint, inference, resume, training
 from segbench.experiment import training_run
 from segbench.experiment.training_run import Images, Task, TrainingRun
-from segbench.ledger import device_hours, queue, runs, samplers, showcase, studies
+from segbench.ledger import device_hours, models, queue, runs, samplers, showcase, studies
 from segbench.runtime import interrupts, terminal
 from segbench.runtime.compute import Compute
 
@@ -36,22 +39,25 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Show = Callable[[int, EpochRecord], None]  # (trial, record)
+_MASK_CELL = 16  # pixels: masks at a quarter of the size cannot show smaller instances, which are not taught
 
 
 class Initial:
     """The untrained models of a search, one per combination of options, each built and read from disk once."""
 
-    def __init__(self, architecture: Architecture, seed: int, classes: int) -> None:
+    def __init__(self, architecture: Architecture, seed: int, classes: int, passes: Passes = WHOLE) -> None:
         self._architecture = architecture
         self._seed = seed
         self._classes = classes
+        self._passes = passes
         self._built: dict[str, tuple[Segmenter, WeightsOrigin]] = {}
 
     def model(self, hyperparameters: Hyperparameters) -> tuple[Segmenter, WeightsOrigin]:
         """A copy on the CPU, bit by bit equal to a newly built model. Raises UserError like `build`."""
         key = repr(sorted(hyperparameters.model.items()))
         if key not in self._built:
-            self._built[key] = training_run.build(self._architecture, hyperparameters, self._seed, self._classes)
+            shared = (self._seed, self._classes, self._passes)
+            self._built[key] = training_run.build(self._architecture, hyperparameters, *shared)
         model, origin = self._built[key]
         return copy.deepcopy(model), origin
 
@@ -77,15 +83,46 @@ def check_buildable(protocol: Protocol, architecture: Architecture, images: Imag
     space = merged(architecture.space)
     first = {name: extremes(values)[0] for name, values in space.items()}
     model, _ = initial.model(Hyperparameters.from_params(first))
+    _require_queries(model, images.train)
     searched = [{name: value} for name in Recipe.names() if name in space for value in extremes(space[name])]
     recipe, epochs = protocol.recipe_of(architecture), protocol.search.epochs
     for drawn in searched or [{}]:
         chosen = Hyperparameters.from_params({**first, **drawn}, recipe)
         training.require_trainable(model, chosen, images.train, epochs)
+    _require_sizes(model, protocol, architecture)
+
+
+def _require_sizes(model: Segmenter, protocol: Protocol, architecture: Architecture) -> None:
+    """Raises UserError if the network cannot take the protocol's crops or windows. Whole images are not tried: a
+    network that takes none fails in the first step."""
+    for name, size in {"[train] crop": protocol.train.crop, "[final] window": protocol.passes.window}.items():
+        if size is None:
+            continue
+        try:
+            with torch.inference_mode():
+                model.eval()(torch.zeros(1, 3, *size))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(
+                f"{architecture.name} cannot take images of {size[0]}x{size[1]} ({reason}); change {name} in "
+                f"'{protocol.name}', such as to multiples of 32"
+            ) from error
+
+
+def _require_queries(model: Segmenter, train: Batches) -> None:
+    """Raises UserError if an image has more segments to learn than the network has queries: it would learn badly."""
+    if model.query_count is None or not model.learns_segments:
+        return
+    most = train.most_segments(_MASK_CELL)
+    if most > model.query_count:
+        raise UserError(
+            f"an image of the search has {most} segments, and the network {model.query_count} queries, each for one; "
+            f"set queries = {math.ceil(1.25 * most / 10) * 10} or so in the architecture's [model]"
+        )
 
 
 def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
-    """Trains one configuration and returns its best epoch's miou. Every epoch is saved in the trial's folder, then
+    """Trains one configuration and returns its best epoch's value. Every epoch is saved in the trial's folder, then
     logged to the trial's MLflow run and its Optuna attempt, and passed to `show`. Epochs that an earlier attempt saved
     are not trained again. A search by device-hours ends the trial when they are spent; the trial keeps its epochs.
     Raises TrialPruned if the pruner ends the trial, TrialFailed if training cannot continue, Stopped if the user asked
@@ -115,7 +152,7 @@ def objective(trial: optuna.Trial, job: Job, show: Show) -> float:
         _show(trial, run)
         if studies.index_of(trial) != studies.BASELINE:
             _keep_weights(trial, run, job.keep_weights)
-    return run.session.best.record.miou
+    return run.session.best.record.value
 
 
 def clean_up_finished(study: optuna.Study, mlflow: MlflowClient) -> None:
@@ -190,9 +227,9 @@ def _keep_confusions(run: TrainingRun) -> None:
     trial is."""
     best = run.session.best
     path = run.session.folder / artefacts.CONFUSIONS
-    with _warning_where_unwritable(path), files.replaced(path) as partial, open(partial, "wb") as file:
-        names = np.array(run.task.images.names)
-        np.savez_compressed(file, confusions=best.confusions, names=names, epoch=best.record.epoch)
+    with _warning_where_unwritable(path):
+        names, epoch = run.task.images.names, best.record.epoch
+        models.write_confusions(path, names, best.confusions, best.segments, epoch=epoch)
 
 
 def _show(trial: optuna.Trial, run: TrainingRun) -> None:
@@ -213,20 +250,21 @@ def _keep_weights(trial: optuna.Trial, run: TrainingRun, of_every_trial: bool) -
     `of_every_trial` all are kept. Of equals the first trial is the best, as in `studies.best`."""
     folder, best = run.session.folder, run.session.best
     path = folder / artefacts.WEIGHTS
-    rank = (best.record.miou, -studies.index_of(trial))
+    rank = (best.record.value, -studies.index_of(trial))
     with FileLock(folder.parent / "best.lock"):
         others = [] if of_every_trial else sorted(set(folder.parent.glob(f"trial*/{artefacts.WEIGHTS}")) - {path})
         for other in others:
             about = checkpoint.metadata(other)
             same_study = about.get("study") == run.task.fingerprint
-            if same_study and (float(about["miou"]), -int(about["trial"])) > rank:
+            value = about.get("value") or about["miou"]  # as earlier versions called it
+            if same_study and (float(value), -int(about["trial"])) > rank:
                 path.unlink(missing_ok=True)
                 return
         model = run.state.evaluated
         model.load_state_dict(best.weights)
         about = {
             "study": run.task.fingerprint,
-            "miou": repr(best.record.miou),
+            "value": repr(best.record.value),
             "trial": str(studies.index_of(trial)),
             "epoch": str(best.record.epoch),
         }

@@ -29,7 +29,7 @@ _FEWEST = 3  # trials; a ranking of two says nothing
 
 
 def score(study_db: str, plan: Plan, data: Dataset, device: Compute) -> None:
-    """Writes the mIoU on the final images of each trial with weights into its study, one by one, and skips trials that
+    """Writes the value on the final images of each trial with weights into its study, one by one, and skips trials that
     have been scored."""
     scorable = [(trial, path) for trial in plan.study.trials if (path := _weights(plan, trial))]
     if len(scorable) < _FEWEST:
@@ -44,17 +44,19 @@ def score(study_db: str, plan: Plan, data: Dataset, device: Compute) -> None:
     images = Batches(subsets.split_of(data, chosen), chosen.val, plan.architecture.batch_size, device.device)
     with terminal.progress(f"{plan.architecture.name}, trials on the final images", len(left)) as advance:
         for trial, path in left:
-            miou = _score(plan, trial, path, images, device)
-            scores[str(trial.index)] = miou
+            value = _score(plan, trial, path, images, device)
+            scores[str(trial.index)] = value
             study.set_user_attr(FINAL_SCORES, {"images": chosen.description, "scores": scores})
-            advance(f"trial {trial.index}: mIoU {miou:.3f}, {trial.value:.3f} on the selection images")
+            name = plan.protocol.data.value_name
+            advance(f"trial {trial.index}: {name} {value:.3f}, {trial.value:.3f} on the selection images")
 
 
 def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: Compute) -> float:
     untrained = dataclasses.replace(plan.architecture, weights="random")  # every weight comes from the file
-    model, _ = training_run.build(untrained, Hyperparameters.from_params(trial.params), 0, len(images.label_set))
+    classes, passes = len(images.label_set), plan.protocol.passes
+    model, _ = training_run.build(untrained, Hyperparameters.from_params(trial.params), 0, classes, passes)
     checkpoint.load(model, path)
-    return evaluation.evaluate(model.to(device.device), images, device).scores.miou
+    return evaluation.evaluate(model.to(device.device), images, device).value
 
 
 def _weights(plan: Plan, trial: TrialRecord) -> Path | None:

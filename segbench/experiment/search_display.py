@@ -28,12 +28,12 @@ class HoursProgress:
         self._epochs, self._show = epochs, show
 
     def __call__(self, index: int, record: EpochRecord) -> None:
-        self._best = max(self._best, record.miou)
+        self._best = max(self._best, record.value)
         if index >= 0 and (index, record.epoch) not in self._charged:  # else restored, or beside the plan
             self._charged.add((index, record.epoch))
             self._seconds += device_hours.cost(record)
         used = f"{displays.duration(self._seconds)} of {displays.duration(self._budget)}, best {self._best:.3f}"
-        row = terminal.Row(_name(index), record.epoch, self._epochs, f"mIoU {record.miou:.3f}")
+        row = terminal.Row(_name(index), record.epoch, self._epochs, f"{record.value_name} {record.value:.3f}")
         self._show(round(min(self._seconds, self._budget)), used, [row])
 
 
@@ -49,9 +49,9 @@ class Progress:
         self._display = contextlib.ExitStack()
 
     def __call__(self, index: int, record: EpochRecord) -> None:
-        self.best = max(self.best, record.miou)
+        self.best = max(self.best, record.value)
         name = _name(index)
-        text = f"mIoU {record.miou:.3f}, best {self.best:.3f}, {record.images_per_second:.1f} images/s"
+        text = f"{record.value_name} {record.value:.3f}, best {self.best:.3f}, {record.images_per_second:.1f} images/s"
         self.advance(f"{name}, epoch {record.epoch}/{self.epochs}: {text}")
         if index != self._index or record.epoch == 1:
             self.close()
@@ -71,7 +71,9 @@ def table(study: StudyRecord) -> None:
     """Prints the trials of a study and marks the best."""
     best = studies.best(study)
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
-    columns = ["trial", "mIoU", "official", "last mIoU", "best epoch", *names, "seconds", "state"]
+    value = study.protocol.data.value_name
+    beside = "official" if value == "mIoU" else "mIoU"
+    columns = ["trial", value, beside, f"last {value}", "best epoch", *names, "seconds", "state"]
     rows = [_row(trial, names, trial is best) for trial in study.trials]
     terminal.table(study.name, columns, rows, right={1, 2, 3, 4, len(columns) - 2})
 
@@ -79,8 +81,10 @@ def table(study: StudyRecord) -> None:
 def _row(trial: TrialRecord, names: list[str], is_best: bool) -> list[str]:
     name = "baseline" if trial.baseline else str(trial.index)
     best_epoch = trial.best_epoch
-    numbers = (best_epoch.miou, best_epoch.miou_official, trial.epochs[-1].miou) if best_epoch else ()
-    scores = [f"{number:.4f}" for number in numbers] or ["", "", ""]
+    scores = ["", "", ""]
+    if best_epoch:
+        beside = best_epoch.miou if best_epoch.panoptic else best_epoch.miou_official
+        scores = [f"{number:.4f}" for number in (best_epoch.value, beside, trial.epochs[-1].value)]
     values = [_text(trial.params.get(n, "")) for n in names]
     state = f"{trial.state}: {trial.reason}" if trial.reason else trial.state
     return [

@@ -66,7 +66,7 @@ class RunningTrial:
     owner: str
     epochs: int  # finished
     given: int  # epochs in total
-    miou: float | None  # of its last epoch
+    value: float | None  # of its last epoch
 
 
 class SearchProgress(NamedTuple):
@@ -76,7 +76,7 @@ class SearchProgress(NamedTuple):
     total: int  # likewise
     left: int  # trials that have not ended
     planned: int  # trials
-    best: float  # mIoU, 0 without epochs
+    best: float  # value, 0 without epochs
     running: tuple[RunningTrial, ...]
     open: bool = False  # whether more trials will be planned: device-hours are left
 
@@ -99,8 +99,8 @@ class SearchProgress(NamedTuple):
                 if search.seconds is None:
                     total, done = total + given, done + (len(values) if attempt.unfinished else given)
                 if attempt.trial_state == TrialState.RUNNING:
-                    owner, miou = attempt.attributes.get("owner", ""), values[-1] if values else None
-                    running.append(RunningTrial(study.study_name, attempt.index, owner, len(values), given, miou))
+                    owner, value = attempt.attributes.get("owner", ""), values[-1] if values else None
+                    running.append(RunningTrial(study.study_name, attempt.index, owner, len(values), given, value))
         return cls(done, total, left, planned, best, tuple(running), is_open)
 
 
@@ -191,7 +191,7 @@ class _Watch:
 
     def _row(self, trial: RunningTrial) -> terminal.Row:
         name = "baseline" if trial.index < 0 else f"trial {trial.index}"
-        score = "" if trial.miou is None else f": mIoU {trial.miou:.3f}"
+        score = "" if trial.value is None else f": {trial.value:.3f}"
         return terminal.Row(self._launcher.name(trial.owner), trial.epochs, trial.given, f"{trial.study} {name}{score}")
 
 

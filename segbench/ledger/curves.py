@@ -18,7 +18,7 @@ _BLUE, _ORANGE = "#1f77b4", "#d95f02"
 
 
 def png(records: Sequence[EpochRecord]) -> bytes:
-    """Both mIoUs on the left, both losses on the right, over epochs, with a dot at the best epoch. `records`: at least
+    """The scores on the left, both losses on the right, over epochs, with a dot at the best epoch. `records`: at least
     one, in order. Returns a PNG of SIZE, the same bytes for the same records. Thread-safe."""
     # Not pyplot, whose figures all threads share. Matplotlib would log its search for fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -29,10 +29,11 @@ def png(records: Sequence[EpochRecord]) -> bytes:
     figure = Figure((width / _DOTS_PER_INCH, height / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.16, top=0.96, wspace=0.18)
-    best = max(range(len(records)), key=lambda index: records[index].miou)
+    best = max(range(len(records)), key=lambda index: records[index].value)
     epochs = [record.epoch for record in records]
-    _draw(left, "mIoU", epochs, [record.miou for record in records], _BLUE, best)
-    _draw(left, "official mIoU", epochs, [record.miou_official for record in records], _ORANGE, best)
+    _draw(left, records[0].value_name, epochs, [record.value for record in records], _BLUE, best)
+    name, beside = ("mIoU", "miou") if records[0].panoptic else ("official mIoU", "miou_official")
+    _draw(left, name, epochs, [getattr(record, beside) for record in records], _ORANGE, best)
     _draw(right, "train loss", epochs, [record.train_loss for record in records], _BLUE, best)
     _draw(right, "validation loss", epochs, [record.val_loss for record in records], _ORANGE, best)
     for axes in (left, right):

@@ -17,7 +17,8 @@ def trial_rows(studies: Iterable[StudyRecord]) -> list[Row]:
 
 
 def epoch_rows(studies: Iterable[StudyRecord]) -> list[Row]:
-    """One row per epoch. Columns `iou/…` hold the IoU per class, 0..1, `seconds/…` the time per part."""
+    """One row per epoch. Columns `iou/…` hold the IoU per class, 0..1, `seconds/…` the time per part; of panoptic
+    protocols `panoptic/…` the panoptic scores and `pq/…` the PQ per class."""
     return [
         row
         for study in studies
@@ -35,6 +36,7 @@ def _trial_row(trial: TrialRecord) -> Row:
     scores = {
         "epochs": len(epochs),
         "best_epoch": best and best.epoch,
+        "best_miou": best and best.miou,
         "best_miou_official": best and best.miou_official,
         "last_miou": last and last.miou,
     }
@@ -48,5 +50,8 @@ def _epoch_rows(trial: TrialRecord, classes: Sequence[str]) -> list[Row]:
         content = to_json(epoch)
         iou = dict(zip((f"iou/{name}" for name in classes), content.pop("iou"), strict=True))
         seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
-        rows.append({"study": trial.study, "trial": trial.index, "attempt": trial.attempt, **content, **iou, **seconds})
+        quality = content.pop("panoptic") or {}
+        per_class = zip((f"pq/{name}" for name in classes), quality.pop("pq_classes", []), strict=False)
+        parts = {**iou, **seconds, **{f"panoptic/{name}": value for name, value in quality.items()}, **dict(per_class)}
+        rows.append({"study": trial.study, "trial": trial.index, "attempt": trial.attempt, **content, **parts})
     return rows

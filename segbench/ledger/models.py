@@ -1,9 +1,10 @@
 """Promoted models on disk: their list and their cards.
 
 <storage>/models/<study>/seed<k>/card.json          the ModelCard; written last
-                                /best.safetensors   the epoch with the highest miou
+                                /best.safetensors   the epoch with the highest value
                                 /last.safetensors
-                                /confusions.npz     raw confusion of each final validation image, and their names
+                                /confusions.npz     raw confusion of each final validation image, and their names;
+                                                    of panoptic protocols also the counts of its segments
                                 /errors.npz         the kinds of errors, and
                                 /reliability.npz    how sure it was: see ledger/measured.py
                                 /masks/<name>.png   predicted categories, in the legend's colours
@@ -16,8 +17,9 @@ import json
 import math
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.records import ModelCard, from_json, to_json
+from segbench.stats.panoptic import Counts
 
 _LONGEST_SIDE = 16_384  # pixels
 _SEED = re.compile(r"seed\d+")  # the folder of a finished promotion, as paths.model_folder names it
@@ -82,6 +85,24 @@ def confusions(path: Path, labels: LabelSet) -> tuple[NDArray[np.int64] | None, 
     if counts.shape != (len(names), len(labels.rows), len(labels)) or not names:
         return None, ()
     return counts, names
+
+
+def segments(path: Path) -> Counts | None:
+    """What of the same file counts the segments of the N scenes; None where it has no such counts."""
+    try:
+        with np.load(path) as file:
+            return Counts(*(file[name] for name in Counts._fields))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def write_confusions(
+    path: Path, names: Sequence[str], confusions: NDArray[np.integer], counts: Counts | None, **more: int
+) -> None:
+    """Writes what `confusions` and `segments` read, and `more`, atomically. Raises OSError."""
+    content: dict[str, Any] = {"confusions": confusions.astype(np.int32), "names": np.array(names), **more}
+    with files.replaced(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **content, **(counts._asdict() if counts else {}))
 
 
 def promoted(protocol: str | None = None) -> list[Promoted]:

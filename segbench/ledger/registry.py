@@ -1,7 +1,7 @@
 """Promoted models in MLflow: pictures, card and weights as artifacts of their run, and versions in the registry.
 
 Each study has a registered model of the same name, with one version per promoted seed. The alias `champion` is the
-seed with the highest mIoU of the newest promotion.
+seed with the highest value, mIoU or PQ, of the newest promotion.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _register(mlflow: MlflowClient, card: ModelCard) -> None:
     versions = _versions(mlflow, f"name = {literal(name)}")
     if not any(version.run_id == card.run_id for version in versions):
         source = f"{mlflow.get_run(card.run_id).info.artifact_uri}/model"
-        about = {"seed": str(card.seed), "miou": repr(card.best.miou)}
+        about = {"seed": str(card.seed), "miou": repr(card.best.miou), "value": repr(card.best.value)}
         tags = {"study_id": card.study_id, "promotion": _promotion(card), **about}
         versions.append(mlflow.create_model_version(name, source, card.run_id, tags, description=_note(card)))
     newest = {  # version of each seed
@@ -138,7 +138,8 @@ def _register(mlflow: MlflowClient, card: ModelCard) -> None:
         for version in sorted(versions, key=lambda version: int(version.version))
         if version.tags.get("promotion") == _promotion(card)
     }
-    best = max(newest.values(), key=lambda version: float(version.tags["miou"]))
+    # Versions of before panoptic protocols have no other value than their mIoU.
+    best = max(newest.values(), key=lambda version: float(version.tags.get("value") or version.tags["miou"]))
     mlflow.set_registered_model_alias(name, CHAMPION, str(best.version))
 
 
@@ -169,10 +170,11 @@ def _note(card: ModelCard) -> str:
     """The note on MLflow's page of the run, Markdown."""
     drawn = "**Trained on drawn streets: no number here is a Cityscapes result.**\n\n" if card.drawn else ""
     height, width = card.size
+    quality = f"PQ {card.best.value:.4f}, " if card.best.panoptic else ""
     return (
         f"{drawn}{card.title}, {card.protocol_title}: trial {card.trial} of study `{card.study}`, seed {card.seed}, "
         f"{card.epochs} epochs on {card.train_images} images at {height}x{width}. Kept: epoch {card.best.epoch} "
-        f"({card.keep}), mIoU {card.best.miou:.4f}, official {card.best.miou_official:.4f}, "
+        f"({card.keep}), {quality}mIoU {card.best.miou:.4f}, official {card.best.miou_official:.4f}, "
         f"on {card.val_images} images.\n\n"
         f"```python\nmodel = mlflow.pyfunc.load_model('models:/{card.study}@{CHAMPION}')\n"
         "categories = model.predict(images)  # (N, H, W, 3) uint8 RGB -> (N, H, W) uint8\n```\n"

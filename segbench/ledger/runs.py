@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from segbench.core import paths
 from segbench.core.errors import UserError
-from segbench.core.records import EpochRecord, EpochSeconds, Scalar, from_json, to_json
+from segbench.core.records import EpochRecord, EpochSeconds, Quality, Scalar, from_json, to_json
 from segbench.ledger.tracking import OUTAGE, literal, patient
 
 if TYPE_CHECKING:
@@ -218,9 +218,23 @@ def _experiment(mlflow: MlflowClient, name: str) -> str:
 def _flat(record: EpochRecord, classes: Sequence[str]) -> dict[str, float]:
     content = {key: value for key, value in to_json(record).items() if value is not None}  # what older records lack
     content.pop("epoch")
+    content |= _quality(content.pop("panoptic"), classes) if record.panoptic else {}
     iou = {f"iou/{c}": _UNDEFINED if v is None else v for c, v in zip(classes, content.pop("iou"), strict=True)}
     seconds = {f"seconds/{part}": value for part, value in content.pop("seconds").items()}
     return {**content, **iou, **seconds}
+
+
+def _quality(parts: dict[str, Any], classes: Sequence[str]) -> dict[str, float]:
+    of_classes = {f"pq/{name}": value for name, value in zip(classes, parts.pop("pq_classes"), strict=True)}
+    values = {**{f"panoptic/{name}": value for name, value in parts.items()}, **of_classes}
+    return {name: _UNDEFINED if value is None else value for name, value in values.items()}
+
+
+def _quality_of(flat: Mapping[str, float], classes: Sequence[str]) -> dict[str, Any] | None:
+    """What `_quality` made flat; None where there is none."""
+    defined = {key: None if value == _UNDEFINED else value for key, value in flat.items()}
+    parts = {key.removeprefix("panoptic/"): v for key, v in defined.items() if key.startswith("panoptic/")}
+    return {**parts, "pq_classes": [defined[f"pq/{name}"] for name in classes]} if parts else None
 
 
 def _epoch(epoch: int, flat: Mapping[str, float], classes: Sequence[str]) -> EpochRecord:
@@ -228,11 +242,13 @@ def _epoch(epoch: int, flat: Mapping[str, float], classes: Sequence[str]) -> Epo
     iou = [flat[f"iou/{name}"] for name in classes]
     content["iou"] = [None if value == _UNDEFINED else value for value in iou]
     content["seconds"] = {key.removeprefix("seconds/"): v for key, v in flat.items() if key.startswith("seconds/")}
+    content["panoptic"] = _quality_of(flat, classes)
     return from_json(EpochRecord, {"epoch": epoch, **content})
 
 
 def _keys(classes: Sequence[str]) -> set[str]:
     """The metrics that make an epoch."""
-    numbers = {name for name in EpochRecord.__dataclass_fields__ if name not in ("epoch", "iou", "seconds")}
+    numbers = {name for name in EpochRecord.__dataclass_fields__ if name not in ("epoch", "iou", "seconds", "panoptic")}
     parts = {f"seconds/{part}" for part in EpochSeconds.__dataclass_fields__}
-    return numbers | parts | {f"iou/{name}" for name in classes}
+    quality = {f"panoptic/{part}" for part in Quality.__dataclass_fields__}
+    return numbers | parts | quality | {f"{score}/{name}" for score in ("iou", "pq") for name in classes}

@@ -26,6 +26,7 @@ from PIL import Image
 
 from segbench.core import artefacts, paths
 from segbench.core.labels import Colour
+from segbench.core.panoptic import PANOPTIC
 from segbench.core.protocol import DRAWN, Architecture, Protocol
 from segbench.core.records import Device, EpochRecord, WeightsOrigin, best_epoch, from_json
 from segbench.core.space import resolved
@@ -138,6 +139,9 @@ def _study_note(known: Mapping[str, Any]) -> str:
     origin = from_json(WeightsOrigin, known["weights"]) if "weights" in known else None
     weights = f"{origin.name} (SHA-256 {origin.sha256[:12]})" if origin else architecture.weights
     void = ", void included" if protocol.data.labels.void else ""
+    value = f"mIoU over the {len(protocol.data.labels)} classes{void}"
+    if protocol.data.task == PANOPTIC:
+        value = "panoptic quality (PQ), the mean over the classes but void"
     drawn = f"> **{DRAWN}**\n\n" if protocol.drawn else ""
     return (
         f"{drawn}## {architecture.title}\n\n"
@@ -145,7 +149,7 @@ def _study_note(known: Mapping[str, Any]) -> str:
         f"{height}x{width}; {known.get('subset', '')}. Sampler "
         f"{search.sampler}, pruner {search.pruner}, seed {search.seed}.\n\n"
         f"**Initial weights.** {weights}.\n\n"
-        f"**Value.** A trial's value is its best epoch's mIoU over the {len(protocol.data.labels)} classes{void}. "
+        f"**Value.** A trial's value is its best epoch's {value}. "
         "A trial is one planned configuration; if a process was killed, several attempts (Optuna trials) share it, and "
         "the last one counts.\n\n"
         f"**Next.** `{search_command}`, then `{promote_command}`; the trainings epoch by epoch: "
@@ -160,7 +164,8 @@ def _trial_note(attempt: optuna.Trial, records: Sequence[EpochRecord]) -> str:
     weights = known.get("weights", {})
     params = resolved(attempt.params)
     rows = {
-        "mIoU": f"**{best.miou:.4f}** in epoch {best.epoch} of {last.epoch}; {last.miou:.4f} in the last",
+        best.value_name: f"**{best.value:.4f}** in epoch {best.epoch} of {last.epoch}; {last.value:.4f} in the last",
+        **_qualities(best),
         "official mIoU": f"{best.miou_official:.4f}",
         "pixel accuracy": f"{best.pixel_accuracy:.4f}",
         **{name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in params.items()},
@@ -172,6 +177,14 @@ def _trial_note(attempt: optuna.Trial, records: Sequence[EpochRecord]) -> str:
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     title = "Baseline" if index == queue.BASELINE else f"Trial {index}"
     return f"## {title}\n\n| | |\n|---|---|\n{table}\n\nIts epochs in MLflow: `python -m segbench.runs --run {run}`\n"
+
+
+def _qualities(best: EpochRecord) -> dict[str, str]:
+    """What a note says beside the PQ."""
+    if best.panoptic is None:
+        return {}
+    parts = {"PQ of things": best.panoptic.pq_things, "PQ of stuff": best.panoptic.pq_stuff, "mIoU": best.miou}
+    return {name: "none" if value is None else f"{value:.4f}" for name, value in parts.items()}
 
 
 def _plot(study: optuna.Study, also: int | None = None) -> None:

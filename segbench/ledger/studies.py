@@ -162,9 +162,9 @@ def report(attempt: optuna.Trial, record: EpochRecord) -> None:
     stored one. Raises UpdateFinishedTrialError if the trial was given to another process."""
     attempt_id, content = optuna_private.attempt_id(attempt), to_json(record)
     database.storage_of(attempt.study).writing(
-        lambda connection: attempts.report(connection, attempt_id, record.epoch, record.miou, content)
+        lambda connection: attempts.report(connection, attempt_id, record.epoch, record.value, content)
     )
-    optuna_private.tell_pruner(attempt, record.epoch, record.miou)
+    optuna_private.tell_pruner(attempt, record.epoch, record.value)
 
 
 def epochs_reported(attempt: optuna.Trial) -> int:
@@ -181,7 +181,7 @@ def remember_weights(attempt: optuna.Trial, origin: WeightsOrigin) -> None:
 
 
 def best(study: StudyRecord) -> TrialRecord | None:
-    """The finished trial with the highest miou, the first of equals; never the baseline."""
+    """The finished trial with the highest value, the first of equals; never the baseline."""
     finished = [t for t in study.planned if t.state == TrialState.COMPLETE and t.value is not None]
     return max(finished, key=lambda t: (t.value or 0.0, -t.index), default=None)
 

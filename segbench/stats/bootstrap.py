@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from segbench.core import metrics
 from segbench.core.labels import LabelSet
 
 Values = NDArray[np.float64]
-Counts = NDArray[np.int64]
+Counts = NDArray[Any]  # whole numbers, but for the summed IoU of segments
 Statistic = Callable[[Counts], Values]  # (…, R, C) raw confusions to (…) or (…, C) scores
 
 RESAMPLES = 2000
@@ -64,13 +64,13 @@ class Sampled(NamedTuple):
 
 def miou(labels: LabelSet) -> Statistic:
     """(…, R, C) to (…): the mean IoU over the classes, absent ones skipped, as metrics.scores computes it."""
-    return lambda raw_confusion: _mean(iou(labels)(raw_confusion))
+    return lambda raw_confusion: mean_of_defined(iou(labels)(raw_confusion))
 
 
 def miou_official(labels: LabelSet) -> Statistic:
     """(…, R, C) to (…): the official mean, over categories where the label set has them, as metrics.scores does."""
     per_class = metrics.parent_iou if labels.parents else metrics.official_iou
-    return lambda raw_confusion: _mean(per_class(raw_confusion, labels))
+    return lambda raw_confusion: mean_of_defined(per_class(raw_confusion, labels))
 
 
 def pixel_accuracy(labels: LabelSet) -> Statistic:
@@ -99,10 +99,13 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[
 
 
 def resample(confusions: Counts, times: NDArray[np.int64]) -> Counts:
-    """confusions: (N, R, C), times: (R, N) as `draws` makes it. Returns (R, …): each resample's sum."""
+    """confusions: (N, R, C), times: (R, N) as `draws` makes it. Returns (R, …): each resample's sum. Counts that are
+    not whole, such as the summed IoU of segments, stay so."""
     flat = confusions.reshape(len(confusions), -1).astype(np.float64)  # exact: whole numbers far below 2**53
     sums = times.astype(np.float64) @ flat
-    return sums.astype(np.int64).reshape(len(times), *confusions.shape[1:])
+    whole = np.issubdtype(confusions.dtype, np.integer)
+    summed: Counts = (sums.astype(np.int64) if whole else sums).reshape(len(times), *confusions.shape[1:])
+    return summed
 
 
 def interval(runs: Sequence[Counts], statistic: Statistic, level: float = LEVEL) -> list[Interval]:
@@ -170,7 +173,8 @@ def _intervals(estimates: Values, values: Values, level: float) -> list[Interval
     return intervals
 
 
-def _mean(per_category: Values) -> Values:
+def mean_of_defined(per_category: Values) -> Values:
+    """(…, C) to (…), without NaN; NaN where all are."""
     defined = np.isfinite(per_category)
     total = np.where(defined, per_category, 0.0).sum(-1)
     count = defined.sum(-1)

@@ -1,7 +1,8 @@
-"""Mask classification: Hungarian matching of predicted masks to an image's classes, and the loss of matched pairs.
+"""Mask classification: Hungarian matching of predicted masks to an image's targets, and the loss of matched pairs.
 
 The loss of Mask2Former (Cheng et al., arXiv 2112.01527, 3.3; criterion.py and matcher.py of its repository), for all
-decoder layers and images at once: L layers, B images, Q queries, C classes, N = h·w pixels of the mask map, M matches.
+decoder layers and images at once: L layers, B images, Q queries, C classes, T targets, N = h·w pixels of the mask map,
+M matches. A target is a class of the image (T = C), or a segment where those are known (its mapper's: no group is one).
 
 The original estimates its mask terms on K = 12,544 random points of every mask: of 3·K uniform candidates the most
 uncertain (least |logit|) make three quarters of the points, fresh uniform ones the rest. With many points that tends to
@@ -9,11 +10,14 @@ a mean over the mask in which its most uncertain quarter weighs three quarters a
 At 256×256 the mask map has N = 4,096 pixels, fewer than the points, so we compute this limit itself, on the pixels: the
 same loss at every call (training and validation agree), no interpolation, and several times less work. Targets are the
 share of each class in the pixels that a mask pixel covers, which is what points spread over it would meet on average.
-A pixel of no class weighs nothing: neither in the matching nor in the loss.
+A pixel of no class weighs nothing: neither in the matching nor in the loss. A pixel of a class and of no target, such
+as one of a group or of an instance smaller than a mask pixel, is outside of every mask.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +26,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.architectures.parts import present
 from segbench.architectures.segmenter import Queries
+from segbench.core.errors import UserError
+from segbench.core.panoptic import SPAN
 from segbench.data.batches import NO_CLASS
 from segbench.runtime import global_batch
 
@@ -49,18 +56,33 @@ class Terms(NamedTuple):
     dice: Tensor
 
 
+class Targets(NamedTuple):
+    """What the masks of each image should be."""
+
+    shares: Tensor  # (B, T, h, w) float32, 0..1: each target's part of the labelled pixels that a cell covers
+    classes: Tensor  # (B, T) int64, 0..C-1 where the target has a pixel
+    counted: Tensor  # (B, h, w) float32, 0..1: the labelled part of a cell's pixels
+
+
 class Matches(NamedTuple):
-    """Matched pairs of a query and a class, of all layers and images. Tensors: (M,) int64, on the logits' device."""
+    """Matched pairs of a query and a target, of all layers and images. Tensors: (M,) int64, on the logits' device."""
 
     rows: Tensor  # which of the L·B·Q queries
     images: Tensor  # which of the B images
-    classes: Tensor  # which of the C classes
-    targets: int  # classes present in the images, summed over the images
+    targets: Tensor  # which of its T targets
+    number: int  # targets in the images, summed over the images
 
 
-def losses(outputs: Outputs, labels: Tensor, is_sharded: bool) -> dict[str, Tensor]:
+def with_queries(design: Mapping[str, Any], number: int | None) -> dict[str, Any]:
+    """transformers' values of a network, with this number of queries if one is given. Raises UserError below 1."""
+    if number is not None and number < 1:
+        raise UserError(f"queries must be at least 1, not {number}. Fix [model]")
+    return {**design, "num_queries": number or design["num_queries"]}
+
+
+def losses(outputs: Outputs, labels: Tensor, segments: Tensor | None, is_sharded: bool) -> dict[str, Tensor]:
     """Class, mask and dice terms of the set prediction loss, weighted 2, 5, 5 and summed over decoder layers."""
-    classes, masks, dice = loss(outputs.classes, outputs.masks, labels, is_sharded)
+    classes, masks, dice = loss(outputs.classes, outputs.masks, labels, is_sharded, segments)
     return {"class": classes, "mask": masks, "dice": dice}
 
 
@@ -82,94 +104,109 @@ def log_probabilities(scores: Tensor) -> Tensor:
     return scores.log() - scores.sum(1, keepdim=True).log()
 
 
-def loss(class_logits: Tensor, mask_logits: Tensor, labels: Tensor, is_sharded: bool = False) -> Terms:
-    """The set prediction loss; one copy to the host and one back are its only synchronisations.
+def loss(
+    class_logits: Tensor, mask_logits: Tensor, labels: Tensor, is_sharded: bool = False, segments: Tensor | None = None
+) -> Terms:
+    """The set prediction loss; one copy to the host and one back are its only synchronisations, but for the number of
+    segments.
 
     class_logits: (L, B, Q, C+1), the last class is "no object". mask_logits: (L, B, Q, h, w). Both of any float type.
     labels: (B, H, W) int64, 0..C-1 or NO_CLASS; a class that an image lacks is no target there.
     is_sharded: whether other processes have the rest of the batch, see `global_batch`.
+    segments: (B, H, W) int64, the targets instead of the classes, see `data/segments.taught`.
     """
-    classes = class_logits.shape[-1] - 1
-    targets, counted = shares(labels, classes, (mask_logits.shape[-2], mask_logits.shape[-1]))
-    matches = match(class_logits, mask_logits, targets, counted)
+    targets = targets_of(labels, class_logits.shape[-1] - 1, (mask_logits.shape[-2], mask_logits.shape[-1]), segments)
+    matches = match(class_logits, mask_logits, targets)
     # index_select, as its gradient is written row by row; that of general indexing is accumulated element by element.
     logits = mask_logits.flatten(0, 2).index_select(0, matches.rows).flatten(1).float()
-    wanted = targets.flatten(0, 1).index_select(0, matches.images * classes + matches.classes).flatten(1)
-    counts = counted.flatten(1).index_select(0, matches.images)
-    number = global_batch.spread(matches.targets, len(labels), labels.device, is_sharded)
-    return Terms(_class_term(class_logits, matches, is_sharded), *_mask_terms(logits, wanted, counts, number))
+    places = matches.images * targets.classes.shape[1] + matches.targets
+    masks = targets.shares.flatten(0, 1).index_select(0, places).flatten(1)
+    classes = targets.classes.flatten().index_select(0, places)
+    counts = targets.counted.flatten(1).index_select(0, matches.images)
+    number = global_batch.spread(matches.number, len(labels), labels.device, is_sharded)
+    terms = _mask_terms(logits, masks, counts, number)
+    return Terms(_class_term(class_logits, matches.rows, classes, is_sharded), *terms)
 
 
-def shares(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """labels: (B, H, W) int64. Returns (B, C, *size) float32, 0..1: each class's part of the labelled pixels that a
-    cell covers; and (B, *size) float32, 0..1: the labelled part of its pixels."""
-    one_hot = (labels[:, None] == torch.arange(classes, device=labels.device)[:, None, None]).float()
+def targets_of(labels: Tensor, classes: int, size: tuple[int, int], segments: Tensor | None = None) -> Targets:
+    """What (B, H, W) int64 labels ask of masks of this size: a mask for each class, or for each of the `segments` but
+    instances smaller than a cell."""
+    if segments is None:
+        ids = torch.arange(classes, device=labels.device).expand(len(labels), -1)
+        pixels, of = labels, ids
+    else:
+        cell = math.ceil(labels[0].numel() / (size[0] * size[1]))
+        ids = present.table(segments, cell)
+        pixels, of = segments, ids.clamp(min=0) // SPAN
     counted = F.adaptive_avg_pool2d((labels != NO_CLASS).float(), size)
-    return F.adaptive_avg_pool2d(one_hot, size) / counted.clamp(min=_FAINTEST)[:, None], counted
+    shares = F.adaptive_avg_pool2d(present.where(pixels, ids).float(), size) / counted.clamp(min=_FAINTEST)[:, None]
+    return Targets(shares, of, counted)
 
 
 @torch.no_grad()
-def match(class_logits: Tensor, mask_logits: Tensor, targets: Tensor, counted: Tensor) -> Matches:
-    """For each layer and image the one-to-one assignment of queries to present classes of least total cost.
+def match(class_logits: Tensor, mask_logits: Tensor, targets: Targets) -> Matches:
+    """For each layer and image the one-to-one assignment of queries to the image's targets of least total cost.
 
-    class_logits: (L, B, Q, C+1). mask_logits: (L, B, Q, h, w). targets: (B, C, h, w), counted: (B, h, w), as `shares`.
-    A cost that is not finite is taken only where no other is left.
+    class_logits: (L, B, Q, C+1). mask_logits: (L, B, Q, h, w). A cost that is not finite is taken only where no other
+    is left.
     """
-    wanted = (targets * counted[:, None]).flatten(2).transpose(1, 2)  # (B, N, C)
+    masks = (targets.shares * targets.counted[:, None]).flatten(2).transpose(1, 2)  # (B, N, T)
     # Layer by layer, so that the float32 copies stay small.
-    weight = counted.flatten(1)[:, None]  # (B, 1, N)
-    cost = torch.stack([_cost(c, m, wanted, weight) for c, m in zip(class_logits, mask_logits, strict=True)])
+    weight = targets.counted.flatten(1)[:, None]  # (B, 1, N)
+    layers = zip(class_logits, mask_logits, strict=True)
+    cost = torch.stack([_cost(c, m, targets.classes, masks, weight) for c, m in layers])
     worst = torch.finfo(torch.float32).max
     cost = cost.nan_to_num(nan=worst, posinf=worst, neginf=worst)
-    cost = cost.masked_fill((wanted.sum(1) == 0)[:, None], torch.inf)  # tells the host which classes are absent
-    assigned, present = _assign(cost.cpu().numpy())
-    rows, images, classes = torch.from_numpy(assigned).to(cost.device, non_blocking=True)
-    return Matches(rows, images, classes, present)
+    cost = cost.masked_fill((masks.sum(1) == 0)[:, None], torch.inf)  # tells the host which targets are absent
+    assigned, number = _assign(cost.cpu().numpy())
+    rows, images, places = torch.from_numpy(assigned).to(cost.device, non_blocking=True)
+    return Matches(rows, images, places, number)
 
 
-def _cost(class_logits: Tensor, mask_logits: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-    """One layer's (B, Q, C) float32 cost of giving query q class c. weight: (B, 1, N), 0..1; wanted: (B, N, C), part of
-    it."""
+def _cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
+    """One layer's (B, Q, T) float32 cost of giving query q target t. classes: (B, T); weight: (B, 1, N), 0..1; masks:
+    (B, N, T), part of it."""
     logits = mask_logits.flatten(2).float()  # (B, Q, N)
     chance = logits.sigmoid()
     pixels = logits.shape[-1]
     # BCE(x, t) = softplus(x) - x·t, so that the sum over pixels is one matrix product.
-    mask = (F.softplus(logits).mul_(weight).sum(-1, keepdim=True) - logits @ wanted) / pixels
-    overlap = chance @ wanted
-    area = chance.mul_(weight).sum(-1, keepdim=True) + wanted.sum(1, keepdim=True)
+    mask = (F.softplus(logits).mul_(weight).sum(-1, keepdim=True) - logits @ masks) / pixels
+    overlap = chance @ masks
+    area = chance.mul_(weight).sum(-1, keepdim=True) + masks.sum(1, keepdim=True)
     scale = _POINTS / pixels
     dice = 1 - (2 * scale * overlap + 1) / (scale * area + 1)
-    probability = class_logits.float().softmax(-1)[..., :-1]
+    probability = class_logits.float().softmax(-1).gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
     return _MASK * mask + _DICE * dice - _CLASS * probability
 
 
 def _assign(cost: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
-    """cost: (L, B, Q, C) float32, infinite for absent classes. Gives (3, M) rows, images, classes; and the targets."""
+    """cost: (L, B, Q, T) float32, infinite for absent targets. Gives (3, M) rows, images, targets; and the number of
+    targets."""
     from scipy.optimize import linear_sum_assignment  # training alone needs it
 
     layers, images, queries, _ = cost.shape
-    present = [np.flatnonzero(np.isfinite(cost[0, image, 0])) for image in range(images)]
+    there = [np.flatnonzero(np.isfinite(cost[0, image, 0])) for image in range(images)]
     assigned = [np.empty((3, 0), np.int64)]
     for layer in range(layers):
-        for image, classes in enumerate(present):
-            taken, given = linear_sum_assignment(cost[layer, image][:, classes])
+        for image, targets in enumerate(there):
+            taken, given = linear_sum_assignment(cost[layer, image][:, targets])
             rows = (layer * images + image) * queries + taken
-            assigned.append(np.stack([rows, np.full_like(rows, image), classes[given]]))
-    return np.concatenate(assigned, axis=1), sum(map(len, present))
+            assigned.append(np.stack([rows, np.full_like(rows, image), targets[given]]))
+    return np.concatenate(assigned, axis=1), sum(map(len, there))
 
 
-def _class_term(class_logits: Tensor, matches: Matches, is_sharded: bool) -> Tensor:
+def _class_term(class_logits: Tensor, rows: Tensor, classes: Tensor, is_sharded: bool) -> Tensor:
     """Cross-entropy of every query, "no object" where unmatched: per layer a weighted mean, summed over the layers."""
     logits = class_logits.flatten(0, 2).float()  # (L·B·Q, C+1)
     no_object = logits.shape[-1] - 1
     wanted = torch.full((len(logits),), no_object, device=logits.device)
-    wanted.scatter_(0, matches.rows, matches.classes)
+    wanted.scatter_(0, rows, classes)
     weight = torch.ones(no_object + 1, device=logits.device)
     weight[no_object] = _NO_OBJECT
     # Each layer has as many matches, hence the same sum of weights: the mean over all is the mean of the layers' means.
-    matched = len(matches.rows)
-    present = matched + _NO_OBJECT * (len(logits) - matched)
-    weights = global_batch.spread(present, class_logits.shape[1], class_logits.device, is_sharded)
+    matched = len(rows)
+    weighing = matched + _NO_OBJECT * (len(logits) - matched)
+    weights = global_batch.spread(weighing, class_logits.shape[1], class_logits.device, is_sharded)
     return _CLASS * len(class_logits) * F.cross_entropy(logits, wanted, weight, reduction="sum") / weights
 
 

@@ -12,9 +12,13 @@ import functools
 import linecache
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from segbench.core import code as sources
 from segbench.core.errors import UserError
 from segbench.core.records import Code
 
@@ -47,6 +51,15 @@ def load(name: str, points: list[EntryPoint]) -> ModuleType:
     if not isinstance(module, ModuleType):
         raise UserError(f"{who}: its entry point is {points[0].value}, but must name a module, not what is in one")
     return module
+
+
+def build_of(path: Path) -> Callable[..., Any]:
+    """The function `build` of a file, which is run. Raises UserError where it has none, or cannot be run."""
+    build = getattr(run(sources.read(path)), "build", None)
+    if not callable(build):
+        raise UserError(f"{path} has no function 'build(classes, weights)' that returns a Segmenter")
+    found: Callable[..., Any] = build
+    return found
 
 
 def run(code: Code) -> ModuleType:

@@ -40,19 +40,16 @@ class PerPixel(Segmenter):
         return outputs
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
-        terms = {"main": self._loss(outputs.main, labels, self.is_sharded)}
-        if outputs.aux is not None:
-            terms["aux"] = _AUX_WEIGHT * self._loss(outputs.aux, labels, self.is_sharded)
-        return terms
+        return terms(self._loss, outputs.main, outputs.aux, labels, self.is_sharded)
 
     def use(self, loss: PixelLoss) -> None:
         self._loss = loss
 
     def backbone(self) -> Sequence[nn.Module]:
         if hasattr(self.network, "backbone_layers"):
-            layers: Sequence[nn.Module] = self.network.backbone_layers()
-            return layers
-        return _layers(getattr(self.network, "backbone", nn.Identity()))
+            own: Sequence[nn.Module] = self.network.backbone_layers()
+            return own
+        return layers(getattr(self.network, "backbone", nn.Identity()))
 
     def scores(self, outputs: Outputs) -> Tensor:
         return outputs.main.float()
@@ -60,14 +57,28 @@ class PerPixel(Segmenter):
     def for_inference(self) -> Self:
         """Drops the auxiliary head, folds each BatchNorm into the convolution before it, and tells those modules of the
         network that prepare themselves."""
-        if getattr(self.network, "aux_classifier", None) is not None:
-            self.network.aux_classifier = None
         self.eval()
-        for module in self.network.modules():
-            _fold_batch_norms(module)
-            if prepare := getattr(module, "for_inference", None):
-                prepare()
+        make_lean(self.network)
         return self
+
+
+def terms(loss: PixelLoss, main: Tensor, aux: Tensor | None, labels: Tensor, is_sharded: bool) -> dict[str, Tensor]:
+    """The loss of the logits, (B, C, h, w), and of the auxiliary head's, where there are any."""
+    found = {"main": loss(main, labels, is_sharded)}
+    if aux is not None:
+        found["aux"] = _AUX_WEIGHT * loss(aux, labels, is_sharded)
+    return found
+
+
+def make_lean(network: Any) -> None:
+    """Of a network in evaluation mode: drops its auxiliary head, folds each BatchNorm into the convolution before it,
+    and tells those of its modules that prepare themselves."""
+    if getattr(network, "aux_classifier", None) is not None:
+        network.aux_classifier = None
+    for module in network.modules():
+        _fold_batch_norms(module)
+        if prepare := getattr(module, "for_inference", None):
+            prepare()
 
 
 def split_norms(network: nn.Module) -> None:
@@ -91,8 +102,8 @@ def stage(before: Sequence[nn.Module], blocks: Sequence[nn.Module], after: Seque
     return [nn.ModuleList(group) for group in groups]
 
 
-def _layers(backbone: nn.Module) -> list[nn.Module]:
-    """The children that have parameters, and in their place the children of a Sequential."""
+def layers(backbone: nn.Module) -> list[nn.Module]:
+    """A backbone's layers: its children that have parameters, and in their place the children of a Sequential."""
     parts = [part for child in backbone.children() for part in (child if isinstance(child, nn.Sequential) else [child])]
     return [part for part in parts if next(part.parameters(), None) is not None]
 

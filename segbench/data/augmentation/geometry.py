@@ -53,9 +53,18 @@ def reframed(augment: Augment, images: Tensor, raw: Tensor, frame: Tensor, borde
     padding = _PADDING[augment.border]
     grid = F.affine_grid(frame, [len(images), 1, *raw.shape[1:]], align_corners=False)
     reframed_images = F.grid_sample(images, grid, "bilinear", padding, align_corners=False)
-    above = raw[:, None].float() - border  # grid_sample puts zeros outside
-    labels = F.grid_sample(above, grid, "nearest", padding, align_corners=False)[:, 0] + border
-    return reframed_images.contiguous(memory_format=torch.channels_last), labels.to(torch.uint8)
+    return reframed_images.contiguous(memory_format=torch.channels_last), _nearest(raw, grid, padding, border)
+
+
+def reframed_instances(augment: Augment, instances: Tensor, frame: Tensor) -> Tensor:
+    """The plane of instances, (B, H, W) uint8, from the pixels that `reframed` takes the labels from; none outside."""
+    grid = F.affine_grid(frame, [len(instances), 1, *instances.shape[1:]], align_corners=False)
+    return _nearest(instances, grid, _PADDING[augment.border], 0)
+
+
+def _nearest(plane: Tensor, grid: Tensor, padding: str, border: int) -> Tensor:
+    above = plane[:, None].float() - border  # grid_sample puts zeros outside
+    return (F.grid_sample(above, grid, "nearest", padding, align_corners=False)[:, 0] + border).to(torch.uint8)
 
 
 def _matrices(*rows: tuple[Numbers, Numbers, Numbers]) -> Numbers:

@@ -1,4 +1,4 @@
-"""The canvas: an image and its label map, drawn together through a pinhole camera in one light."""
+"""The canvas: an image and its label map, with instances, drawn together through a pinhole camera in one light."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
+from segbench.core.panoptic import PER_LABEL
 from segbench.data.synthetic.colour import Colour, scaled
-from segbench.data.synthetic.ids import SKY
+from segbench.data.synthetic.ids import COUNTED, SKY
 
 Point = tuple[float, float]
 Tone = Callable[[Colour], tuple[int, int, int]]  # a surface colour -> its RGB pixels in this light
@@ -39,13 +40,29 @@ class Light(NamedTuple):
 
 
 class Canvas:
-    """An image and its label map, drawn together through one camera."""
+    """An image and the ids of its pixels, drawn together through one camera. An id is a label's, or label · 1000 + k of
+    an instance, as in Cityscapes' instance files."""
 
     def __init__(self, sky: Image.Image, camera: Camera, light: Light) -> None:
-        self.image, self.labels = sky, Image.new("L", sky.size, SKY)
+        self.image, self.ids = sky, Image.new("I", sky.size, SKY)
         self.camera, self.light = camera, light
         self._paint, self._glaze = ImageDraw.Draw(self.image), ImageDraw.Draw(self.image, "RGBA")
-        self._mark = ImageDraw.Draw(self.labels)
+        self._mark = ImageDraw.Draw(self.ids)
+        self._told_apart = False
+        self._own: dict[int, int] = {}  # label to id, of the thing that is being painted
+        self._next: dict[int, int] = {}  # label to the k of its next instance
+
+    def begin(self, told_apart: bool) -> None:
+        """What is painted from now on is another thing: an instance of each of its labels, or a part of a group."""
+        self._told_apart, self._own = told_apart, {}
+
+    def _id(self, label: int) -> int:
+        if label not in COUNTED or not self._told_apart:
+            return label
+        if label not in self._own:
+            k = self._next.get(label, 0)
+            self._own[label], self._next[label] = label * PER_LABEL + k, k + 1
+        return self._own[label]
 
     def project(self, x: float, y: float, z: float) -> Point:
         """A point in the street -> pixels from the left and from the top."""
@@ -86,7 +103,7 @@ class Canvas:
         if rgb is not None:
             self._paint.polygon(points, rgb)
         if label is not None:
-            self._mark.polygon(points, label)
+            self._mark.polygon(points, self._id(label))
 
     def glaze(self, points: Sequence[Point], rgb: tuple[int, int, int], opacity: float) -> None:
         """A see-through polygon in pixels, 0..1 opaque."""
@@ -97,14 +114,14 @@ class Canvas:
         box = (at[0] - rx, at[1] - ry, at[0] + rx, at[1] + ry)
         self._paint.ellipse(box, rgb)
         if label is not None:
-            self._mark.ellipse(box, label)
+            self._mark.ellipse(box, self._id(label))
 
     def line(self, points: Sequence[Point], width: float, rgb: tuple[int, int, int], label: int | None = None) -> None:
         """A line through pixels, at least one pixel wide."""
         pixels = max(1, round(width))
         self._paint.line(points, rgb, pixels)
         if label is not None:
-            self._mark.line(points, label, pixels)
+            self._mark.line(points, self._id(label), pixels)
 
     def ground(self, x0: float, x1: float, z0: float, z1: float, colour: Colour, label: int | None) -> None:
         """A rectangle on the ground, cut into slices so that it bends with the street and fades with depth."""

@@ -13,3 +13,4 @@ VEGETATION, TERRAIN, SKY = _ID["vegetation"], _ID["terrain"], _ID["sky"]
 PERSON, RIDER = _ID["person"], _ID["rider"]
 CAR, TRUCK, BUS, CARAVAN = _ID["car"], _ID["truck"], _ID["bus"], _ID["caravan"]
 MOTORCYCLE, BICYCLE = _ID["motorcycle"], _ID["bicycle"]
+COUNTED = frozenset((PERSON, RIDER, CAR, TRUCK, BUS, CARAVAN, MOTORCYCLE, BICYCLE))  # those that have instances

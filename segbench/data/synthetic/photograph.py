@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
+from segbench.core.panoptic import label_of
 from segbench.data.synthetic import ids
 from segbench.data.synthetic.canvas import UP, Canvas
 from segbench.data.synthetic.city import City
@@ -29,8 +30,10 @@ def add_own_car(canvas: Canvas, town: City) -> None:
 
 
 def develop(canvas: Canvas, town: City, weather: Weather, dice: Dice) -> tuple[np.ndarray, np.ndarray]:
-    """Halves the canvas and makes a photograph of it: surfaces, wet roads, vignetting, sensor noise, a soft lens."""
-    labels = np.ascontiguousarray(np.asarray(canvas.labels)[1::SUPERSAMPLE, ::SUPERSAMPLE])
+    """Halves the canvas and makes a photograph of it: surfaces, wet roads, vignetting, sensor noise, a soft lens.
+    Returns it with the uint16 ids of its pixels."""
+    instances = np.asarray(canvas.ids)[1::SUPERSAMPLE, ::SUPERSAMPLE].astype(np.uint16)
+    labels = label_of(instances)
     image = np.asarray(canvas.image.reduce(SUPERSAMPLE)).astype(np.float32)
     h, w = labels.shape
     random = dice.generator
@@ -49,7 +52,7 @@ def develop(canvas: Canvas, town: City, weather: Weather, dice: Dice) -> tuple[n
     pixels = np.clip(image, 0, 255).astype(np.uint8)
     if dice.chance(0.5):
         pixels = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(0.4 * max(1.0, h / 512))))
-    return np.ascontiguousarray(pixels), labels
+    return np.ascontiguousarray(pixels), instances
 
 
 def _wet(image: np.ndarray, labels: np.ndarray, horizon: int) -> np.ndarray:

@@ -40,6 +40,7 @@ class Thing(NamedTuple):
 
     depth: float
     paint: Callable[[], None]
+    told_apart: bool = True  # False: part of a group, whose members nobody could count
 
 
 def lay_out(town: City, dice: Dice) -> Street:

@@ -15,6 +15,7 @@ from segbench.data.synthetic.vehicles import two_wheeler, vehicle
 
 _CLOTHES = colours("2c303c 465880 544842 d6d0c6 7a7670 56684e b23438 3e7686 ba7a8a 222226 e2be4a c66c3e 7e5c82 e8e6e2")
 _SKINS = colours("ecc4a8 d6a888 a87656 76503c")
+_CROWD_METRES, _CROWD_GAP = 22.0, 1.5  # walkers farther away than this, and as close to another one, are a group
 _HAIRS = colours("302622 5e422e b29260 222022 a8a6a4")
 
 
@@ -69,7 +70,8 @@ def walkers(canvas: Canvas, town: City, street: Street, dice: Dice) -> list[Thin
     for x, z, turned in places:
         looks = _looks(dice, turned)
         canvas.shadow(x, z, 0.45, looks.tall)
-        things.append(Thing(z, partial(person, Brush(canvas, x, z), looks)))
+        crowd = z > _CROWD_METRES and sum(math.hypot(x - a, z - b) < _CROWD_GAP for a, b, _ in places) > 1
+        things.append(Thing(z, partial(person, Brush(canvas, x, z), looks), told_apart=not crowd))
         if dice.chance(0.05):
             colour = dice.pick(_HAIRS)
             things.append(Thing(z - 0.1, partial(dog, Brush(canvas, x + 0.8, z - 0.1), colour)))

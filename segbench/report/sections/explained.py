@@ -139,13 +139,8 @@ def _shapley(row: explained.Removal) -> Table:
         for i in kept
     ]
     title = f"{text('explained.shapley')}, {row.candidate.title}"
-    return Table(
-        f"shapley-{row.candidate.index}",
-        title,
-        head,
-        tuple(cells),
-        text("explained.shapley_caption", images=row.with_shapley),
-    )
+    caption = text("explained.shapley_caption", images=row.with_shapley)
+    return Table(f"shapley-{row.candidate.index}", title, head, tuple(cells), caption)
 
 
 def _maps(measured: Sequence[Measured], val: packing.Split | None) -> list[Block]:

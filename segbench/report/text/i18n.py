@@ -129,7 +129,7 @@ def scalar(value: object) -> str:
 
 def decimals(value: float, places: int) -> str:
     """With so many decimals."""
-    return MISSING if math.isnan(value) else _digits(f"{round(value, places) + 0.0:.{places}f}".replace("-", "−"))
+    return MISSING if math.isnan(value) else _digits(f"{round(value, places) + 0.0:,.{places}f}".replace("-", "−"))
 
 
 def listed(parts: list[str]) -> str:

@@ -1,0 +1,107 @@
+"""Segments: which pixels a network takes for one object. Whole batches at once; ids as in `core/panoptic.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segbench.core import panoptic
+from segbench.core.labels import LabelSet
+from segbench.core.panoptic import SPAN, VOID
+
+_SMALLEST = 1 / 16384  # of the image: 4 pixels of 256×256
+_SURE = 0.8  # OBJECT_MASK_THRESHOLD of Mask2Former's configurations
+
+
+def components(predicted: Tensor, labels: LabelSet) -> Tensor:
+    """Of a network that predicts classes alone: the pixels of a thing that touch, diagonally too, are one object.
+
+    predicted: (B, H, W) int64 classes. Returns (B, H, W) int64 segment ids. An object smaller than 1/16384 of the image
+    is dropped, its pixels are VOID: it is a stray patch more often than an object. Runs in SciPy, on the host.
+    """
+    classes = predicted.cpu().numpy()
+    base = np.full(len(labels), VOID)
+    base[list(panoptic.stuff(labels))] = np.array(panoptic.stuff(labels), np.int64) * SPAN
+    segments = base[classes]
+    for thing in panoptic.things(labels):
+        number = _numbered(classes == thing)
+        np.copyto(segments, thing * SPAN + number, where=number > 0)
+    return torch.from_numpy(segments).to(predicted.device)
+
+
+def _numbered(where: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(B, H, W) to the number of each pixel's component in its image, 1, 2, …; 0 outside and in those too small."""
+    from scipy import ndimage  # panoptic runs alone need it
+
+    touching = np.zeros((3, 3, 3), bool)
+    touching[1] = True  # within an image, never from one to the next
+    found, count = ndimage.label(where, touching)
+    sizes = np.bincount(found.reshape(-1), minlength=count + 1)
+    kept = sizes >= _SMALLEST * where[0].size
+    kept[0] = False
+    running = np.cumsum(kept)  # SciPy numbers in the order of the pixels, hence image by image
+    last = np.maximum.accumulate(running[found.reshape(len(found), -1).max(1)])
+    earlier = np.concatenate([[0], last[:-1]])[:, None, None]
+    return np.where(kept[found], np.minimum(running[found] - earlier, SPAN - 1), 0)
+
+
+def of_queries(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], labels: LabelSet) -> Tensor:
+    """Of a network whose queries each claim one object or one class of stuff: panoptic_inference of Mask2Former's
+    maskformer_model.py (Cheng et al., arXiv 2112.01527), for all images at once and without asking the host.
+
+    class_logits: (B, Q, C+1), the last class is "no object". mask_logits: (B, Q, h, w). Both of any float type.
+    Returns (B, *size) int64 segment ids. Of the queries that are surer of their class than 0.8, a pixel goes to the one
+    with the highest class probability times mask. A query that so loses more than a fifth of its mask is dropped, and
+    what lies outside its own mask (below one half) is VOID. The stuff of a class is one segment.
+    """
+    score, label = class_logits.float().softmax(-1)[..., :-1].max(-1)  # (B, Q)
+    score = score * (score > _SURE)  # "no object" then has less
+    if score.device.type != "cpu":
+        return _claimed(score, label, mask_logits, size, labels)
+    # On a CPU asking which queries are sure costs nothing: the others need no mask.
+    made = []
+    for sure, each, own, masks in zip(score > 0, score, label, mask_logits, strict=True):
+        found = _claimed(each[None, sure], own[None, sure], masks[None, sure], size, labels) if sure.any() else None
+        made.append(torch.full((1, *size), VOID) if found is None else found)
+    return torch.cat(made)
+
+
+def _claimed(score: Tensor, label: Tensor, mask_logits: Tensor, size: tuple[int, int], labels: LabelSet) -> Tensor:
+    """score, label: (B, Q) of each query, 0 where it is not sure. Returns (B, *size) segment ids."""
+    # In channels_last memory, where resizing and argmax find a pixel's queries side by side.
+    coarse = mask_logits.float().contiguous(memory_format=torch.channels_last)
+    masks = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False).sigmoid_()
+    inside = masks >= 0.5
+    area = inside.sum((2, 3), dtype=torch.float32)  # exact up to 2**24 pixels, and far faster than in int64
+    owner = masks.mul_(score[..., None, None]).max(1).indices  # (B, H, W)
+    held = inside.gather(1, owner[:, None])[:, 0]
+    images, queries = score.shape
+    place = torch.arange(0, images * queries, queries, device=owner.device)[:, None, None] + owner
+    pixels = _histogram(2 * place + held, 2 * images * queries).view(images, queries, 2)
+    won, left = pixels.sum(-1), pixels[..., 1]
+    good = (score > 0) & (left > 0) & (5 * won >= 4 * area)
+    first, thing = (known.to(owner.device, non_blocking=True) for known in _kinds(labels))
+    number = torch.where(thing[label], (good & thing[label]).cumsum(1), 0)
+    segment = torch.where(good, first[label] + number, VOID)
+    return torch.where(held, segment.gather(1, owner.flatten(1)).view_as(owner), VOID)
+
+
+def _kinds(labels: LabelSet) -> tuple[Tensor, Tensor]:
+    """For each class: its segments' first id, and whether its segments are objects."""
+    first = torch.full((len(labels),), VOID)
+    thing = torch.zeros(len(labels), dtype=torch.bool)
+    for index in (*panoptic.stuff(labels), *panoptic.things(labels)):
+        first[index] = index * SPAN
+    thing[list(panoptic.things(labels))] = True
+    return first, thing
+
+
+def _histogram(values: Tensor, bins: int) -> Tensor:
+    """How often each of 0, 1, …, bins - 1 occurs: (bins,) int64. Unlike bincount it never asks the host, which that
+    does on a GPU; on a CPU bincount is the faster."""
+    if values.device.type == "cpu":
+        return torch.bincount(values.reshape(-1), minlength=bins)
+    return values.new_zeros(bins).index_add_(0, values.reshape(-1), torch.ones_like(values).reshape(-1))
