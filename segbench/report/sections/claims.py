@@ -96,13 +96,13 @@ def _difference(found: Evidence | None) -> Cell:
 
 
 def _why(row: Row) -> str:
-    """What leaves a claim undecided that could be decided otherwise."""
+    """What leaves a claim undecided."""
     if row.verdict != UNDECIDED:
         return ""
     if row.here in (HOLDS, FAILS):
         return text("claims.here", verdict=text(f"claims.{row.here}"))
     if not row.contrary:
-        return ""
+        return text("claims.chance_or_grid" if row.claim.by_grid else "claims.chance")
     first, second = (text(f"claims.{verdict}") for verdict in row.contrary)
     return text("claims.contrary" if row.claim.by_grid else "claims.contrary_fills", first=first, second=second)
 
