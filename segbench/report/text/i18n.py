@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.core.labels import Class, LabelSet
+
 if TYPE_CHECKING:  # which imports SciPy, and the page to try a photograph on has none
     from segbench.stats import Interval
 
@@ -49,6 +51,16 @@ def text(key: str, **values: Any) -> str:
 def glossary() -> dict[str, tuple[str, str]]:
     """Key to (term, meaning), in the order of the file."""
     return {key: (str(entry["term"]), str(entry["means"])) for key, entry in table(language())["glossary"].items()}
+
+
+def class_name(one: Class) -> str:
+    """What a class is called in the language spoken, if its label set says."""
+    return one.french or one.name if language() == "fr" else one.name
+
+
+def class_names(labels: LabelSet) -> tuple[str, ...]:
+    """The names of all classes, likewise."""
+    return tuple(map(class_name, labels.classes))
 
 
 def score(value: float | None) -> str:
@@ -117,7 +129,7 @@ def scalar(value: object) -> str:
 
 def decimals(value: float, places: int) -> str:
     """With so many decimals."""
-    return MISSING if math.isnan(value) else _digits(f"{value:,.{places}f}")
+    return MISSING if math.isnan(value) else _digits(f"{round(value, places) + 0.0:,.{places}f}".replace("-", "−"))
 
 
 def listed(parts: list[str]) -> str:
