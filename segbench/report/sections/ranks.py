@@ -62,7 +62,7 @@ def conclusion(ranking: Ranking) -> list[str]:
 
 def opposite(ranking: Ranking, official: list[tables.PairwiseComparison]) -> list[str]:
     """Whom the official mIoU puts above the best, and not by chance in the choice of images."""
-    against = tuple(pair.second for pair in official if pair.miou_official.high < 0)
+    against = tuple(pair.second for pair in official if not pair.groups and pair.miou_official.high < 0)
     return [text("many.opposite", first=ranking.best.candidate.title, list=_titles(against))] if against else []
 
 
