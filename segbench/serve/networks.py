@@ -19,6 +19,7 @@ from torch import Tensor
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts
+from segbench.core.crops import WHOLE
 from segbench.core.records import ModelCard
 from segbench.engine import inference
 from segbench.ledger import models
@@ -108,5 +109,14 @@ def interval(promoted: Promoted) -> tuple[float, float] | None:
 
 def fingerprint(card: ModelCard, precision: str) -> str:
     """Of a model's weights and of what decides how they are used."""
-    used = (card.sha256, card.architecture, card.model, card.hyperparameters.model, card.size, card.mean, card.std)
+    used: tuple[object, ...] = (
+        card.sha256,
+        card.architecture,
+        card.model,
+        card.hyperparameters.model,
+        card.size,
+        card.mean,
+        card.std,
+    )
+    used = (*used, card.passes) if card.passes != WHOLE else used
     return hashlib.sha256(repr((*used, precision)).encode()).hexdigest()[:16]

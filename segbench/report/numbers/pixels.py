@@ -145,8 +145,11 @@ def sources(comparison: Comparison, val: packing.Split) -> list[Scene]:
         files = {scene.name: scene for scene in pairs}
         if not set(val.names) <= set(files):
             continue
-        with Image.open(files[val.names[0]].labels) as file:
-            names = _some(list(val.names), file.size[0] * file.size[1])
+        try:
+            width, height = pictures.upright(files[val.names[0]].labels).size
+        except pictures.Unreadable:
+            continue
+        names = _some(list(val.names), width * height)
         if all(_is_packed(files[name], val, index[name], card.size) for name in names):
             return [files[name] for name in names]
     return []
