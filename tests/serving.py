@@ -23,6 +23,7 @@ from segbench import architectures, predict
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import files, paths
 from segbench.core.labels import DEFAULT
+from segbench.core.panoptic import SEMANTIC
 from segbench.core.records import (
     Device,
     EpochRecord,
@@ -44,7 +45,9 @@ SIZE = (32, 64)
 DEVICE = Device("cpu", "", 1, 1, "fp32", False)
 
 
-def promote(architecture: str, seed: int = 0, model_size: str = "tiny", size: tuple[int, int] = SIZE) -> Path:
+def promote(
+    architecture: str, seed: int = 0, model_size: str = "tiny", size: tuple[int, int] = SIZE, task: str = SEMANTIC
+) -> Path:
     """A network with random weights as a promoted model of the study demo-<architecture>. Returns its folder."""
     folder = paths.model_folder(f"demo-{architecture}", seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +92,7 @@ def promote(architecture: str, seed: int = 0, model_size: str = "tiny", size: tu
         seconds=1.0,
         created="2026-01-01T00:00:00+00:00",
         sha256=files.sha256(folder / "best.safetensors"),
+        task=task,
     )
     models.write_card(folder / "card.json", card)
     return folder

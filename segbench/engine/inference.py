@@ -7,6 +7,7 @@ rows at a time and keeps only its classes.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core import code as sources
 from segbench.core import files
 from segbench.core.errors import UserError
+from segbench.core.labels import LabelSet
 from segbench.core.records import Code, ModelCard
 from segbench.data.batches import Normalisation, normalise
 from segbench.engine import checkpoint
@@ -104,6 +106,25 @@ def seen(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """A photograph, (H, W, 3) uint8 RGB, resized to the network's `size` (height, width)."""
     height, width = size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))  # as packing.py resizes
+
+
+class Prediction(NamedTuple):
+    """What a network makes of one image."""
+
+    scores: Tensor  # (C, h, w) float32
+    segments: Tensor | None  # (H, W) int64 ids at the image's size, see `core/panoptic.py`; of panoptic models
+
+
+def predictions(model: Segmenter, images: Tensor, compute: Compute, labels: LabelSet | None) -> list[Prediction]:
+    """images: (B, H, W, 3) uint8 RGB. labels: of a panoptic model; None: of a semantic one."""
+    with compute.autocast():
+        outputs = model(normalise(images.to(compute.device), model.normalisation))
+    coarse = model.scores(outputs)
+    if labels is None:
+        return [Prediction(one, None) for one in coarse]
+    predicted = torch.stack([class_map(one, images.shape[1:3]) for one in coarse]).long()
+    segments = model.segments(outputs, predicted, labels)
+    return [Prediction(*pair) for pair in zip(coarse, segments, strict=True)]
 
 
 def forward(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
