@@ -154,8 +154,8 @@ def _layouts(name: str, model: Segmenter, size: Size, device: Compute) -> Iterat
     layouts = (torch.channels_last, torch.contiguous_format)
     sides = [copy.deepcopy(model).to(memory_format=layout) for layout in layouts]  # type: ignore[call-overload]
     seen = [images.contiguous(memory_format=layout) for layout in layouts]
-    steps = [train_step(side, image, labels, device) for side, image in zip(sides, seen, strict=True)]
-    yield Case(f"{name}, training", "channels first", size.batch, "images/s", 0, *steps)
+    ours, theirs = (train_step(side, image, labels, device) for side, image in zip(sides, seen, strict=True))
+    yield Case(f"{name}, training", "channels first", size.batch, "images/s", 0, ours, theirs)
     ready = [
         inference.ready(side, device).to(memory_format=layout) for side, layout in zip(sides, layouts, strict=True)
     ]  # type: ignore[call-overload]

@@ -12,14 +12,17 @@ it resumes.
 from __future__ import annotations
 
 import argparse
+import functools
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
 
 from segbench import architectures, promote, search, stats
 from segbench.core import paths, protocol
@@ -31,6 +34,8 @@ from segbench.engine import training
 from segbench.report.__main__ import main as report
 from segbench.report.numbers import comparison, tables
 from segbench.runtime import compute, terminal
+
+Result = TypeVar("Result")
 
 SIZE = (256, 256)
 BATCH, BATCHES = 8, 2
@@ -82,7 +87,7 @@ def _pair(plain: Batches, augmented: Batches, state: training.State, epoch: int)
     """Milliseconds per batch that augmentation adds, and their share of a training step with plain batches."""
     without, batches = _timed(lambda: list(plain.shuffled(0, epoch)))
     with_it, _ = _timed(lambda: list(augmented.shuffled(0, epoch)))
-    steps, _ = _timed(lambda: [_step(state, batch) for batch in batches])
+    steps, _ = _timed(lambda: list(map(functools.partial(_step, state), batches)))
     return 1e3 * (with_it - without) / BATCHES, (with_it - without) / (without + steps)
 
 
@@ -90,13 +95,13 @@ def _step(state: training.State, batch: Batch) -> None:
     model = state.model.train()
     with state.compute.autocast():
         outputs = state.forward(batch.images)
-    loss = sum(model.losses(outputs, batch.labels).values())
+    loss = torch.stack(list(model.losses(outputs, batch.labels).values())).sum()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
 
 
-def _timed(call: Callable[[], list]) -> tuple[float, list]:
+def _timed(call: Callable[[], list[Result]]) -> tuple[float, list[Result]]:
     started = time.perf_counter()
     result = call()
     return time.perf_counter() - started, result

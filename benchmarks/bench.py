@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -85,8 +86,12 @@ def data(device: Compute, folder: Path) -> Iterator[Case]:
         yield Case(
             "data", peer, TRAIN, "images/s", 100 if workers == 0 else 0,
             lambda: list(ours.shuffled(0, 0)),
-            lambda theirs=theirs, workers=workers: list(peers.loader(theirs, 8, workers)),
+            functools.partial(_all, theirs, workers),
         )  # fmt: skip
+
+
+def _all(photographs: peers.Photographs, workers: int) -> list[object]:
+    return list(peers.loader(photographs, 8, workers))
 
 
 def packing_case(device: Compute, folder: Path) -> Iterator[Case]:
@@ -178,7 +183,7 @@ def metrics_alone(device: Compute, folder: Path) -> Iterator[Case]:
     labels = torch.from_numpy(peers.TO_CATEGORY).long()[raw.int()]
     yield Case(
         "metrics alone", "NumPy, image by image", 50, "images/s", 0,
-        lambda: evaluation._count(raw, predicted), lambda: peers.confusion(predicted, labels),
+        lambda: evaluation._count(raw, predicted, peers.CLASSES), lambda: peers.confusion(predicted, labels),
     )  # fmt: skip
 
 

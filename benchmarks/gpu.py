@@ -113,7 +113,7 @@ class Run:
         return time.monotonic() > self.ends
 
     def trials(self, name: str) -> int:
-        return self.plan.trials or self.note.search.trials
+        return self.plan.trials or self.note.search.trials or 0
 
     @property
     def note(self) -> Protocol:

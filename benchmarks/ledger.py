@@ -21,11 +21,11 @@ from typing import NamedTuple
 import optuna
 
 from segbench.core.protocol import Architecture, Data, Final, Protocol, Search
-from segbench.core.space import Choice, Range
+from segbench.core.space import Choice, Range, Space
 from segbench.ledger import database, queue, samplers, studies
 from segbench.runtime import terminal
 
-SPACE = {
+SPACE: Space = {
     "lr": Range(1e-5, 1e-2, log=True),
     "weight_decay": Range(1e-6, 1e-2, log=True),
     "optimizer": Choice(("adam", "adamw", "sgd")),

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def deeplab_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Ten
     loss.item()  # what a training log prints
 
 
-def mask2former() -> nn.Module:
+def mask2former() -> Any:
     """The note's model, without its download: the same configuration from random weights."""
     ensure_importable()
     from transformers import Mask2FormerForUniversalSegmentation
@@ -97,12 +98,14 @@ def mask2former_step(model: nn.Module, optimizer: torch.optim.Optimizer, images:
 def predict(name: str, model: nn.Module, images: Tensor) -> Tensor:
     """The note's masks, (B, H, W): argmax of DeepLab's scores, the image processor's word for Mask2Former."""
     if name == "deeplab":
-        return model(images)["out"].argmax(1)
+        best: Tensor = model(images)["out"].argmax(1)
+        return best
     from transformers import Mask2FormerImageProcessor
 
     processor = Mask2FormerImageProcessor(do_resize=False, do_rescale=False, do_normalize=False)
-    sizes = [tuple(images.shape[-2:])] * len(images)
-    return torch.stack(processor.post_process_semantic_segmentation(model(pixel_values=images), target_sizes=sizes))
+    sizes = [(images.shape[-2], images.shape[-1])] * len(images)
+    maps: Any = processor.post_process_semantic_segmentation(model(pixel_values=images), target_sizes=sizes)
+    return torch.stack(maps)
 
 
 def confusion(predicted: Tensor, labels: Tensor) -> np.ndarray:

@@ -51,7 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=10, metavar="N")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="height and width")
     arguments = parser.parse_args(argv)
-    dataset = packing.prepare(paths.dataset(arguments.data), (arguments.size,) * 2, paths.cache())
+    root = paths.dataset(arguments.data)
+    assert root
+    dataset = packing.prepare(root, (arguments.size,) * 2, paths.cache())
     chosen = subsets.draw_search(dataset, Search(1, 1, 300, 50, select_on="val"))
     device = compute.choose("cpu")
     runs: list[Run] = []
@@ -84,7 +86,7 @@ def _plain(name: str, train: Batches, val: Batches, epochs: int, seed: int, devi
     if name == "mask2former":
         for layer in network.model.pixel_level_module.decoder.encoder.layers:
             del layer.self_attn.forward  # back to transformers' own
-    step = peers.deeplab_step if name == "deeplab" else peers.mask2former_step
+    step: Callable[..., None] = peers.deeplab_step if name == "deeplab" else peers.mask2former_step
     call = _as_torchvision(network) if name == "deeplab" else network
     optimizer = torch.optim.AdamW(network.parameters(), CHOSEN.lr, weight_decay=CHOSEN.weight_decay)
     plain = compute.choose(str(device.device), "fp32")

@@ -27,7 +27,7 @@ from scipy.stats import t as student
 from segbench import architectures
 from segbench.core import paths
 from segbench.core.errors import UserError
-from segbench.core.labels import CATEGORIES
+from segbench.core.labels import DEFAULT
 from segbench.core.protocol import Search
 from segbench.core.recipe import OFF, Recipe
 from segbench.core.records import Hyperparameters, from_json, to_json
@@ -120,7 +120,7 @@ def _dataset(drawn: bool) -> Dataset:
         return packing.prepare(given, SIZE, paths.cache())
     root = paths.storage() / "recipes-streets"
     if not root.is_dir():
-        streets.write(root, *_STREETS, *(2 * side for side in SIZE), seed=0)
+        streets.write(root, *_STREETS, 2 * SIZE[0], 2 * SIZE[1], seed=0)
     return packing.prepare(root, SIZE, paths.cache())
 
 
@@ -134,13 +134,13 @@ def _known(path: Path, about: dict[str, Any]) -> list[Run]:
 
 
 def _run(name: str, recipe: str, seed: int, lr: float, dataset: Dataset, epochs: int, device: Compute) -> Run:
-    images = (min(most, len(split)) for most, split in zip(_MOST, (dataset.train, dataset.val), strict=True))
-    chosen = subsets.draw_search(dataset, Search(1, 1, *images, select_on="val"))
+    trained, scored = (min(most, len(split)) for most, split in zip(_MOST, (dataset.train, dataset.val), strict=True))
+    chosen = subsets.draw_search(dataset, Search(1, 1, trained, scored, select_on="val"))
     train, val = (
         Batches(split, indices, BATCH, device.device)
         for split, indices in ((dataset.train, chosen.train), (dataset.val, chosen.val))
     )
-    model, _ = architectures.create(name, len(CATEGORIES), "random", {"size": "tiny"}, seed)
+    model, _ = architectures.create(name, len(DEFAULT), "random", {"size": "tiny"}, seed)
     hyperparameters = Hyperparameters(lr, WEIGHT_DECAY, "adamw", {}, ON if recipe == "on" else OFF)
     state = training.begin(model, hyperparameters, device)
     records = list(training.fit(state, train, val, epochs=epochs, seed=seed))

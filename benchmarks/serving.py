@@ -37,6 +37,7 @@ from benchmarks.clients import Load, load
 from benchmarks.peer import EACH, FIRST, LARGEST
 from segbench import predict
 from segbench.core import paths
+from segbench.engine import inference
 from segbench.serve import answers, listening, photographs
 from segbench.serve.networks import Lane
 from segbench.serve.scheduler import Limits, Refused, Scheduler
@@ -143,7 +144,7 @@ def bare(name: str | None, body: bytes) -> dict[str, float]:
         return seconds(lambda: asyncio.run(lane.run(lane._forward, model, card, images)))
 
     def encode() -> None:
-        categories = answers.inference.class_map(scores, image.pixels.shape[:2]).cpu().numpy()
+        categories = inference.class_map(scores, image.pixels.shape[:2]).cpu().numpy()
         answers.mask(image.pixels, answers.Maps(categories, None, card.labels))
 
     together = forward(largest)
@@ -222,10 +223,10 @@ def real(name: str | None, body: bytes, seconds: float) -> dict[str, Any]:
         found["p50_to_bare"] = found["1"]["p50"] / alone
         found["saturation"] = best / parts["images_per_second"]
         found["open_loop"] = over._asdict()
-        before = server.metric("segbench_batch_size_sum")
+        computed = server.metric("segbench_batch_size_sum")
         load("leave", server.port, path, body, 60, 0.02)
         time.sleep(3)
-        found["left_computed"] = server.metric("segbench_batch_size_sum") - before
+        found["left_computed"] = server.metric("segbench_batch_size_sum") - computed
         print(f"one client: p50 is {found['p50_to_bare']:.2f} x decode + forward + encode (target <= 1.10)")
         print(f"saturation: {found['saturation']:.2f} of the bare forward's images a second (target >= 0.90)")
         print(f"120 % of capacity, open loop: {over.statuses}, accepted p50, p95, p99: {', '.join(over.shown())}")
@@ -279,7 +280,7 @@ def promoted(name: str | None, seconds: float) -> dict[str, Any]:
             from tests.serving import promote
 
             promote("deeplab", model_size="resnet50", size=(256, 256))
-        found = {**start(), "real": real(name, photograph(), seconds)}
+        found: dict[str, Any] = {**start(), "real": real(name, photograph(), seconds)}
     ratio = found["real"]["ready_seconds"] / found["imports_seconds"]
     print(f"start to ready: {ratio:.2f} x importing torch, torchvision and transformers (target <= 2)")
     return found

@@ -2,19 +2,23 @@
 
     python -m segbench.predict street.jpg --out predictions
     python -m segbench.predict *.png --out predictions --model demo-deeplab
+    python -m segbench.predict *.png --out predictions --panoptic
 
 Writes, for every image and model, a mask in the legend's colours, an overlay, and a label-id PNG for the dataset's own
-evaluator, all at the image's size.
+evaluator, all at the image's size. With --panoptic, of models of panoptic protocols: their objects as a picture, an
+instanceIds PNG, and COCO's panoptic format, which the official evaluator of Cityscapes reads.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segbench.core import artefacts, paths
 from segbench.core.errors import UserError
+from segbench.core.panoptic import PANOPTIC
 from segbench.ledger import models
 from segbench.ledger.models import Promoted
 from segbench.runtime import options, terminal
@@ -35,9 +39,12 @@ def main(argv: list[str] | None = None) -> int:
         metavar="STUDY|DIR",
         help="a promoted model by its study's name, such as demo-deeplab, or its folder; repeatable; default: all",
     )
+    parser.add_argument("--panoptic", action="store_true", help="also write which pixels are one object")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: auto")
     arguments = options.parse(parser, argv)
     chosen = choose(arguments.model)
+    if arguments.panoptic:
+        chosen = _panoptic(chosen, bool(arguments.model))
     stem, count = Counter(path.stem for path in arguments.images).most_common(1)[0]
     if count > 1:
         raise UserError(
@@ -50,8 +57,9 @@ def main(argv: list[str] | None = None) -> int:
         pictures.read(path)
     out = paths.writable(arguments.out, "--out")
     for model in chosen:
-        _segment(model, arguments.images, arguments.device, out)
-    terminal.say(f"{len(chosen)} models x {len(arguments.images)} images: masks, overlays and label ids in {out}")
+        _segment(model, arguments.images, arguments.device, out, arguments.panoptic)
+    written = "masks, overlays and label ids" + (", objects" if arguments.panoptic else "")
+    terminal.say(f"{len(chosen)} models x {len(arguments.images)} images: {written} in {out}")
     terminal.next_command("python -m segbench.runs")
     return 0
 
@@ -86,27 +94,73 @@ def _named(name: str, listing: models.Listing) -> list[Promoted]:
     return of_study
 
 
-def _segment(model: Promoted, images: list[Path], device: str, out: Path) -> None:
+def _panoptic(chosen: list[Promoted], named: bool) -> list[Promoted]:
+    """Those that tell objects apart. Raises UserError if there is none, or if one that was `named` does not."""
+    from segbench.data import segment_files
+
+    able = [model for model in chosen if model.card.task == PANOPTIC]
+    unable = [model.card.study for model in chosen if model.card.task != PANOPTIC]
+    if not able or (named and unable):
+        raise UserError(
+            f"{', '.join(dict.fromkeys(unable))}: trained by a semantic protocol, so it knows classes and no objects; "
+            f'drop --panoptic, or name a model of a protocol with [data] task = "{PANOPTIC}"'
+        )
+    for model in able:
+        segment_files.require_instance_ids(model.card.labels)
+    return able
+
+
+def _segment(model: Promoted, images: list[Path], device: str, out: Path, panoptic: bool) -> None:
     from segbench.data import pictures
     from segbench.engine.predictor import Predictor
 
     predictor = Predictor(model.card, model.weights, device)
+    annotations = []
     with terminal.progress(f"segmenting with {model.card.study}", len(images)) as advance:
         for path in images:
             image = pictures.read(path)
             _write(image, predictor.segment(image), out, path.stem, model)
+            if panoptic:
+                annotations.append(_write_objects(predictor.objects(image), out, path.stem, model))
             advance(path.name)
+    if panoptic:
+        _write_annotations(annotations, out, model)
+
+
+def _name(model: Promoted) -> str:
+    """What its files are called by."""
+    seed = f"-{model.folder.name}" if len(models.cards(model.folder.parent)) > 1 else ""
+    return f"{model.card.study}{seed}"
 
 
 def _write(image: NDArray[np.uint8], categories: NDArray[np.uint8], out: Path, stem: str, model: Promoted) -> None:
     from segbench.data import pictures
 
-    seed = f"-{model.folder.name}" if len(models.cards(model.folder.parent)) > 1 else ""
-    start = out / f"{stem}-{model.card.study}{seed}"
+    start = out / f"{stem}-{_name(model)}"
     labels = model.card.labels
     pictures.mask(categories, labels.colours).save(f"{start}-mask.png")
     pictures.overlay(image, categories, labels.colours).save(f"{start}-overlay.png")
     pictures.label_ids(categories, labels.typical_ids).save(f"{start}-labelIds.png")
+
+
+def _write_objects(segments: NDArray[np.int64], out: Path, stem: str, model: Promoted) -> dict[str, Any]:
+    """Returns the image's entry in COCO's annotations. Its id is the file's name as Cityscapes' truth has it."""
+    from segbench.data import segment_files
+
+    labels, name = model.card.labels, stem.removesuffix("_leftImg8bit")
+    start, folder = out / f"{stem}-{_name(model)}", out / f"{_name(model)}-panoptic"
+    folder.mkdir(exist_ok=True)
+    segment_files.coloured(segments, labels).save(f"{start}-objects.png")
+    segment_files.instance_ids(segments, labels).save(f"{start}-instanceIds.png")
+    segment_files.coco_picture(segments).save(folder / f"{name}_panoptic.png")
+    return segment_files.coco_annotation(segments, name, f"{name}_panoptic.png", labels)
+
+
+def _write_annotations(annotations: list[dict[str, Any]], out: Path, model: Promoted) -> None:
+    from segbench.data import segment_files
+
+    content = {"annotations": annotations, "categories": segment_files.coco_categories(model.card.labels)}
+    (out / f"{_name(model)}-panoptic.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 if __name__ == "__main__":

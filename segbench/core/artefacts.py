@@ -11,6 +11,7 @@ CARD = "card.json"  # what a promoted model is (records.ModelCard); written last
 WEIGHTS = "best.safetensors"  # of the kept epoch
 LAST_WEIGHTS = "last.safetensors"  # of the last epoch
 CONFUSIONS = "confusions.npz"  # the raw confusion of each validation image, and the scenes' names
+SEGMENTS = "segments"  # a folder, of panoptic protocols: <scene>.png holds the predicted segments, in COCO's format
 MASKS = "masks"  # a folder: <scene>.png holds the predicted categories, in the legend's colours
 ERRORS = "errors.npz"  # the kinds of errors of each validation image (stats.behaviour), the model's and its grid's
 RELIABILITY = "reliability.npz"  # how sure the model was of its right and wrong pixels (stats.calibration)

@@ -5,6 +5,7 @@ Segments are (H, W) int64 ids as in `core/panoptic.py`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,35 @@ from segbench.core.panoptic import PER_LABEL, SPAN, VOID
 Segments = NDArray[np.int64]
 
 _LARGEST_ID = 65_535  # of a 16-bit file
+_LIGHTEST = 0.6  # how far towards white the shades of a class's objects go
+_GOLDEN = 0.618034  # its multiples modulo 1 are far apart, however many there are
+_LINE = 255  # white, between objects of one class that touch
+
+
+def coloured(segments: Segments, labels: LabelSet) -> Image.Image:
+    """An RGB picture in the classes' colours: each object in a shade of its class's, with a line where it touches
+    another of its class. VOID is black."""
+    known, place = np.unique(segments, return_inverse=True)
+    classes, number = np.divmod(known, SPAN)
+    colours = np.array([*labels.colours, (0, 0, 0)], np.float64)[classes]  # VOID is class -1, the last
+    rank = np.arange(len(known)) - np.searchsorted(classes, classes)
+    lighter = np.where((classes >= 0) & (number > 0), rank * _GOLDEN % 1 * _LIGHTEST, 0)[:, None]
+    picture = (colours + (255 - colours) * lighter).round().astype(np.uint8)[place.reshape(segments.shape)]
+    for line, here, after in (
+        (picture[:, :-1], segments[:, :-1], segments[:, 1:]),
+        (picture[:-1], segments[:-1], segments[1:]),
+    ):
+        line[(here != after) & (here // SPAN == after // SPAN) & (here >= 0)] = _LINE
+    return Image.fromarray(picture)
+
+
+def read_coco(path: Path) -> Segments:
+    """The segments that `coco_picture` wrote. Raises OSError or ValueError."""
+    with Image.open(path) as file:
+        if file.mode != "RGB":
+            raise ValueError(f"{path} is {file.mode}, expected RGB")
+        numbers = np.asarray(file).astype(np.int64) @ np.array([1, 256, 65_536])
+    return np.asarray(np.where(numbers == 0, VOID, numbers - SPAN))
 
 
 def require_instance_ids(labels: LabelSet) -> None:

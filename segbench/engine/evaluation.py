@@ -55,6 +55,7 @@ class View(NamedTuple):
     predicted: Tensor  # (B, H, W) int64
     log_probabilities: Tensor  # (B, C, H, W), of the class-normalised scores
     grid: tuple[int, int]  # (h, w) of the network's own scores, before they were resized
+    segments: Tensor | None  # (B, H, W) int64 predicted ones, of panoptic protocols
 
 
 See = Callable[[View], None]
@@ -106,12 +107,13 @@ def _pass(
             weight += part
             predicted = scores.argmax(1)
             counts.append(_count(batch.raw, predicted, len(label_set)))
+            found = None
             if batch.instances is not None:
                 truth = segments.truth(batch.raw, batch.instances, label_set)
                 found = model.segments(outputs, predicted, label_set)
                 objects.append(panoptic.count(truth, found, predicted, label_set))
             if see:
-                see(View(batch.labels, predicted, logarithms, (coarse.shape[-2], coarse.shape[-1])))
+                see(View(batch.labels, predicted, logarithms, (coarse.shape[-2], coarse.shape[-1]), found))
     confusions = [metrics.rows(count.cpu().numpy(), label_set) for count in counts]
     return _Part(float(loss), float(nll), float(weight), confusions, objects)
 

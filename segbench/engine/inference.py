@@ -28,6 +28,7 @@ from segbench.engine import checkpoint
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
+_LARGEST = 1 << 21  # pixels of a map of segments: those of a Cityscapes photograph
 _STRIP = 1 << 20  # scores of one strip: 4 MB, which a CPU's cache holds
 
 
@@ -100,6 +101,27 @@ def segment(model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], c
     with torch.inference_mode():
         coarse = forward(model, torch.from_numpy(seen(image, size))[None], compute)
         return class_map(coarse[0], image.shape[:2]).cpu().numpy()
+
+
+def objects(
+    model: Segmenter, image: NDArray[np.uint8], size: tuple[int, int], labels: LabelSet, compute: Compute
+) -> NDArray[np.int64]:
+    """The segments of one photograph, (H, W, 3) uint8 RGB of any size, which the network sees at `size`.
+
+    Returns (H, W) int64 segment ids (`core/panoptic.py`). Those of photographs of more than 2 megapixels are found at 2
+    megapixels and scaled: a query's mask at 64 megapixels takes 256 MB.
+    """
+    height, width = image.shape[:2]
+    factor = min(1.0, (_LARGEST / (height * width)) ** 0.5)
+    small = (max(round(height * factor), 1), max(round(width * factor), 1))
+    with torch.inference_mode():
+        images = normalise(torch.from_numpy(seen(image, size))[None].to(compute.device), model.normalisation)
+        with compute.autocast():
+            outputs = model(images)
+        predicted = class_map(model.scores(outputs)[0], small).long()[None]
+        found = model.segments(outputs, predicted, labels).cpu().numpy()[0]
+    rows, columns = (np.arange(full) * part // full for full, part in zip((height, width), small, strict=True))
+    return np.asarray(found[rows[:, None], columns])
 
 
 def seen(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -43,6 +43,10 @@ class Predictor:
             maps[index] = self.segment(photograph)
         return maps
 
+    def objects(self, photograph: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """One photograph, (H, W, 3) uint8 RGB -> (H, W) int64 segments, see `core/panoptic.py`."""
+        return inference.objects(self._model, photograph, self.card.size, self.card.labels, self._compute)
+
     def segment(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One photograph, (H, W, 3) uint8 RGB -> (H, W) uint8 classes, at the photograph's size."""
         return inference.segment(self._model, photograph, self.card.size, self._compute)

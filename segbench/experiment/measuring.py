@@ -18,7 +18,7 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts
 from segbench.core.labels import LabelSet
 from segbench.core.protocol import Protocol
-from segbench.data import pictures, subsets
+from segbench.data import pictures, segment_files, subsets
 from segbench.data.batches import Batches
 from segbench.data.packing import Dataset, Split
 from segbench.data.subsets import Subset
@@ -58,7 +58,8 @@ def fit_temperature(
 
 @dataclass
 class Watcher:
-    """Watches an evaluation of the final images: writes masks and entropy maps, and counts how sure the model is."""
+    """Watches an evaluation of the final images: writes masks, segments and entropy maps, and counts how sure the model
+    is."""
 
     folder: Path
     names: Sequence[str]  # of the images, in order
@@ -69,7 +70,7 @@ class Watcher:
     _done: int = 0
 
     def __post_init__(self) -> None:
-        for name in (artefacts.MASKS, artefacts.ENTROPY):
+        for name in (artefacts.MASKS, artefacts.ENTROPY, artefacts.SEGMENTS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def see(self, view: View) -> None:
@@ -84,6 +85,8 @@ class Watcher:
         for name, mask, shades in zip(names, _bytes(view.predicted), _bytes(unsure), strict=True):
             _save(pictures.mask(mask, self.label_set.colours), self.folder / artefacts.MASKS / f"{name}.png")
             _save(Image.fromarray(shades), self.folder / artefacts.ENTROPY / f"{name}.png")
+        for name, segments in zip(names, [] if view.segments is None else view.segments.cpu().numpy(), strict=False):
+            _save(segment_files.coco_picture(segments), self.folder / artefacts.SEGMENTS / f"{name}.png")
         self._done += len(view.labels)
 
     def write(self) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol
-from segbench.core.records import Device, EpochRecord, EpochSeconds, Scalar, WeightsOrigin, from_json
+from segbench.core.records import Device, EpochRecord, EpochSeconds, Quality, Scalar, WeightsOrigin, from_json
 from segbench.core.space import resolved
 from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.ledger import attempts
@@ -112,6 +112,8 @@ def _content(connection: Connection, study: int) -> _Content:
 def _epoch(content: dict[str, Any]) -> EpochRecord:
     """Like `from_json`, in a tenth of its time: a study may have ten thousand epochs."""
     parts = {"iou": tuple(content["iou"]), "seconds": EpochSeconds(**content["seconds"])}
+    if quality := content.get("panoptic"):
+        parts["panoptic"] = Quality(**{**quality, "pq_classes": tuple(quality["pq_classes"])})
     return EpochRecord(**{**content, **parts})
 
 

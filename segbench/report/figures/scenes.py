@@ -32,7 +32,7 @@ class Chosen(NamedTuple):
 
     rule: str
     name: str
-    scores: dict[str, float]  # architecture's name to mIoU of this image alone
+    scores: dict[str, float]  # architecture's name to the value of this image alone
 
 
 class Pictured(NamedTuple):
@@ -65,8 +65,8 @@ class Scenes:
 def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
     """The chosen scenes as pictures, from the packed dataset and the promoted models' masks, as many as the page may
     hold: at least scene per rule."""
-    candidates = [candidate for candidate in comparison.promoted if tables.image_miou(candidate)]
-    chosen = choose({candidate.name: tables.image_miou(candidate) for candidate in candidates}, COUNTS)
+    candidates = [candidate for candidate in comparison.promoted if tables.image_values(candidate)]
+    chosen = choose({candidate.name: tables.image_values(candidate) for candidate in candidates}, COUNTS)
     if not chosen:
         return Scenes((), missing="confusions")
     index = {name: i for i, name in enumerate(val.names)} if val else {}
@@ -87,7 +87,7 @@ def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
 
 
 def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int]) -> list[Chosen]:
-    """From architecture → scene → mIoU: the scenes with the best, the median and the worst mean over architectures,
+    """From architecture → scene → value: the scenes with the best, the median and the worst mean over architectures,
     and those on which two architectures differ most, as many of each as `counts` says and in its order.
 
     No scene is shown twice: the next in line steps in. Rules take turns, so that each gets its first. Ties go by name.

@@ -17,11 +17,11 @@ FEWEST = 3  # architectures: two are a pair, which `tables.pairs` compares
 
 
 class Pair(NamedTuple):
-    """Two of them; `first` has the higher mIoU."""
+    """Two of them; `first` has the higher value."""
 
     first: Summary
     second: Summary
-    difference: Interval  # of mIoU, first minus second
+    difference: Interval  # of values, first minus second
     p: float  # corrected for the number of pairs
 
     @property
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranking:
-    """All that have per-image confusions, best mIoU first."""
+    """All that have per-image confusions, highest value first."""
 
     rows: tuple[Summary, ...]
     images: int
@@ -68,12 +68,12 @@ class Ranking:
 
 def ranking(rows: Sequence[Summary]) -> Ranking | None:
     """None below FEWEST, and where the per-image confusions are not of the same images and classes."""
-    order = tables.ranked(row for row in rows if row.candidate.runs)
+    order = tables.ranked(row for row in rows if row.candidate.value_runs)
     names = {model.names for row in order for model in row.candidate.scored}
     labels = [row.candidate.labels for row in order]
     if len(order) < FEWEST or len(names) != 1 or any(other != labels[0] for other in labels):
         return None
-    scores = stats.resampled_scores([row.candidate.runs for row in order], stats.miou(labels[0]))
+    scores = stats.resampled_scores([row.candidate.value_runs for row in order], order[0].candidate.value)
     chances = stats.rank_probabilities(scores)
     couples = list(itertools.combinations(range(len(order)), 2))
     tests = [stats.paired(scores[a], scores[b], _gap(order[a], order[b])) for a, b in couples]
@@ -87,4 +87,4 @@ def ranking(rows: Sequence[Summary]) -> Ranking | None:
 
 
 def _gap(first: Summary, second: Summary) -> float:
-    return first.miou.estimate - second.miou.estimate
+    return first.value.estimate - second.value.estimate

@@ -159,7 +159,8 @@ def _borders(
 def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ...]) -> list[Block]:
     candidates = comparison.promoted
     majority = Key(text("figures.majority"), GREY, "dash")
-    miou = curves.curves(candidates, lambda e: e.miou, [row.majority_miou for row in rows])
+    majorities = tables.majorities(rows)
+    value = curves.curves(candidates, lambda e: e.value, majorities)
     accuracies = [tables.majority_accuracy(s) for s in candidates]
     accuracy = curves.curves(candidates, lambda e: e.pixel_accuracy, accuracies)
     nll = curves.curves(candidates, lambda e: e.val_nll)
@@ -167,7 +168,7 @@ def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ..
     return [
         Heading(text("quality.learning")),
         *([Prose((text("quality.learning_selection", images=selection),), tone="note")] if selection else []),
-        _named("miou", miou, (*keys, majority), half=True),
+        _named("miou" if majorities else "pq", value, (*keys, majority) if majorities else keys, half=True),
         _named("accuracy", accuracy, (*keys, majority), half=True),
         _named("nll", nll, keys),
         _losses(candidates, "train_loss", lambda e: e.train_loss),

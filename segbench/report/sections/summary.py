@@ -56,7 +56,7 @@ def _quality(
         _scores("miou_official", rows, lambda row: row.miou_official, pair.miou_official if pair else None),
         _scores("pixel_accuracy", rows, lambda row: row.pixel_accuracy, pair.pixel_accuracy if pair else None),
         _line("val_nll", rows, both, lambda row: row.val_nll, _LOWER),
-        _line("last_miou", rows, both, lambda row: row.last_miou, _HIGHER, score, ratio=False),
+        _line("last_value", rows, both, lambda row: row.last_value, _HIGHER, score, ratio=False),
         _line("majority", rows, both, lambda row: row.majority_miou, 0, score, ratio=False),
     ]
     if any(len(row.seeds) > 1 for row in rows):
@@ -125,7 +125,7 @@ def _line(
 def _seeds(rows: Sequence[Summary]) -> list[Cell]:
     cells = []
     for row in rows:
-        over_seeds = stats.seed_summary(row.miou_of_seed)
+        over_seeds = stats.seed_summary(row.value_of_seed)
         spread = "" if math.isnan(over_seeds.spread) else f"± {score(over_seeds.spread)}"
         cells.append(Cell(score(over_seeds.mean), spread, number=True, values=(over_seeds.mean,)))
     most = max(len(row.seeds) for row in rows)
