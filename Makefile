@@ -1,8 +1,10 @@
 # make            lists the targets
 # make demo       the whole experiment on drawn streets, from nothing
 # make test       the tests
+# make demo TORCH_INDEX=URL    takes PyTorch from there, such as its build for CPUs, before the rest from elsewhere
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 SEGBENCH := $(PYTHON) -m segbench
 
 .DEFAULT_GOAL := help
@@ -56,10 +58,15 @@ $(VENV)/bin/python:
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segbench needs Python 3.11 or newer; this is " + sys.version)'
 	python3 -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable .
+# What is installed already, pip leaves as it is.
+$(VENV)/torch: deploy/torch.txt | $(VENV)/bin/python
+	$(if $(TORCH_INDEX),$(PIP) --index-url "$(TORCH_INDEX)" --requirement $<)
 	@touch $@
 
-$(VENV)/developer: pyproject.toml | $(VENV)/bin/python
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+$(VENV)/installed: pyproject.toml | $(VENV)/torch
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/developer: pyproject.toml | $(VENV)/torch
+	$(PIP) --editable '.[dev]'
 	@touch $(VENV)/installed $@

@@ -183,7 +183,7 @@ def metrics_alone(device: Compute, folder: Path) -> Iterator[Case]:
     labels = torch.from_numpy(peers.TO_CATEGORY).long()[raw.int()]
     yield Case(
         "metrics alone", "NumPy, image by image", 50, "images/s", 0,
-        lambda: evaluation._count(raw, predicted, peers.CLASSES), lambda: peers.confusion(predicted, labels),
+        lambda: evaluation.count(raw, predicted, peers.CLASSES), lambda: peers.confusion(predicted, labels),
     )  # fmt: skip
 
 

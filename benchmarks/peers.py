@@ -39,6 +39,8 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         scene = self.scenes[index]
+        assert isinstance(scene.image, Path)  # not in an archive
+        assert isinstance(scene.labels, Path)
         image = Image.open(scene.image).convert("RGB").resize(self.width_height, Image.Resampling.BILINEAR)
         ids = Image.open(scene.labels).resize(self.width_height, Image.Resampling.NEAREST)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     with terminal.progress("timing", len(architectures)) as advance:
         for architecture in architectures:
             random = dataclasses.replace(architecture, weights="random")
-            build = functools.partial(training_run.build, random, seed=0, classes=len(protocol.data.labels))
+            classes, passes = len(protocol.data.labels), protocol.passes
+            build = functools.partial(training_run.build, random, seed=0, classes=classes, passes=passes)
             one = estimating.of(protocol, architecture, sample, device, build, trials=trials, seconds=_SECONDS)
             estimates.append(one)
             advance(architecture.name)

@@ -1,6 +1,6 @@
 """Verify a dataset, and pack it once at the protocol's size.
 
-    python -m segbench.prepare --data DIR
+    python -m segbench.prepare --data DIR             the dataset's root, or the archives as downloaded, not unpacked
     python -m segbench.prepare --protocol demo
 
 Search and promote do this themselves; this command also shows what is in the dataset, and writes a page with its
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from segbench.core import protocol
+from segbench.core.errors import UserError
 from segbench.core.labels import IGNORED, LabelSet
 from segbench.runtime import options, terminal
 
@@ -30,9 +31,16 @@ def main(argv: list[str] | None = None) -> int:
     chosen = protocol.load(options.folder_of(arguments))
 
     from segbench.data import dataset, inspection
+    from segbench.data.packing import DamagedScenes
     from segbench.report import dataset as page
 
-    data = dataset.ready(chosen, arguments.data)
+    try:
+        data = dataset.ready(chosen, arguments.data)
+    except UserError as error:
+        if isinstance(error.__cause__, DamagedScenes):
+            root = dataset.root_of(chosen, arguments.data)
+            terminal.say(f"page {page.refused(chosen, root, error.__cause__.problems, arguments.lang)}")
+        raise
     height, width = data.size
     for name, split in (("train", data.train), ("val", data.val)):
         cities = sorted(set(split.cities))
@@ -52,9 +60,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _notes(data: Dataset, findings: Findings) -> list[str]:
     """What may flatter or spoil the scores, one line each."""
-    lines = [
-        f"class '{name}' has no pixel in train or val; it is neither learnt nor scored" for name in findings.absent
-    ]
+    from segbench.data import inspection
+
+    lines = [inspection.note_of(findings.absent)] if findings.absent else []
     if findings.shared:
         lines.append(f"train and val share cities or groups: {', '.join(findings.shared[:5])}")
     if findings.twins:

@@ -15,6 +15,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+from filelock import FileLock
 
 from segbench.data import streets
 from segbench.runtime import terminal
@@ -65,6 +66,12 @@ def unestimated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segbench.experiment.searching._say_cost", lambda search, left: None)
 
 
+@pytest.fixture(autouse=True)
+def hardly_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promotions time their networks for a moment instead of for seconds."""
+    monkeypatch.setattr("segbench.engine.speed._SECONDS_PER_PART", 0.01)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset in Cityscapes folders: 24 + 8 scenes. Do not change it; copy it."""
@@ -101,13 +108,20 @@ def write_protocol(folder: Path, protocol: str = PROTOCOL) -> Path:
 @pytest.fixture(scope="session")
 def made_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage whose MLflow database has its tables: making them takes seconds, copying them does not."""
-    folder = tmp_path_factory.mktemp("databases")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEGBENCH_STORAGE", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        from segbench.ledger import tracking
+    temporary = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        temporary = temporary.parent  # which the workers share
+    folder, lock = temporary / "databases", FileLock(temporary / "databases.lock")
+    with lock, pytest.MonkeyPatch.context() as patch:
+        if not folder.is_dir():
+            making = temporary / "databases-in-making"
+            making.mkdir()
+            patch.setenv("SEGBENCH_STORAGE", str(making))
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            from segbench.ledger import tracking
 
-        tracking.client()
+            tracking.client()
+            making.rename(folder)
     return folder
 
 

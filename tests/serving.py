@@ -22,7 +22,7 @@ from torch import nn
 from segbench import architectures, predict
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import files, paths
-from segbench.core.labels import DEFAULT
+from segbench.core.labels import DEFAULT, LabelSet
 from segbench.core.panoptic import SEMANTIC
 from segbench.core.records import (
     Device,
@@ -46,22 +46,28 @@ DEVICE = Device("cpu", "", 1, 1, "fp32", False)
 
 
 def promote(
-    architecture: str, seed: int = 0, model_size: str = "tiny", size: tuple[int, int] = SIZE, task: str = SEMANTIC
+    architecture: str,
+    seed: int = 0,
+    model_size: str = "tiny",
+    size: tuple[int, int] = SIZE,
+    labels: LabelSet = DEFAULT,
+    task: str = SEMANTIC,
 ) -> Path:
     """A network with random weights as a promoted model of the study demo-<architecture>. Returns its folder."""
     folder = paths.model_folder(f"demo-{architecture}", seed)
     folder.mkdir(parents=True, exist_ok=True)
     extra = {"aux_loss": True} if architecture == "deeplab" else {}
     options = {"size": model_size, **extra}
-    model, origin = architectures.create(architecture, len(DEFAULT.names), "random", options, seed)
+    model, origin = architectures.create(architecture, len(labels), "random", options, seed)
     _vary(model)
     checkpoint.save(model, folder / "best.safetensors")
-    epoch = EpochRecord(1, 1.0, 1.0, 1.0, 0.5, 0.4, 0.4, (0.4,) * 8, EpochSeconds(*[0.0] * 8), 1.0, 1.0)
+    epoch = EpochRecord(1, 1.0, 1.0, 1.0, 0.5, 0.4, 0.4, (0.4,) * len(labels), EpochSeconds(*[0.0] * 8), 1.0, 1.0)
     card = ModelCard(
         architecture=architecture,
         title=f"{architecture} (tiny)",
         model={"size": model_size},
-        categories=DEFAULT.names,
+        categories=labels.names,
+        labels=labels,
         size=size,
         mean=IMAGENET.mean,
         std=IMAGENET.std,

@@ -14,6 +14,7 @@ from torch import Tensor
 from segbench import architectures
 from segbench.core import files
 from segbench.core.augment import Augment
+from segbench.core.crops import WHOLE
 from segbench.core.records import Hyperparameters
 from segbench.data import packing
 from segbench.data.batches import IMAGENET, Batches, Normalisation, normalise
@@ -55,6 +56,7 @@ def test_inference_uses_the_cards_and_the_card_is_the_networks(tmp_path: Path, m
     checkpoint.save(model, tmp_path / "w.safetensors")
     about: Any = {"architecture": "deeplab", "categories": range(8), "model": {"size": "tiny"}}
     about["sha256"] = files.sha256(tmp_path / "w.safetensors")
+    about["passes"] = WHOLE
     card: Any = SimpleNamespace(
         **about, code=None, hyperparameters=Hyperparameters(1, 1, "sgd"), mean=HALF.mean, std=HALF.std
     )

@@ -143,6 +143,7 @@ def test_an_image_installs_what_the_project_allows() -> None:
     assert "torch" not in installed("page")
 
 
+@pytest.mark.slow
 def test_what_the_api_image_installs_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path))
     for architecture in ("deeplab", "mask2former"):
@@ -153,6 +154,7 @@ def test_what_the_api_image_installs_is_enough(tmp_path: Path, monkeypatch: pyte
             assert [model["architecture"] for model in json.load(got)["models"]] == ["deeplab", "mask2former"]
 
 
+@pytest.mark.slow
 def test_what_the_page_image_installs_is_enough() -> None:
     with lean("page", "segbench.serve.page") as address:
         urllib.request.urlopen(f"{address}_stcore/health", timeout=60).close()

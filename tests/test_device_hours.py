@@ -227,6 +227,7 @@ def test_a_search_by_hours_cuts_its_last_trial_and_resumes_to_nothing(
     assert "created with another protocol" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_workers_share_one_budget(storage: Path, drawn: Path, protocol: Path) -> None:
     budget = 1.0
     options: dict[str, Any] = {"protocol": protocol, "data": drawn, "hours": budget / 3600}

@@ -53,10 +53,8 @@ def ours(name: str, images: np.ndarray) -> np.ndarray:
     return inference.predict(model, torch.from_numpy(images), cpu).numpy()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["deeplab", *(pytest.param(n, marks=pytest.mark.slow) for n in architectures.names() if n != "deeplab")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures.names())
 def test_onnx_gives_our_classes(name: str, tmp_path: Path) -> None:
     path, images = tmp_path / "model.onnx", export._scenes(*SIZE)
     model = network(name)

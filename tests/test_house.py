@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,19 @@ def test_nothing_seeds_globals_or_unpickles() -> None:
         assert not re.search(r"np\.random\.seed|random\.seed\(|pickle\.load|weights_only=False", text), path.name
         if "torch.manual_seed" in text:
             assert "fork_rng" in text, path.name
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_takes_torch_from_where_it_is_told() -> None:
+    def steps(*given: str) -> list[str]:
+        command = ["make", "--dry-run", "demo", "VENV=nowhere", *given]
+        environment = {name: value for name, value in os.environ.items() if name != "TORCH_INDEX"}
+        made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
+        return [line for line in made.stdout.splitlines() if " install " in line]
+
+    torch, rest = steps("TORCH_INDEX=https://index.example/cpu")
+    assert torch.endswith('--index-url "https://index.example/cpu" --requirement deploy/torch.txt')
+    assert rest.endswith("--editable .")
+    assert steps() == [rest]
+    needed = set((ROOT / "deploy/torch.txt").read_text().splitlines()[1:])
+    assert needed <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])

@@ -10,6 +10,7 @@ import pytest
 
 from segbench import architectures
 from segbench.core import files
+from segbench.core.crops import WHOLE
 from segbench.core.errors import UserError
 from segbench.core.records import Hyperparameters
 from segbench.data.batches import IMAGENET
@@ -35,6 +36,7 @@ def card_of(weights: Path) -> Any:
         code=None,
         mean=IMAGENET.mean,
         std=IMAGENET.std,
+        passes=WHOLE,
         sha256=files.sha256(weights),
     )
 

@@ -12,8 +12,9 @@ from playwright.sync_api import sync_playwright
 
 from segbench import prepare
 from segbench.core import colour_vision
+from segbench.core.errors import UserError
 from segbench.core.labels import DEFAULT, shipped
-from segbench.data import inspection, packing
+from segbench.data import inspection, masks, packing
 from tests.conftest import SIZE
 
 PROTOCOL = """
@@ -93,7 +94,8 @@ def test_prepare_says_so_and_writes_a_page(
         Image.fromarray(ids).save(labels_of(image))
     assert prepare.main(["--protocol", str(folder), "--data", str(planted), "--lang", lang]) == 0
     printed = capfd.readouterr().out
-    assert "note: class 'bus' has no pixel in train or val" in printed
+    assert "note: classes without a pixel in train or val, which are neither learnt nor scored: " in printed
+    assert "bus" in printed.split("neither learnt nor scored: ")[1].splitlines()[0]
     assert "note: 2 val images are in train, too, or nearly, such as" in printed
     assert "(likeness 1.00)" in printed
     page = tmp_path / "reports" / ("plant.dataset.html" if lang == "en" else "plant.dataset.fr.html")
@@ -112,6 +114,51 @@ def test_prepare_says_so_and_writes_a_page(
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         browser.close()
     assert complaints == []
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_labels_that_are_not_in_the_set_get_a_page(
+    dataset: Path, tmp_path: Path, lang: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.setenv("SEGBENCH_REPORTS", str(tmp_path / "reports"))
+    folder = tmp_path / "plant"
+    folder.mkdir()
+    (folder / "protocol.toml").write_text(PROTOCOL)
+    for image, values in zip(scenes(dataset, "val"), ((40,), (40, 77)), strict=False):
+        ids = np.array(Image.open(labels_of(image)))
+        for row, value in enumerate(values):
+            ids[row] = value
+        Image.fromarray(ids).save(labels_of(image))
+    (truncated := scenes(dataset, "train")[0]).write_bytes(b"")
+    asked = ["--protocol", str(folder), "--data", str(dataset), "--lang", lang]
+    with pytest.raises(UserError, match=r"3 files in .* cannot be used"):
+        prepare.main(asked)
+    printed = capfd.readouterr().out
+    first, second = (str(labels_of(image).relative_to(dataset)) for image in scenes(dataset, "val")[:2])
+    assert f"not in the label set: id 40, 128 pixels in 2 masks, such as {second}" in printed
+    assert f"not in the label set: id 77, 64 pixels in 1 masks, such as {second}" in printed
+    page = tmp_path / "reports" / ("plant.dataset.html" if lang == "en" else "plant.dataset.fr.html")
+    assert f"page {page}" in printed
+    html = page.read_text(encoding="utf-8")
+    for part in (first, second, str(truncated.relative_to(dataset)), "id 40", "id 77", ">128<", ">64<"):
+        assert part in html
+    assert html.count("<figure>") == 1  # the second mask is the example of both values
+    assert ("étiquettes" in html) == (lang == "fr")
+
+
+def test_a_value_is_marked_where_it_is(dataset: Path) -> None:
+    path = labels_of(scenes(dataset, "val")[0])
+    ids = np.array(Image.open(path))
+    ids[3, 5:9] = 200
+    Image.fromarray(ids).save(path)
+    where = masks.unknown(path, shipped("cityscapes-19"))
+    assert np.argwhere(where).tolist() == [[3, column] for column in range(5, 9)]
+    camvid = shipped("camvid-11")
+    colours = np.full((4, 6, 3), next(row.label.mask for row in camvid.rows if row.label.mask), np.uint8)
+    colours[2, 1] = 1, 2, 3
+    Image.fromarray(colours).save(path)
+    assert np.argwhere(masks.unknown(path, camvid)).tolist() == [[2, 1]]
 
 
 def test_colours_that_somebody_confuses_are_known() -> None:

@@ -93,6 +93,7 @@ def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return trained
 
 
+@pytest.mark.slow
 def test_killed_commands_end_as_if_never_killed(
     storage: Path, where: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

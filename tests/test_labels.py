@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segbench.core import labels
+from segbench import study
+from segbench.core import labels, protocol
 from segbench.core.errors import UserError
 from segbench.core.labels import DEFAULT, IGNORED, Class, Label, LabelSet, shipped
 from segbench.core.records import from_json, to_json
@@ -150,3 +151,24 @@ def test_any_set_is_refused_or_its_ids_have_one_class_each(ids: list[list[int]])
     assert one.raw_ids == tuple(sorted(flat))
     assert all(one.class_of_raw[raw] == i for i, own in enumerate(ids) for raw in own)
     assert one.class_of_raw.count(IGNORED) == 256 - len(flat)
+
+
+def test_a_copied_protocol_takes_its_label_set_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fleet = tmp_path / "fleet"
+    fleet.mkdir()
+    (fleet / "protocol.toml").write_text(
+        'title = "Fleet"\n[data]\nsize = [32, 64]\nlabels = "own.labels.toml"\n'
+        "[search]\ntrials = 1\nepochs = 1\ntrain_images = 1\nval_images = 1\n[final]\nepochs = 1\n"
+    )
+    original = read(fleet, ROAD + SKY)
+    assert study.main(["new", "mine", "--from", str(fleet)]) == 0
+    (tmp_path / "fleet" / "own.labels.toml").unlink()
+    assert protocol.load(tmp_path / "studies" / "mine").data.labels == original
+    assert sorted(path.name for path in (tmp_path / "studies" / "mine").iterdir()) == [
+        "own.labels.toml",
+        "protocol.toml",
+    ]
+    with pytest.raises(UserError, match=r"own.labels.toml is not a file"):
+        study.main(["new", "other", "--from", str(fleet)])
+    assert not (tmp_path / "studies" / "other").exists()

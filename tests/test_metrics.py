@@ -15,7 +15,7 @@ from PIL import Image
 from segbench.core import labels, metrics
 from segbench.core.labels import DEFAULT
 from segbench.data import pictures
-from segbench.engine.evaluation import _count
+from segbench.engine.evaluation import count
 
 ROAD, BUILDING, PARKING, UNLABELED = 7, 11, 9, 0
 FLAT, CONSTRUCTION = 1, 2
@@ -25,7 +25,7 @@ def raw_confusion(
     raw: NDArray[np.uint8], predicted: NDArray[np.uint8], label_set: labels.LabelSet = DEFAULT
 ) -> NDArray[np.int64]:
     """By the device's counting, one image."""
-    counted = _count(torch.from_numpy(raw)[None], torch.from_numpy(predicted.astype(np.int64))[None], len(label_set))
+    counted = count(torch.from_numpy(raw)[None], torch.from_numpy(predicted.astype(np.int64))[None], len(label_set))
     return metrics.rows(counted.numpy(), label_set)[0]
 
 

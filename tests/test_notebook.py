@@ -52,6 +52,7 @@ def kinds(cell: nbformat.NotebookNode) -> set[str]:
     return {kind for output in cell.outputs for kind in output.get("data", {output.output_type: ""})}
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a protocol of seconds: every cell, with progress and pictures, and without a line that is not asked for."""
     tiny = tmp_path / "tiny"

@@ -176,6 +176,7 @@ def test_a_page_of_ten_is_small_and_has_no_legend_of_ten(at_home: Path) -> None:
     assert scenes.count("data:image/") == 8 * (2 + 10)  # 8 scenes: image, truth and masks; the browser draws the rest
 
 
+@pytest.mark.slow
 def test_a_page_of_ten_in_a_browser(at_home: Path) -> None:
     def look(tab: Any) -> None:
         choose_a_cost(tab)

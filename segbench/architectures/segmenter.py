@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from segbench.architectures.parts import segments
 from segbench.architectures.parts.pixel_loss import PixelLoss
+from segbench.core.crops import WHOLE, Passes
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.data.batches import IMAGENET, Normalisation
@@ -35,6 +36,7 @@ class Segmenter(nn.Module):
     is_sharded: bool = False  # set by training: whether other processes have the rest of the batch, see `global_batch`
     smallest_batch: int = 1  # 2 where BatchNorm sees one value per channel and image
     normalisation: Normalisation = IMAGENET  # of the images that `forward` gets
+    passes: Passes = WHOLE  # that its scores of an image are the mean of, when it is scored and used; see engine/passes
     learns_segments: bool = False  # whether it can be taught which objects there are, by `segment_losses`
     query_count: int | None = None  # of a network with queries: the most segments that it finds in an image
 

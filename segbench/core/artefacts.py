@@ -1,6 +1,7 @@
 """The names of the files that training leaves. `paths` names the folders they lie in.
 
 <storage>/models/<study>/seed<k>/     card.json, best.safetensors, last.safetensors, confusions.npz, errors.npz,
+                                      confusions-original.npz,
                                       reliability.npz, masks/<scene>.png, entropy/<scene>.png,
                                       explained.json
 <storage>/models/<study>/fractions/<images>-seed<k>/  fraction.json, confusions.npz
@@ -11,6 +12,7 @@ CARD = "card.json"  # what a promoted model is (records.ModelCard); written last
 WEIGHTS = "best.safetensors"  # of the kept epoch
 LAST_WEIGHTS = "last.safetensors"  # of the last epoch
 CONFUSIONS = "confusions.npz"  # the raw confusion of each validation image, and the scenes' names
+ORIGINAL = "confusions-original.npz"  # the same at the photographs' own sizes, if [final] score_at asks for it
 SEGMENTS = "segments"  # a folder, of panoptic protocols: <scene>.png holds the predicted segments, in COCO's format
 MASKS = "masks"  # a folder: <scene>.png holds the predicted categories, in the legend's colours
 ERRORS = "errors.npz"  # the kinds of errors of each validation image (stats.behaviour), the model's and its grid's

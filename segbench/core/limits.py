@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from segbench.core.records import Scalar
-from segbench.core.tables import is_number, require, shown
+from segbench.core.tables import Scalar, is_number, require, shown
 
 SMALLEST_SIDE = 32  # pixels: the coarsest feature map of the networks is a 32nd of the image
 LARGEST_SIDE = 4096
@@ -28,7 +27,7 @@ def require_seed(name: str, seed: int) -> None:
     require(0 <= seed <= LARGEST_SEED, f"{name} must be 0..{LARGEST_SEED}, not {seed}")
 
 
-def require_size(size: tuple[int, int]) -> None:
+def require_size(size: tuple[int, int], name: str = "size") -> None:
     """(height, width) in pixels, each side SMALLEST_SIDE..LARGEST_SIDE."""
     fits = all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in size)
-    require(fits, f"size must be {SMALLEST_SIDE}..{LARGEST_SIDE} pixels a side, not {list(size)}")
+    require(fits, f"{name} must be {SMALLEST_SIDE}..{LARGEST_SIDE} pixels a side, not {list(size)}")

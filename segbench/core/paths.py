@@ -131,7 +131,9 @@ def dataset(given: str | None) -> Path | None:
     source = "--data" if given else DATASET_VARIABLE
     path = Path(text)
     if not os.path.isdir(path):
-        raise UserError(f"{source}: {text} is not a directory; expected one that holds leftImg8bit/ and gtFine/")
+        raise UserError(
+            f"{source}: {text} is not a directory; expected one that holds leftImg8bit/ and gtFine/, or their archives"
+        )
     return path
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core import code as sources
-from segbench.core import labels, names, panoptic, space, tables
+from segbench.core import crops, labels, names, panoptic, space, tables
 from segbench.core.augment import Augment
+from segbench.core.crops import PACKED, UNCUT, WHOLE, Passes, Train
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.layout import LAYOUTS, Split, require_patterns
@@ -155,8 +156,16 @@ class Final:
     val_images: int | None = None
     seeds: tuple[int, ...] = (0,)
     keep: str = BEST_ON_SELECTION  # which epoch's weights; only BEST_ON_FINAL lets the final images choose it
+    # What scores an image, in the search too: see `Protocol.passes`.
+    window: tuple[int, int] | None = tables.added(None)  # None: [train] crop, if there is one
+    stride: tuple[int, int] | None = tables.added(None)  # None: two thirds of the window
+    flip: bool = tables.added(False)
+    scales: tuple[float, ...] = tables.added((1.0,))
+    score_at: str = tables.added(PACKED)  # ORIGINAL: the promoted model also at the photographs' own size
 
     def __post_init__(self) -> None:
+        crops.require_passes(self.window, self.stride, self.scales)
+        require_one_of("score_at", self.score_at, crops.SCORE_AT)
         require_count("epochs", self.epochs)
         require_one_of("keep", self.keep, KEEP)
         for name in ("train_images", "val_images"):
@@ -178,6 +187,23 @@ class Protocol:
     final: Final
     augment: Augment | None = None
     recipe: Recipe = added(OFF)  # of every architecture, unless its [recipe] differs
+    train: Train = added(UNCUT)
+
+    def __post_init__(self) -> None:
+        crops.require_fitting(self.data.size, self.train.crop, self.final.window, self.final.stride)
+        # The mean of several passes has classes, but no objects: each pass finds and numbers its own.
+        require(
+            self.data.task != PANOPTIC or self.passes == WHOLE,
+            f"task = 'panoptic' scores whole images in one pass; give [final] window = {list(self.data.size)}, and "
+            "neither flip nor scales",
+        )
+
+    @property
+    def passes(self) -> Passes:
+        """How the networks see an image when they are scored, in the search as at the end, and used."""
+        final = self.final
+        window = final.window or self.train.crop
+        return Passes.of(self.data.size, window, final.stride, final.flip, final.scales)
 
     def recipe_of(self, architecture: Architecture) -> Recipe:
         """What the architecture is trained by: its own fields over the protocol's."""
@@ -191,6 +217,18 @@ class Protocol:
     def drawn(self) -> bool:
         """True if the images are drawn: results then say nothing about real photographs."""
         return self.data.streets is not None
+
+
+@dataclass(frozen=True)
+class Published:
+    """The table [published] of an architecture: a score from the literature, which the report sets ours beside."""
+
+    miou: float  # 0..1
+    source: str  # where it stands, and what was trained and scored differently
+
+    def __post_init__(self) -> None:
+        require(0 <= self.miou <= 1, f"miou is a share, 0..1, such as 0.801, not {self.miou:g}")
+        require(bool(self.source.strip()), "source must say where the score was published")
 
 
 @dataclass(frozen=True)
@@ -208,6 +246,7 @@ class Architecture:
     code: Code | None = field(default=None, metadata={"toml": False})  # <name>.py beside the TOML, if any
     augment: Augment | None = added(None)  # in place of the protocol's
     recipe: Mapping[str, Scalar] = added({})  # the fields of Recipe in which it differs from the protocol's
+    published: Published | None = added(None)  # for the report alone
 
     def __post_init__(self) -> None:
         require_count("batch_size", self.batch_size)
@@ -272,15 +311,17 @@ def architecture_names(folder: Path) -> list[str]:
 def fingerprint(protocol: Protocol, architecture: Architecture) -> str:
     """12 hexadecimal digits that change with everything a search's outcome depends on.
 
-    Titles, [final], the number of trials and a baseline that is not enqueued do not enter: a longer search contains the
-    shorter one. A field that was `added` later does not enter at its default.
+    Titles, [published], [final] but for what scores an image, the number of trials and a baseline that is not enqueued
+    do not enter: a longer search contains the shorter one. A field that was added later does not enter at its default.
     """
     first = {"name", "title", "data", "search", "final", "augment"}
     later = {k: v for k, v in _entering(protocol).items() if k not in first}
+    if protocol.passes != WHOLE:
+        later["passes"] = _entering(protocol.passes)
     if protocol.data.task == PANOPTIC:
         later["things"] = panoptic.things(protocol.data.labels)
     search = {k: v for k, v in _entering(protocol.search).items() if k != "trials"}
-    beside = {"title", "code"} | (set() if protocol.search.enqueue else {"baseline"})
+    beside = {"title", "code", "published"} | (set() if protocol.search.enqueue else {"baseline"})
     differing = {k: v for k, v in _entering(architecture).items() if k not in beside}
     if architecture.code:
         differing["code"] = architecture.code.sha256

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from segbench.core.crops import WHOLE, Passes
 from segbench.core.labels import DEFAULT, LabelSet
 from segbench.core.panoptic import PANOPTIC, SEMANTIC, VALUE_NAMES
 from segbench.core.recipe import OFF, Recipe
@@ -229,6 +230,9 @@ class ModelCard:
     keep: str = "best on final"  # how the kept epoch was chosen, one of protocol.KEEP
     selection_images: int = 0  # held-out train images that chose it
     images_given_up: int = 0  # train images that holding them out cost the training
+    crop: tuple[int, int] | None = None  # (height, width) it was trained on, of `size`; None: whole images
+    passes: Passes = WHOLE  # what its scores of an image are the mean of
+    miou_original: float | None = None  # of the kept weights at the photographs' own sizes; None: not asked for
     task: str = SEMANTIC  # of its protocol, one of panoptic.TASKS
 
 

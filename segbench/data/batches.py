@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from segbench.core.augment import Augment
+from segbench.core.crops import Size
 from segbench.core.labels import IGNORED
 from segbench.data import augmentation, segments
 from segbench.data.packing import Split
@@ -45,7 +46,8 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given."""
+    """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given, and
+    hold crops of this size if `crop` is."""
 
     def __init__(
         self,
@@ -54,10 +56,11 @@ class Batches:
         batch_size: int,
         device: torch.device,
         augmented: Augment | None = None,
+        crop: Size | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.device = device
-        self._augment = augmented
+        self._augment = augmented or (Augment() if crop else None)
         # Copied once: contiguous rows in memory, or on the device if they fit beside the network.
         place = device if _fits(split, len(indices), device) else torch.device("cpu")
         planes = (split.images, split.labels, split.instances)
@@ -67,6 +70,8 @@ class Batches:
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
         self._classes = torch.tensor(of_raw, dtype=torch.int64, device=device)
+        labels = (split.labels[int(index)] for index in indices)
+        self._crops = augmentation.Crops(crop, labels, split.label_set) if crop else None
 
     @property
     def images(self) -> int:
@@ -113,7 +118,7 @@ class Batches:
         order = np.random.default_rng([seed, epoch]).permutation(self.images)
         views = None
         if self._augment:
-            views = augmentation.draw(self._augment, self._aspects, seed, epoch)
+            views = augmentation.draw(self._augment, self._aspects, seed, epoch, self._crops)
         for batch in _chunks(torch.from_numpy(order), self.batch_size):
             part, loss_weight = global_batch.part(batch)
             yield self._batch(part, len(batch), loss_weight, normalisation, views)
@@ -130,6 +135,8 @@ class Batches:
         images, raw, *instances = (self._on_device(plane.index_select(0, rows)) for plane in self._planes)
         if views is None or self._augment is None:
             images = normalise(images, normalisation)
+        elif self._crops:
+            images, [raw, *instances] = self._cut(self._crops, images, [raw, *instances], views, chosen, normalisation)
         else:
             seen = views.of(chosen, self._on_device)
             images = augmentation.recoloured(self._augment, images.float(), seen, self._on_device)
@@ -139,6 +146,25 @@ class Batches:
             )
             instances = [augmentation.reframed_instances(self._augment, each, seen.frame) for each in instances]
         return Batch(images, self._classes[raw.int()], raw, global_batch_size, loss_weight, *instances)
+
+    def _cut(
+        self,
+        crops: augmentation.Crops,
+        images: Tensor,
+        planes: list[Tensor],
+        views: augmentation.Views,
+        chosen: Tensor,
+        normalisation: Normalisation,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The crops of the images, normalised, and of the planes, the first of which are the labels."""
+        assert self._augment
+        fills = [self.label_set.border, *[0] * (len(planes) - 1)]
+        cut = augmentation.cut(images, planes, fills, views.frame[chosen], crops.size, self._augment.border)
+        seen = views.of(chosen, self._on_device)
+        images = normalise(augmentation.recoloured(self._augment, cut.images, seen, self._on_device), normalisation)
+        if cut.outside is not None:
+            images.masked_fill_(cut.outside[:, None], 0)  # the mean colour
+        return images, cut.planes
 
     def _on_device(self, gathered: Tensor) -> Tensor:
         """Copies through pinned memory, without waiting: a training step never synchronises, so the host gathers the

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
 from segbench.core import paths
+from segbench.core.crops import ORIGINAL
 from segbench.core.errors import UserError
 from segbench.core.panoptic import PANOPTIC
 from segbench.core.protocol import Protocol, Streets
@@ -25,14 +28,20 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
     listed on the terminal and in the error's note.
     """
     try:
-        root, layout = _root(protocol, data), layouts.of(protocol.data)
+        root, layout = root_of(protocol, data), layouts.of(protocol.data)
         with terminal.progress("packing", packing.count(root, layout)) as advance:
-            return packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels, layout)
+            packed = packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels, layout)
+        if protocol.final.score_at != ORIGINAL:
+            return packed
+        return dataclasses.replace(packed, originals=tuple(scene.labels for scene in layout.find(root, "val")[0]))
     except packing.DamagedScenes as damaged:
         lines = [f"{problem.file}: {problem.what}" for problem in damaged.problems[:_PROBLEMS_SHOWN]]
         hidden = len(damaged.problems) - _PROBLEMS_SHOWN
         lines += [f"… and {hidden} more"] if hidden > 0 else []
-        lines += _unknown(damaged.problems)
+        lines += [
+            f"not in the label set: {value}, {pixels} pixels in {number} masks, such as {example.file}"
+            for value, pixels, number, example in strange(damaged.problems)[:_PROBLEMS_SHOWN]
+        ]
         for line in lines:
             terminal.result(line)
         number = len(damaged.problems)
@@ -49,21 +58,27 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
         ) from error
 
 
-def _unknown(problems: Sequence[Problem]) -> list[str]:
-    """What the label set lacks, most pixels first, each with an example."""
-    values: dict[str, list[tuple[int, str]]] = {}
+class Strange(NamedTuple):
+    """A value of masks that the label set does not have."""
+
+    value: str  # in words: "id 34", "colour [1, 2, 3]"
+    pixels: int
+    masks: int
+    example: Problem  # the mask with most of its pixels
+
+
+def strange(problems: Sequence[Problem]) -> list[Strange]:
+    """What the label set lacks, most pixels first."""
+    values: dict[str, list[tuple[int, Problem]]] = {}
     for problem in problems:
         for value, pixels in problem.unknown:
-            values.setdefault(value, []).append((pixels, problem.file))
-    order = sorted(values, key=lambda value: -sum(pixels for pixels, _ in values[value]))
-    return [
-        f"not in the label set: {value}, {sum(n for n, _ in values[value])} pixels in {len(values[value])} masks, "
-        f"such as {max(values[value])[1]}"
-        for value in order[:_PROBLEMS_SHOWN]
-    ]
+            values.setdefault(value, []).append((pixels, problem))
+    found = [Strange(value, sum(n for n, _ in seen), len(seen), max(seen)[1]) for value, seen in values.items()]
+    return sorted(found, key=lambda each: -each.pixels)
 
 
-def _root(protocol: Protocol, data: str | None) -> Path:
+def root_of(protocol: Protocol, data: str | None) -> Path:
+    """Where the protocol's scenes lie, drawn first if it draws them. Raises UserError if it has no dataset."""
     if protocol.data.streets is not None:
         if data:
             raise UserError(
@@ -82,7 +97,11 @@ def _root(protocol: Protocol, data: str | None) -> Path:
 
 def _expected(protocol: Protocol) -> str:
     data = protocol.data
-    return f"{data.images} and {data.masks}" if data.layout == "pairs" else "leftImg8bit/ and gtFine/"
+    return (
+        f"{data.images} and {data.masks}"
+        if data.layout == "pairs"
+        else "leftImg8bit/ and gtFine/, or their .zip archives"
+    )
 
 
 def _drawn(spec: Streets, instances: bool) -> Path:

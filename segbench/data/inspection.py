@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,11 +35,20 @@ class Findings(NamedTuple):
 
 def inspect(dataset: Dataset) -> Findings:
     """Looks at the packed images and at what was counted while packing."""
+    shared = sorted(set(dataset.train.cities) & set(dataset.val.cities))
+    return Findings(tuple(twins(dataset.train, dataset.val)), tuple(shared), absent(dataset))
+
+
+def absent(dataset: Dataset) -> tuple[str, ...]:
+    """The classes without a pixel in either split."""
     labels = dataset.train.label_set
     pixels = metrics.per_class(dataset.train.histogram + dataset.val.histogram, labels)
-    absent = [name for name, count in zip(labels.names, pixels.tolist(), strict=True) if not count]
-    shared = sorted(set(dataset.train.cities) & set(dataset.val.cities))
-    return Findings(tuple(twins(dataset.train, dataset.val)), tuple(shared), tuple(absent))
+    return tuple(name for name, count in zip(labels.names, pixels.tolist(), strict=True) if not count)
+
+
+def note_of(absent: Sequence[str]) -> str:
+    """What the commands say of classes without a pixel."""
+    return f"classes without a pixel in train or val, which are neither learnt nor scored: {', '.join(absent)}"
 
 
 def twins(train: Split, val: Split) -> list[Twin]:

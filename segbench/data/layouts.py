@@ -21,7 +21,8 @@ from segbench.core.errors import UserError
 from segbench.core.layout import SPLIT, Split
 from segbench.core.panoptic import PANOPTIC
 from segbench.core.protocol import Data
-from segbench.data import scenes
+from segbench.data import archives, scenes
+from segbench.data.archives import File
 from segbench.data.scenes import Problem, Scene
 
 Found = tuple[list[Scene], list[Problem]]
@@ -94,8 +95,8 @@ def _matched(data: Data, root: Path, split: str) -> tuple[list[_Pair], list[Prob
 
 def _refusal(
     key: tuple[str, ...],
-    images: Mapping[tuple[str, ...], Path],
-    masks: Mapping[tuple[str, ...], Path],
+    images: Mapping[tuple[str, ...], File],
+    masks: Mapping[tuple[str, ...], File],
     city: str,
     stem: str,
     group: str,
@@ -109,11 +110,12 @@ def _refusal(
         return f"its path does not match [data.split] group '{group}'"
     if rule := names.refusal(city) or names.refusal(stem):
         return f"its name {rule}"
-    odd = [path.name for path in (images[key], masks[key]) if not os.path.isfile(path)]
+    both = (images[key], masks[key])
+    odd = [file.name for file in both if isinstance(file, Path) and not os.path.isfile(file)]
     return f"{odd[0]} is not a regular file" if odd else ""
 
 
-def _by_key(root: Path, pattern: str) -> dict[tuple[str, ...], Path]:
+def _by_key(root: Path, pattern: str) -> dict[tuple[str, ...], File]:
     """The files that match, by what the wildcards match."""
     # "**/" matches any number of folders, none among them.
     parts = (
@@ -121,15 +123,13 @@ def _by_key(root: Path, pattern: str) -> dict[tuple[str, ...], Path]:
         for part in re.split(r"(\*\*/|\*)", pattern)
     )
     expression = re.compile("".join(parts))
-    base = root.joinpath(*pattern.split("*")[0].split("/")[:-1])
-    if not base.is_dir():
-        raise UserError(f"no folder {base}, where {pattern} would be")
+    base = "/".join(pattern.split("*")[0].split("/")[:-1])
     found = {}
-    for folder, _, files in os.walk(base, followlinks=True):
-        for file in files:
-            path = Path(folder, file)
-            if match := expression.fullmatch(path.relative_to(root).as_posix()):
-                found[tuple(part.strip("/") for part in match.groups())] = path
+    for path, file in archives.files(root, base):
+        if match := expression.fullmatch(path):
+            found[tuple(part.strip("/") for part in match.groups())] = file
+    if not found and not (root / base).is_dir():
+        raise UserError(f"no folder {root / base}{archives.searched(root)}, where {pattern} would be")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from segbench.core.labels import LabelSet
 from segbench.core.panoptic import MOST, PER_LABEL, Plane, label_of
 from segbench.data import pictures
+from segbench.data.archives import File
 
 _SHOWN = 5  # unknown values of a mask
 _UNKNOWN = 256  # in the table of colours
@@ -28,25 +28,40 @@ class Unknown(Exception):
         self.counts = counts
 
 
-def read(path: Path, labels: LabelSet) -> NDArray[np.uint8]:
+def read(path: File, labels: LabelSet) -> NDArray[np.uint8]:
     """(H, W) raw ids. Pictures of one channel hold ids; pictures in colour, and palettes where every label has a mask
     colour, hold colours. Raises pictures.Unreadable, and Unknown."""
+    values, coloured = _values(path, labels)
+    if coloured:
+        return _of_colours(values, labels)
+    counts = np.bincount(values.reshape(-1), minlength=256)
+    unknown = labels.unknown(np.flatnonzero(counts).tolist())
+    if unknown:
+        raise Unknown("ids", {f"id {raw}": int(counts[raw]) for raw in unknown}, labels)
+    return values
+
+
+def unknown(path: File, labels: LabelSet) -> NDArray[np.bool_]:
+    """(H, W) where a mask holds a value that the label set does not have. Raises pictures.Unreadable."""
+    values, coloured = _values(path, labels)
+    if coloured:
+        return np.asarray(_table(labels)[_codes(values)] == _UNKNOWN)
+    return ~np.isin(values, labels.raw_ids)
+
+
+def _values(path: File, labels: LabelSet) -> tuple[NDArray[np.uint8], bool]:
+    """A mask's (H, W) ids and False, or its (H, W, 3) colours and True. Raises pictures.Unreadable."""
     picture = pictures.upright(path)
     coloured = all(row.label.mask for row in labels.rows)
     if picture.mode == "L" or (picture.mode == "P" and not coloured):
-        ids = np.asarray(picture)
-        counts = np.bincount(ids.reshape(-1), minlength=256)
-        unknown = labels.unknown(np.flatnonzero(counts).tolist())
-        if unknown:
-            raise Unknown("ids", {f"id {raw}": int(counts[raw]) for raw in unknown}, labels)
-        return ids
+        return np.asarray(picture), False
     if not coloured:
         expected = "expected 8-bit label ids (is this a colour or instance file?)"
         raise pictures.Unreadable(f"its pixels are {picture.mode}; {expected}")
-    return _of_colours(np.asarray(pictures.rgb(picture)), labels)
+    return np.asarray(pictures.rgb(picture)), True
 
 
-def instances(path: Path, labels: NDArray[np.uint8]) -> Plane:
+def instances(path: File, labels: NDArray[np.uint8]) -> Plane:
     """(H, W) plane of an instance file, whose pixels are label · 1000 + k, or the label alone. Raises
     pictures.Unreadable if it is none, if its labels are not `labels`, or if a k is above panoptic.MOST."""
     picture = pictures.upright(path)

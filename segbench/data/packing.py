@@ -26,7 +26,8 @@ from PIL import Image
 
 from segbench.core import files
 from segbench.core.labels import DEFAULT, IGNORED, LabelSet
-from segbench.data import journal, masks, pictures, scenes
+from segbench.data import archives, journal, masks, pictures, scenes
+from segbench.data.archives import File
 from segbench.data.arrays import Arrays, create, digest, remove
 from segbench.data.journal import Line
 from segbench.data.layouts import CITYSCAPES, Layout
@@ -61,6 +62,7 @@ class Dataset:
     val: Split
     size: tuple[int, int]  # (height, width)
     folder: Path
+    originals: tuple[File, ...] = ()  # the masks of `val` in the dataset, if [final] score_at needs them
 
     @property
     def fingerprint(self) -> str:
@@ -79,7 +81,7 @@ class DamagedScenes(Exception):
 class _Bad(NamedTuple):
     """Why a scene cannot be packed."""
 
-    file: Path
+    file: File
     what: str
     unknown: tuple[tuple[str, int], ...] = ()  # as in Problem
 
@@ -300,5 +302,5 @@ def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decode
 
 
 def _stamp(scene: Scene) -> list[int]:
-    stats = [path.stat() for path in (scene.image, scene.labels, scene.instances) if path is not None]
-    return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
+    files = [file for file in (scene.image, scene.labels, scene.instances) if file is not None]
+    return [number for file in files for number in archives.stamp(file)]

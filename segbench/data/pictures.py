@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont
 
 from segbench.core.errors import UserError
 from segbench.core.labels import Colour
+from segbench.data.archives import Damaged, File, Member
 
 LARGEST_MEGAPIXELS = 64  # the class scores of a larger image would not fit beside it in a laptop's memory
 _TURNS = {  # by EXIF orientation
@@ -49,8 +51,13 @@ def read(path: Path) -> NDArray[np.uint8]:
         ) from reason
 
 
-def upright(path: Path) -> Image.Image:
+def upright(path: File) -> Image.Image:
     """An image file, by `decoded`. Raises Unreadable, also if it is not a regular file."""
+    if isinstance(path, Member):
+        try:
+            return decoded(io.BytesIO(path.read()))
+        except Damaged as reason:
+            raise Unreadable(str(reason)) from reason
     if not os.path.isfile(path):  # reading a pipe would block
         raise Unreadable("it is not a regular file" if os.path.exists(path) else "there is no such file")
     return decoded(path)

@@ -2,7 +2,9 @@
 
 <root>/leftImg8bit/<split>/<city>/<name>_leftImg8bit.png|.jpg
 <root>/gtFine/<split>/<city>/<name>_gtFine_labelIds.png
-                                  /<name>_gtFine_instanceIds.png   read for panoptic protocols
+                                   /<name>_gtFine_instanceIds.png   read for panoptic protocols
+
+or <root>/*.zip that hold these, see `archives`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import NamedTuple
 
 from segbench.core import names
 from segbench.core.errors import UserError
+from segbench.data import archives
+from segbench.data.archives import File
 
 SPLITS = ("train", "val")
 _IMAGES = ("_leftImg8bit.png", "_leftImg8bit.jpg", "_leftImg8bit.jpeg")
@@ -22,9 +26,9 @@ _LABELS, _INSTANCES = "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
 class Scene(NamedTuple):
     name: str  # <city>/<city>_<seq>_<frame>
     city: str
-    image: Path
-    labels: Path
-    instances: Path | None = None  # of panoptic protocols
+    image: File
+    labels: File
+    instances: File | None = None  # of panoptic protocols
 
 
 class Problem(NamedTuple):
@@ -67,15 +71,11 @@ def find(root: Path, split: str, panoptic: bool = False) -> tuple[list[Scene], l
     return found, sorted(problems)
 
 
-def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[str, Path], list[Problem]]:
+def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[str, File], list[Problem]]:
     """The files of a folder by scene, and the problems of unusable files."""
-    if not (root / folder).is_dir():
-        raise UserError(
-            f"no folder {root / folder}: a Cityscapes root holds leftImg8bit/ and gtFine/, each with train/ and val/"
-        )
-    by_name: dict[str, Path] = {}
+    by_name: dict[str, File] = {}
     problems = []
-    for path in sorted(file for city in (root / folder).iterdir() if city.is_dir() for file in city.iterdir()):
+    for path in _files(root, folder):
         ending = next((e for e in endings if path.name.endswith(e)), None)
         if not ending:
             continue
@@ -83,7 +83,7 @@ def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[st
         name = f"{city}/{stem}"
         if rule := names.refusal(city) or names.refusal(stem):
             problems.append(_problem(root, path, f"its name {rule}", name))
-        elif not os.path.isfile(path):  # reading a pipe would block
+        elif isinstance(path, Path) and not os.path.isfile(path):  # reading a pipe would block
             kind = "a broken link" if path.is_symlink() and not os.path.exists(path) else "not a regular file"
             problems.append(_problem(root, path, f"it is {kind}", name))
         elif name in by_name:
@@ -93,6 +93,19 @@ def _by_name(root: Path, folder: str, endings: tuple[str, ...]) -> tuple[dict[st
     return by_name, problems
 
 
-def _problem(root: Path, path: Path, what: str, scene: str) -> Problem:
+def _files(root: Path, folder: str) -> list[File]:
+    """What lies in the folders in root/folder, on disk or in an archive, in order of path."""
+    if (root / folder).is_dir():
+        return [*sorted(file for city in (root / folder).iterdir() if city.is_dir() for file in city.iterdir())]
+    found = archives.members(root, folder)
+    if not found:
+        raise UserError(
+            f"no folder {root / folder}{archives.searched(root)}: a Cityscapes root holds leftImg8bit/ and "
+            "gtFine/, each with train/ and val/, or the two archives as downloaded"
+        )
+    return [file for file in found if len(file.path.parts) == folder.count("/") + 3]
+
+
+def _problem(root: Path, path: File, what: str, scene: str) -> Problem:
     shown = "".join(c if c.isprintable() else "?" for c in str(path.relative_to(root)))
     return Problem(shown, what, scene)

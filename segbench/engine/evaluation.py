@@ -1,10 +1,10 @@
-"""Evaluation: one pass over the images, one forward pass each, all counts on the device."""
+"""Evaluation: one pass over the images, all counts on the device. A model's `passes` say how it sees each image."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import metrics
+from segbench.core.crops import WHOLE
 from segbench.core.labels import LabelSet
 from segbench.core.records import Quality
 from segbench.data import segments
 from segbench.data.batches import NO_CLASS, Batch, Batches
-from segbench.engine import losses, panoptic
-from segbench.engine.inference import resize
+from segbench.engine import losses, panoptic, passes
+from segbench.engine.passes import Pass, resize
 from segbench.runtime import process_group
 from segbench.runtime.compute import Compute
 from segbench.stats.panoptic import Counts, quality
@@ -92,13 +93,11 @@ def _pass(
     weight = torch.zeros((), device=compute.device)
     counts, objects = [], []
     with torch.inference_mode():
-        for batch in batches:
-            with compute.autocast():
-                outputs = model(batch.images)
+        for batch in batches if model.passes == WHOLE else _alone(batches):
+            watch = _Watch(model, batch, label_set)
+            coarse = passes.scores(model, batch.images, compute, watch.see)
+            loss += watch.loss * (len(batch.images) / watch.seen)
             labelled = (batch.labels != NO_CLASS).sum()
-            own = sum(losses.of_batch(model, outputs, batch, label_set).values())
-            loss += torch.where(labelled > 0, own, 0.0) * len(batch.images)
-            coarse = model.scores(outputs)
             scores = resize(coarse, batch.labels.shape[-2:])
             logarithms = model.log_probabilities(scores)
             part = labelled / batch.labels.numel() * len(batch.images)
@@ -106,16 +105,48 @@ def _pass(
             nll += torch.where(labelled > 0, of_pixels, 0.0) * part
             weight += part
             predicted = scores.argmax(1)
-            counts.append(_count(batch.raw, predicted, len(label_set)))
+            counts.append(count(batch.raw, predicted, len(label_set)))
             found = None
             if batch.instances is not None:
                 truth = segments.truth(batch.raw, batch.instances, label_set)
-                found = model.segments(outputs, predicted, label_set)
+                found = model.segments(watch.outputs, predicted, label_set)
                 objects.append(panoptic.count(truth, found, predicted, label_set))
             if see:
-                see(View(batch.labels, predicted, logarithms, (coarse.shape[-2], coarse.shape[-1]), found))
+                see(View(batch.labels, predicted, logarithms, watch.grid, found))
     confusions = [metrics.rows(count.cpu().numpy(), label_set) for count in counts]
     return _Part(float(loss), float(nll), float(weight), confusions, objects)
+
+
+class _Watch:
+    """The architecture's own loss over the forward passes of a batch."""
+
+    def __init__(self, model: Segmenter, batch: Batch, label_set: LabelSet) -> None:
+        self._model = model
+        self._batch = batch
+        self._label_set = label_set
+        self.outputs: Any = None  # of the latest forward pass
+        self.loss = torch.zeros((), device=batch.labels.device)  # sum over the windows, or images
+        self.seen = 0
+        self.grid = (0, 0)  # of the network's scores over a whole image
+
+    def see(self, one: Pass) -> None:
+        """The next forward pass."""
+        self.outputs = one.outputs
+        labels = one.frame(self._batch.labels)
+        terms = losses.of_batch(self._model, one.outputs, self._batch._replace(labels=labels), self._label_set)
+        self.loss += torch.where((labels != NO_CLASS).any(), sum(terms.values()), 0.0) * len(labels)
+        self.seen += len(labels)
+        if self.grid == (0, 0):
+            height, width = labels.shape[1:]
+            rows, columns = one.scores.shape[2:]
+            self.grid = (round(rows * one.size[0] / height), round(columns * one.size[1] / width))
+
+
+def _alone(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Each image as a batch of its own: with several passes its scores are as large as the image."""
+    for batch in batches:
+        for images, labels, raw in zip(*(torch.split(part, 1) for part in batch[:3]), strict=True):
+            yield batch._replace(images=images, labels=labels, raw=raw)
 
 
 def _joined(parts: list[_Part], batches: Batches) -> Evaluation:
@@ -134,7 +165,7 @@ def _in_turn(parts: list[list[_Item]]) -> list[_Item]:
     return [item for item in turns if item is not None]
 
 
-def _count(raw: Tensor, predicted: Tensor, classes: int) -> Tensor:
+def count(raw: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """raw: (B, H, W) uint8 ids, predicted: (B, H, W) int64 classes. Returns (B, 256, C) int64 pixel counts."""
     images = len(raw)
     offset = torch.arange(images, device=raw.device).view(-1, 1, 1) * (256 * classes)

@@ -1,4 +1,4 @@
-"""From images to class maps: one forward pass, resized scores, argmax.
+"""From images to class maps: a network's passes, resized scores, argmax.
 
 Scores at a photograph's size would take many times its memory: 2 GB for 64 megapixels. `class_map` resizes a strip of
 rows at a time and keeps only its classes.
@@ -20,11 +20,14 @@ from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import code as sources
 from segbench.core import files
+from segbench.core.crops import WHOLE
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.records import Code, ModelCard
 from segbench.data.batches import Normalisation, normalise
 from segbench.engine import checkpoint
+from segbench.engine.passes import resize as resize
+from segbench.engine.passes import scores as scores
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
@@ -52,7 +55,7 @@ def untrained(card: ModelCard, folder: Path, seed: int = 0) -> Segmenter:
     options = {**card.model, **card.hyperparameters.model}
     code = _code(card.code, folder)
     model, _ = architectures.create(card.architecture, len(card.categories), "random", options, seed, code)
-    model.normalisation = Normalisation(card.mean, card.std)
+    model.normalisation, model.passes = Normalisation(card.mean, card.std), card.passes
     return model
 
 
@@ -88,8 +91,10 @@ def ready(model: Segmenter, compute: Compute) -> Segmenter:
 
 def predict(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
     """images: (B, H, W, 3) uint8 RGB. Returns (B, H, W) uint8 classes on the compute device."""
+    # Several passes give scores of the images' size: those of one image at a time.
+    groups = [images] if model.passes == WHOLE else torch.split(images, 1)
     with torch.inference_mode():
-        coarse = forward(model, images, compute)
+        coarse = (image_scores for group in groups for image_scores in forward(model, group, compute))
         return torch.stack([class_map(image_scores, images.shape[1:3]) for image_scores in coarse])
 
 
@@ -139,31 +144,19 @@ class Prediction(NamedTuple):
 
 def predictions(model: Segmenter, images: Tensor, compute: Compute, labels: LabelSet | None) -> list[Prediction]:
     """images: (B, H, W, 3) uint8 RGB. labels: of a panoptic model; None: of a semantic one."""
+    if labels is None:
+        return [Prediction(scores, None) for scores in forward(model, images, compute)]
     with compute.autocast():
         outputs = model(normalise(images.to(compute.device), model.normalisation))
     coarse = model.scores(outputs)
-    if labels is None:
-        return [Prediction(one, None) for one in coarse]
     predicted = torch.stack([class_map(one, images.shape[1:3]) for one in coarse]).long()
     segments = model.segments(outputs, predicted, labels)
     return [Prediction(*pair) for pair in zip(coarse, segments, strict=True)]
 
 
 def forward(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
-    """images: (B, H, W, 3) uint8 RGB. Returns (B, C, h, w) float32 scores on the compute device."""
+    """images: (B, H, W, 3) uint8 RGB. Returns (B, C, h, w) float32 scores on the device, see `passes.scores`."""
     return scores(model, normalise(images.to(compute.device), model.normalisation), compute)
-
-
-def scores(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:
-    """images: (B, 3, H, W) normalised. Returns (B, C, h, w) float32 scores at the network's own resolution."""
-    with compute.autocast():
-        outputs = model(images)
-    return model.scores(outputs)
-
-
-def resize(scores: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Resizes (B, C, h, w) scores to (B, C, *size), bilinearly."""
-    return F.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def class_map(scores: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from segbench.architectures.segmenter import Segmenter
+from segbench.core.crops import WHOLE
 from segbench.core.records import SpeedCard
 from segbench.data.batches import normalise
 from segbench.engine.inference import predict, resize, scores
@@ -23,9 +24,11 @@ _LEAST_REPEATS = 5
 def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: Compute) -> SpeedCard:
     """Times every part of inference on random images of `size` (height, width); medians of repeated calls.
 
-    `model`: prepared by `inference.ready`. Random pixels take as long as real ones: no part depends on the content.
+    `model`: prepared by `inference.ready`. Random pixels take as long as real ones: no part depends on the content. A
+    model with several passes takes its images one by one, whatever `batch_size` is.
     """
     device = compute.device
+    batch_size = batch_size if model.passes == WHOLE else 1
     generator = torch.Generator().manual_seed(0)
     raw = torch.randint(0, 256, (batch_size, *size, 3), dtype=torch.uint8, generator=generator).to(device)
     compute.forget_peak()
@@ -53,7 +56,7 @@ def measure(model: Segmenter, size: tuple[int, int], batch_size: int, compute: C
 
 
 def gmac(model: Segmenter, size: tuple[int, int], compute: Compute) -> float:
-    """Billions of multiply-accumulates in the forward pass of one image of `size` (height, width), up to the scores.
+    """Billions of multiply-accumulates in the passes of one image of `size` (height, width), up to the scores.
 
     `model`: prepared by `inference.ready`. Counted while it runs: convolutions and matrix products, those of attention
     included; torch counts each multiply-accumulate as two operations. Resampling, normalisation and activations are not

@@ -100,7 +100,7 @@ def of(
 
     def measured(batch: int, seconds: float = 0.0) -> Pace:
         indices, augmented = _some(sample.train, _STEPS * batch), protocol.augment_of(architecture)
-        train = Batches(sample.train, indices, batch, compute.device, augmented)
+        train = Batches(sample.train, indices, batch, compute.device, augmented, protocol.train.crop)
         val = Batches(sample.val, _some(sample.val, batch), batch, compute.device)
         return pace.measure(build(hyperparameters)[0], hyperparameters, train, val, compute, seconds)
 
@@ -141,7 +141,8 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     is_panoptic = protocol.data.task == PANOPTIC
     own, started = protocol.data.streets, time.time()
     start_up = started - psutil.Process().create_time()  # of search, and again of promote
-    pairs = [streets.draw_instances(seed, seed, *(own.size if own else (height, width))) for seed in range(_DRAWN)]
+    size = own.size if own else (height, width)
+    pairs = [streets.draw_instances(seed, seed, *size) for seed in range(_DRAWN)]
     each = (time.time() - started) / _DRAWN
     images = np.stack([np.array(Image.fromarray(image).resize((width, height))) for image, _ in pairs])
     nearest = Image.Resampling.NEAREST
@@ -157,7 +158,7 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
         cities=names,
         histogram=np.zeros(256, np.int64),
         void_only=(),
-        aspects=np.full(_DRAWN, np.nan),
+        aspects=np.full(_DRAWN, size[1] / size[0]),
         digest="",
         label_set=protocol.data.labels,
         instances=_plane(np.stack(files)) if is_panoptic else None,

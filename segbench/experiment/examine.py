@@ -10,11 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
+from segbench.core.crops import ORIGINAL
 from segbench.core.errors import UserError
 from segbench.core.protocol import BEST_ON_SELECTION, LAST, Architecture, Protocol
 from segbench.core.records import EpochRecord, ModelCard, SpeedCard
@@ -23,11 +25,12 @@ from segbench.data import subsets
 from segbench.data.batches import Batches
 from segbench.data.packing import Dataset
 from segbench.data.subsets import Subset
-from segbench.engine import checkpoint, evaluation, inference, speed
+from segbench.engine import checkpoint, evaluation, inference, original, speed
 from segbench.engine.evaluation import Evaluation
 from segbench.experiment import measuring
 from segbench.experiment.training_run import Images, TrainingRun
 from segbench.ledger import models
+from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
 _VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
@@ -74,6 +77,7 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
         checkpoint.save(model, folder / artefacts.WEIGHTS)
         result = measure(model, trained.plan, data, images, compute, folder)
         models.write_confusions(folder / artefacts.CONFUSIONS, images.names, result.confusions, result.segments)
+        miou_original = score_originals(model, trained.plan, data, images, compute, folder)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}); free some space and rerun: nothing is trained twice"
@@ -82,7 +86,26 @@ def examine(trained: Trained, data: Dataset) -> ModelCard:
     if selects:
         kept = scored(kept, result)
         last = kept if last.epoch == kept.epoch else last
-    return _card(trained, data, images.chosen, kept, last, measured)
+    return dataclasses.replace(_card(trained, data, images.chosen, kept, last, measured), miou_original=miou_original)
+
+
+def score_originals(
+    model: Segmenter, plan: Plan, data: Dataset, images: Images, compute: Compute, folder: Path
+) -> float | None:
+    """The mIoU of the final images at their photographs' own sizes, whose confusions are written into `folder`; None
+    if the protocol does not ask for it. Raises OSError, and UserError if a photograph's mask is gone."""
+    if plan.protocol.final.score_at != ORIGINAL:
+        return None
+    chosen = images.chosen.val
+    with terminal.progress(f"{plan.architecture.name}, at the photographs' own size", len(chosen)) as advance:
+        found = original.confusions(model, data.val, chosen, data.originals, compute, advance)
+    _write_confusions(folder / artefacts.ORIGINAL, found, images)
+    return metrics.scores(found.sum(0), data.val.label_set).miou
+
+
+def _write_confusions(path: Path, confusions: NDArray[np.int64], images: Images) -> None:
+    with files.replaced(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, confusions=confusions.astype(np.int32), names=np.array(images.names))
 
 
 def final_images(plan: Plan, data: Dataset, trained_on: Images, compute: Compute) -> Images:
@@ -121,13 +144,25 @@ def measure(model: Segmenter, plan: Plan, data: Dataset, images: Images, compute
     return result
 
 
+def is_complete(plan: Plan, folder: Path) -> bool:
+    """Whether a finished promotion has all that this version and its protocol measure."""
+    asked = plan.protocol.final.score_at == ORIGINAL
+    scored = not asked or models.read_card(folder / artefacts.CARD).miou_original is not None
+    return scored and measuring.is_complete(folder)
+
+
 def complete(plan: Plan, data: Dataset, images: Images, compute: Compute, folder: Path) -> None:
-    """Measures a finished promotion of an earlier version, whose errors were not told apart yet. Raises UserError if
-    its weights are not those of its card, or if the disk is full."""
+    """Measures what is missing of a finished promotion: of an earlier version, whose errors were not told apart yet, or
+    under a protocol that now asks for the score at the photographs' own size. Raises UserError if its weights are not
+    those of its card, or if the disk is full."""
     card = models.read_card(folder / artefacts.CARD)
     model = inference.rebuild(card, folder / artefacts.WEIGHTS).to(compute.device)
     try:
-        measure(model, plan, data, images, compute, folder)
+        if not measuring.is_complete(folder):
+            measure(model, plan, data, images, compute, folder)
+        if card.miou_original is None:
+            miou_original = score_originals(model, plan, data, images, compute, folder)
+            models.write_card(folder / artefacts.CARD, dataclasses.replace(card, miou_original=miou_original))
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error}); free some space and rerun") from error
 
@@ -179,6 +214,8 @@ def _card(
         labels=labels,
         keep=run.task.keep,
         selection_images=len(images.chosen.val) if selects else 0,
+        crop=plan.protocol.train.crop,
+        passes=plan.protocol.passes,
         task=plan.protocol.data.task,
         images_given_up=len(subsets.draw_final(data, plan.protocol.final).train) - len(images.chosen.train),
     )

@@ -64,7 +64,7 @@ def _train(plan: Plan, data: Dataset, chosen: Subset, seed: int, device: Compute
     recipe = plan.protocol.recipe_of(plan.architecture)
     hyperparameters = Hyperparameters.from_params(plan.trial.params, recipe)
     augment = plan.protocol.augment_of(plan.architecture)
-    images = Images.of(data, chosen, plan.architecture.batch_size, device, augment)
+    images = Images.of(data, chosen, plan.architecture.batch_size, device, augment, plan.protocol.train.crop)
     epochs = plan.protocol.final.epochs
     task = Task(
         plan.study.fingerprint, data.fingerprint, images, hyperparameters, epochs, seed, plan.protocol.final.keep
@@ -73,9 +73,9 @@ def _train(plan: Plan, data: Dataset, chosen: Subset, seed: int, device: Compute
     if process_group.on_main(lambda: _is_done(folder, task, precision)):
         terminal.say("trained already, nothing to do")
         return
-    classes = len(plan.protocol.data.labels)
+    classes, passes = len(plan.protocol.data.labels), plan.protocol.passes
     model, origin = process_group.main_first(
-        lambda: training_run.build(plan.architecture, hyperparameters, seed, classes)
+        lambda: training_run.build(plan.architecture, hyperparameters, seed, classes, passes)
     )
     run = TrainingRun.begin(task, model, origin, folder, device)
     if process_group.is_main():

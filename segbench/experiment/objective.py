@@ -20,6 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, paths
+from segbench.core.crops import WHOLE, Passes
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture, Protocol, Search
 from segbench.core.recipe import Recipe
@@ -44,17 +45,19 @@ _MASK_CELL = 16  # pixels: masks at a quarter of the size cannot show smaller in
 class Initial:
     """The untrained models of a search, one per combination of options, each built and read from disk once."""
 
-    def __init__(self, architecture: Architecture, seed: int, classes: int) -> None:
+    def __init__(self, architecture: Architecture, seed: int, classes: int, passes: Passes = WHOLE) -> None:
         self._architecture = architecture
         self._seed = seed
         self._classes = classes
+        self._passes = passes
         self._built: dict[str, tuple[Segmenter, WeightsOrigin]] = {}
 
     def model(self, hyperparameters: Hyperparameters) -> tuple[Segmenter, WeightsOrigin]:
         """A copy on the CPU, bit by bit equal to a newly built model. Raises UserError like `build`."""
         key = repr(sorted(hyperparameters.model.items()))
         if key not in self._built:
-            self._built[key] = training_run.build(self._architecture, hyperparameters, self._seed, self._classes)
+            shared = (self._seed, self._classes, self._passes)
+            self._built[key] = training_run.build(self._architecture, hyperparameters, *shared)
         model, origin = self._built[key]
         return copy.deepcopy(model), origin
 
@@ -86,6 +89,24 @@ def check_buildable(protocol: Protocol, architecture: Architecture, images: Imag
     for drawn in searched or [{}]:
         chosen = Hyperparameters.from_params({**first, **drawn}, recipe)
         training.require_trainable(model, chosen, images.train, epochs)
+    _require_sizes(model, protocol, architecture)
+
+
+def _require_sizes(model: Segmenter, protocol: Protocol, architecture: Architecture) -> None:
+    """Raises UserError if the network cannot take the protocol's crops or windows. Whole images are not tried: a
+    network that takes none fails in the first step."""
+    for name, size in {"[train] crop": protocol.train.crop, "[final] window": protocol.passes.window}.items():
+        if size is None:
+            continue
+        try:
+            with torch.inference_mode():
+                model.eval()(torch.zeros(1, 3, *size))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(
+                f"{architecture.name} cannot take images of {size[0]}x{size[1]} ({reason}); change {name} in "
+                f"'{protocol.name}', such as to multiples of 32"
+            ) from error
 
 
 def _require_queries(model: Segmenter, train: Batches) -> None:

@@ -187,7 +187,8 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
         f"\n{plan.architecture.title}, seed {seed}: trial {plan.trial.index} of {plan.study.name}, {chosen.description}"
     )
     augment = plan.protocol.augment_of(plan.architecture)
-    images = Images.of(data, chosen, plan.architecture.batch_size, compute, augment)
+    crop = plan.protocol.train.crop
+    images = Images.of(data, chosen, plan.architecture.batch_size, compute, augment, crop)
     fingerprints = (plan.study.fingerprint, data.fingerprint)
     task = Task(*fingerprints, images, hyperparameters, plan.protocol.final.epochs, seed, keep)
     partial = folder.with_suffix(".partial")
@@ -198,11 +199,11 @@ def _promote_locked(plan: Plan, data: Dataset, seed: int, compute: Compute, prec
 
 
 def _complete(plan: Plan, data: Dataset, chosen: Subset, compute: Compute, folder: Path) -> None:
-    """Measures what an earlier version did not."""
-    from segbench.experiment import examine, measuring
+    """Measures what is missing: an earlier version, or protocol, did not."""
+    from segbench.experiment import examine
     from segbench.experiment.training_run import Images
 
-    if not measuring.is_complete(folder):
+    if not examine.is_complete(plan, folder):
         trained_on = Images.of(data, chosen, plan.architecture.batch_size, compute, None)
         images = examine.final_images(plan, data, trained_on, compute)
         examine.complete(plan, data, images, compute, folder)
@@ -215,8 +216,9 @@ def _train_and_publish(plan: Plan, data: Dataset, task: Task, compute: Compute, 
     from segbench.ledger import registry, runs
 
     started = time.perf_counter()
+    classes, passes = len(plan.protocol.data.labels), plan.protocol.passes
     model, origin = process_group.main_first(
-        lambda: training_run.build(plan.architecture, task.hyperparameters, task.seed, len(plan.protocol.data.labels))
+        lambda: training_run.build(plan.architecture, task.hyperparameters, task.seed, classes, passes)
     )
     run = TrainingRun.begin(task, model, origin, folder, compute)
     earlier = sum(record.seconds.total for record in run.session.records)

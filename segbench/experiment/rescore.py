@@ -53,7 +53,8 @@ def score(study_db: str, plan: Plan, data: Dataset, device: Compute) -> None:
 
 def _score(plan: Plan, trial: TrialRecord, path: Path, images: Batches, device: Compute) -> float:
     untrained = dataclasses.replace(plan.architecture, weights="random")  # every weight comes from the file
-    model, _ = training_run.build(untrained, Hyperparameters.from_params(trial.params), 0, len(images.label_set))
+    classes, passes = len(images.label_set), plan.protocol.passes
+    model, _ = training_run.build(untrained, Hyperparameters.from_params(trial.params), 0, classes, passes)
     checkpoint.load(model, path)
     return evaluation.evaluate(model.to(device.device), images, device).value
 

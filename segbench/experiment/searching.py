@@ -55,11 +55,13 @@ def run(
         # Check an explicit device before packing the data.
         compute.choose(settings.device, settings.precision, settings.compiled)
 
-    from segbench.data import dataset
+    from segbench.data import dataset, inspection
 
     if protocol.drawn:
         terminal.banner(protocols.DRAWN)
     data = dataset.ready(protocol, str(settings.data) if settings.data else None)
+    if absent := inspection.absent(data):
+        terminal.warn(inspection.note_of(absent))
     if launcher:
         return _together(launcher, [_plan(protocol, each, data, settings) for each in architectures])
     return [_alone(_plan(protocol, each, data, settings)) for each in architectures]
@@ -135,13 +137,14 @@ class _Search:
         from segbench.experiment.training_run import Images
 
         batch_size, augment = self.architecture.batch_size, self.protocol.augment_of(self.architecture)
-        return Images.of(self.data, self.subset, batch_size, self.device, augment)
+        return Images.of(self.data, self.subset, batch_size, self.device, augment, self.protocol.train.crop)
 
     @functools.cached_property
     def initial(self) -> Initial:
         from segbench.experiment import objective
 
-        return objective.Initial(self.architecture, self.protocol.search.seed, len(self.protocol.data.labels))
+        seed, classes = self.protocol.search.seed, len(self.protocol.data.labels)
+        return objective.Initial(self.architecture, seed, classes, self.protocol.passes)
 
     def study_run(self) -> tuple[MlflowClient, str]:
         """MLflow's client and the id of the study's run, created on first use."""

@@ -19,6 +19,7 @@ import torch
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.augment import Augment
+from segbench.core.crops import WHOLE, Passes, Size
 from segbench.core.errors import UserError
 from segbench.core.protocol import Architecture
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin
@@ -49,21 +50,30 @@ class Images:
 
     @classmethod
     def of(
-        cls, dataset: Dataset, chosen: Subset, batch_size: int, compute: Compute, augmented: Augment | None
+        cls,
+        dataset: Dataset,
+        chosen: Subset,
+        batch_size: int,
+        compute: Compute,
+        augmented: Augment | None,
+        crop: Size | None = None,
     ) -> Images:
         split = subsets.split_of(dataset, chosen)
-        train = Batches(dataset.train, chosen.train, batch_size, compute.device, augmented)
+        train = Batches(dataset.train, chosen.train, batch_size, compute.device, augmented, crop)
         val = Batches(split, chosen.val, batch_size, compute.device)
         return cls(train, val, chosen, tuple(split.names[index] for index in chosen.val))
 
 
 def build(
-    architecture: Architecture, hyperparameters: Hyperparameters, seed: int, classes: int
+    architecture: Architecture, hyperparameters: Hyperparameters, seed: int, classes: int, passes: Passes = WHOLE
 ) -> tuple[Segmenter, WeightsOrigin]:
-    """An untrained model of this architecture with these hyperparameters. Raises UserError if it cannot be built."""
+    """An untrained model of this architecture with these hyperparameters, to be scored by `passes`. Raises UserError if
+    it cannot be built."""
     options = {**architecture.model, **hyperparameters.model}
     weights, code = architecture.weights, architecture.code
-    return architectures.create(architecture.name, classes, weights, options, seed, code)
+    model, origin = architectures.create(architecture.name, classes, weights, options, seed, code)
+    model.passes = passes
+    return model, origin
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,11 @@ def add_protocol(target: argparse.ArgumentParser) -> None:
 
 def add_data(target: argparse.ArgumentParser) -> None:
     """--data."""
-    target.add_argument("--data", metavar="DIR", help=f"the dataset's root; default: ${paths.DATASET_VARIABLE}")
+    target.add_argument(
+        "--data",
+        metavar="DIR",
+        help=f"the dataset's root, or a folder of its .zip archives; default: ${paths.DATASET_VARIABLE}",
+    )
 
 
 def add_device(target: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts
+from segbench.core.crops import WHOLE
 from segbench.core.panoptic import PANOPTIC
 from segbench.core.records import ModelCard
 from segbench.engine import inference
@@ -110,5 +111,14 @@ def interval(promoted: Promoted) -> tuple[float, float] | None:
 
 def fingerprint(card: ModelCard, precision: str) -> str:
     """Of a model's weights and of what decides how they are used."""
-    used = (card.sha256, card.architecture, card.model, card.hyperparameters.model, card.size, card.mean, card.std)
+    used: tuple[object, ...] = (
+        card.sha256,
+        card.architecture,
+        card.model,
+        card.hyperparameters.model,
+        card.size,
+        card.mean,
+        card.std,
+    )
+    used = (*used, card.passes) if card.passes != WHOLE else used
     return hashlib.sha256(repr((*used, precision)).encode()).hexdigest()[:16]

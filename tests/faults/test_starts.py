@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import write_protocol
 from tests.faults import harness
 from tests.faults.command import Instant
@@ -26,6 +28,7 @@ FIRST_STEPS = {
 }
 
 
+@pytest.mark.slow
 def test_killed_at_first_use_and_then_started_twice_at_once(tmp_path: Path) -> None:
     where = ["deeplab", "--protocol", str(write_protocol(tmp_path / "small", STREETS))]
     place, reference = Place(tmp_path / "storage", where), Place(tmp_path / "reference", where)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from segbench.core.augment import Augment
 from segbench.data.augmentation import geometry, policies
+from segbench.data.augmentation.crops import Crops
 
 
 class Views(NamedTuple):
@@ -32,8 +33,9 @@ class Views(NamedTuple):
         return Views._make((*map(to_device, views), operation, strength))
 
 
-def draw(augment: Augment, aspects: NDArray[np.float64], seed: int, epoch: int) -> Views:
-    """The views of N images in one epoch, on the CPU. `aspects`: (N,) width / height of the photographs."""
+def draw(augment: Augment, aspects: NDArray[np.float64], seed: int, epoch: int, crops: Crops | None = None) -> Views:
+    """The views of N images in one epoch, on the CPU. `aspects`: (N,) width / height of the photographs. With `crops` a
+    view of an image that is not zoomed is a crop."""
     images = len(aspects)
     random = np.random.default_rng([seed, epoch, 1])  # Batches draws their order from (seed, epoch)
     mirror = np.where(random.random(images) < augment.flip, -1.0, 1.0)
@@ -48,7 +50,12 @@ def draw(augment: Augment, aspects: NDArray[np.float64], seed: int, epoch: int) 
     blur, noise = random.random((2, images)) * [[augment.blur], [255 * augment.noise]]
     key = random.integers(-(2**31), 2**31, images, dtype=np.int32)
     drawn = policies.draw(augment.policy, images, random)
-    frame = geometry.zoomed(mirror * step, step, x, y) @ geometry.turned(angle, aspects)
+    x_step, y_step = step, step
+    if crops:
+        x, y = crops.centres(1 / step, np.random.default_rng([seed, epoch, 3]))
+        tall, wide = crops.shares
+        x_step, y_step, aspects = step * wide, step * tall, aspects * wide / tall  # from here on of the crops
+    frame = geometry.zoomed(mirror * x_step, y_step, x, y) @ geometry.turned(angle, aspects)
     for operations in drawn.frames(aspects):
         frame = frame @ operations
     *views, strength = (torch.from_numpy(part).float() for part in (frame[:, :2], light, blur, noise, drawn.strength))

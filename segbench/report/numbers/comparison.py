@@ -16,7 +16,7 @@ from segbench.core import artefacts, paths, protocol, urls
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.panoptic import PANOPTIC, stuff, things
-from segbench.core.protocol import Protocol
+from segbench.core.protocol import Protocol, Published
 from segbench.core.records import EpochRecord, ModelCard
 from segbench.core.study_record import StudyRecord, TrialState
 from segbench.ledger import database, models, runs, studies, tracking
@@ -50,6 +50,7 @@ class Candidate:
     models: tuple[Model, ...]  # in order of seed
     labels: LabelSet  # what it was trained on
     trial_runs: Mapping[int, Counts]  # of each contender, as `value_runs`, of the same N selection images
+    published: Published | None = None  # a score from the literature
 
     @property
     def promoted_trials(self) -> set[int]:
@@ -156,7 +157,8 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
         own.sort(key=lambda m: m.card.seed)
         title = study.architecture.title if study else own[-1].card.title if own else name
         labels = own[-1].card.labels if own else study.protocol.data.labels if study else wanted.data.labels
-        candidates.append(Candidate(name, title, index, study, tuple(own), labels, _trial_runs(study)))
+        known = _trial_runs(study)
+        candidates.append(Candidate(name, title, index, study, tuple(own), labels, known, _published(folder, name)))
     return Comparison(wanted, protocol_option, options, tuple(candidates), tuple(problems))
 
 
@@ -169,6 +171,14 @@ def _unreadable(folders: Sequence[Path], protocol: str, names: Collection[str]) 
             values = {"model": f"{architecture}, {folder.name}", "architecture": architecture}
             problems.append(Problem("card", values))
     return problems
+
+
+def _published(folder: Path, name: str) -> Published | None:
+    """As the architecture's file says now: it may have been added after the search."""
+    try:
+        return protocol.load_architecture(folder, name).published
+    except UserError:  # the file is gone, or has a mistake: the report needs nothing else of it
+        return None
 
 
 def _studies(name: str, where: str) -> list[StudyRecord]:

@@ -15,6 +15,7 @@ from segbench.core import artefacts, metrics, paths
 from segbench.core.errors import UserError
 from segbench.core.labels import IGNORED
 from segbench.data import layouts, masks, packing, pictures
+from segbench.data.archives import File
 from segbench.report.numbers.comparison import Candidate, Comparison
 
 EDGES = (1, 2, 3, 5, 9, 17)  # pixels; bands widen as errors get rare
@@ -115,8 +116,11 @@ def ceiling(comparison: Comparison, val: packing.Split | None) -> Ceiling | None
         files = {scene.name: scene.labels for scene in pairs}
         if not set(val.names) <= set(files):
             continue
-        with Image.open(files[val.names[0]]) as file:
-            names = _some(list(val.names), file.size[0] * file.size[1])
+        try:
+            width, height = pictures.upright(files[val.names[0]]).size
+        except pictures.Unreadable:
+            continue
+        names = _some(list(val.names), width * height)
         total = _measured(files, names, val, card.size)
         if total is not None:
             scores = metrics.scores(total, card.labels)
@@ -125,7 +129,7 @@ def ceiling(comparison: Comparison, val: packing.Split | None) -> Ceiling | None
 
 
 def _measured(
-    files: Mapping[str, Path], names: list[str], val: packing.Split, size: tuple[int, int]
+    files: Mapping[str, File], names: list[str], val: packing.Split, size: tuple[int, int]
 ) -> NDArray[np.int64] | None:
     index = {name: i for i, name in enumerate(val.names)}
     total = np.zeros((len(val.label_set.rows), len(val.label_set)), np.int64)

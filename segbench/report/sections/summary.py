@@ -10,7 +10,17 @@ from segbench.report.numbers import searches
 from segbench.report.numbers.tables import PairwiseComparison, Summary, ranked
 from segbench.report.page.blocks import Cell, Table
 from segbench.report.sections.heads import candidate_cell, transposed
-from segbench.report.text.i18n import duration, number, points_range, score, score_range, signed, text
+from segbench.report.text.i18n import (
+    MISSING,
+    clauses,
+    duration,
+    number,
+    points_range,
+    score,
+    score_range,
+    signed,
+    text,
+)
 from segbench.stats import Interval
 
 _HIGHER, _LOWER = 1, -1  # which is better
@@ -23,12 +33,12 @@ def summary_table(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) 
     caption = text("summary.caption_many")
     if both:
         caption = text("summary.caption", first=both[0].candidate.title, second=both[1].candidate.title)
-    return _table("summary", rows, made, caption, bool(both))
+    return _table("summary", rows, made, caption + _sources(rows), bool(both))
 
 
 def quality_table(rows: Sequence[Summary]) -> Table:
     """Of many architectures, the scores: a row each."""
-    made = _table("scores", rows, _quality(rows, None, None), text("summary.caption_scores"))
+    made = _table("scores", rows, _quality(rows, None, None), text("summary.caption_scores") + _sources(rows))
     return transposed(made, text("many.architecture"))
 
 
@@ -59,6 +69,8 @@ def _quality(
         _line("last_value", rows, both, lambda row: row.last_value, _HIGHER, score, ratio=False),
         _line("majority", rows, both, lambda row: row.majority_miou, 0, score, ratio=False),
     ]
+    if any(row.candidate.published for row in rows):
+        made.insert(1, _published(rows))
     if any(len(row.seeds) > 1 for row in rows):
         made.insert(1, _seeds(rows))
     return made
@@ -130,6 +142,26 @@ def _seeds(rows: Sequence[Summary]) -> list[Cell]:
         cells.append(Cell(score(over_seeds.mean), spread, number=True, values=(over_seeds.mean,)))
     most = max(len(row.seeds) for row in rows)
     return [Cell(text("summary.seeds", seeds=most)), *cells, Cell("")]
+
+
+def _published(rows: Sequence[Summary]) -> list[Cell]:
+    """Scores from the literature, and how far ours are from them."""
+    cells = []
+    for row in rows:
+        known = row.candidate.published
+        if known is None:
+            cells.append(Cell(MISSING, number=True))
+            continue
+        ours = text("summary.published_ours", points=signed(row.miou.estimate - known.miou))
+        cells.append(Cell(score(known.miou), ours, number=True, values=(known.miou,)))
+    return [Cell(text("summary.published")), *cells, Cell("")]
+
+
+def _sources(rows: Sequence[Summary]) -> str:
+    """Where these scores were published, as the end of a caption."""
+    known = [(row.candidate.title, row.candidate.published) for row in rows]
+    each = [text("summary.published_source", title=title, source=one.source) for title, one in known if one]
+    return f" {text('summary.published_sources', list=clauses(each))}" if each else ""
 
 
 def _memory(key: str, rows: Sequence[Summary]) -> list[Cell]:

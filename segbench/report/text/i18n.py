@@ -137,7 +137,7 @@ def scalar(value: object) -> str:
 
 def decimals(value: float, places: int) -> str:
     """With so many decimals."""
-    return MISSING if math.isnan(value) else _digits(f"{value:.{places}f}")
+    return MISSING if math.isnan(value) else _digits(f"{value:,.{places}f}")
 
 
 def listed(parts: list[str]) -> str:
