@@ -34,6 +34,8 @@ def verdict(ranking: Ranking) -> tuple[str, str]:
         headline = text(f"many.{'tied' if tied else 'close_best'}", list=_titles(tied or close), **values)
     apart = sum(pair.told_apart for pair in ranking.pairs)
     detail = text("many.detail", images=ranking.images, pairs=len(ranking.pairs), apart=apart, **values)
+    if ranking.over != "images":
+        detail += " " + text(f"verdict.over_{ranking.over}")
     detail += " " + text("many.first", share=percent(float(ranking.chances[0, 0])), **values)
     return headline, detail + (" " + text("many.close", list=_titles(close)) if close else "")
 
