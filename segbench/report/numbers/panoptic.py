@@ -59,11 +59,9 @@ def groups(labels: LabelSet) -> list[tuple[str, Classes]]:
     return [*zip(GROUPS, ((*things, *stuff), things, stuff), strict=True), *each]
 
 
-def quality(candidate: Candidate, classes: Classes) -> Quality | None:
-    """None where the counts of its segments are gone."""
+def quality(candidate: Candidate, classes: Classes) -> Quality:
+    """Of these classes; the candidate is one of `shared`."""
     runs = [counts.segments for counts in candidate.counted]
-    if not runs:
-        return None
     means = [mean_of_defined(panoptic.per_class(run.sum(0))[list(classes)].T) for run in runs]
     _, sq, rq = np.mean(means, axis=0).tolist()
     return Quality(stats.interval(runs, panoptic.pq(classes))[0], sq, rq)
@@ -75,10 +73,10 @@ def difference(first: Candidate, second: Candidate, classes: Classes) -> Interva
     return stats.difference(ours, theirs, panoptic.pq(classes))[0]
 
 
-def iiou(candidate: Candidate) -> Interval | None:
-    """Of things; None where the counts are gone."""
+def iiou(candidate: Candidate) -> Interval:
+    """Of things; the candidate is one of `shared`."""
     runs = [counts.weighted for counts in candidate.counted]
-    return stats.interval(runs, panoptic.iiou(facts.things(candidate.labels)))[0] if runs else None
+    return stats.interval(runs, panoptic.iiou(facts.things(candidate.labels)))[0]
 
 
 def found(candidate: Candidate) -> list[Interval]:
@@ -123,14 +121,15 @@ def ceilings(comparison: Comparison, val: packing.Split | None) -> Ceilings | No
     labels = val.label_set
     of_raw = np.array(labels.class_of_raw)
     counts = []
-    for raw, plane in zip(val.labels, val.instances, strict=True):
-        truth = facts.truth(np.asarray(raw), np.asarray(plane), labels)
+    for index in range(len(val)):
+        raw = np.asarray(val.labels[index])
+        truth = facts.truth(raw, np.asarray(val.instances[index]), labels)
         counts.append(panoptic.component_ceiling(truth, of_raw[raw], labels))
-    height, width = val.labels.shape[1:]
-    return Ceilings(_of_size(comparison, val), Counts.joined(counts), (height, width))
+    return Ceilings(_of_size(comparison, val), Counts.joined(counts), (val.labels.shape[1], val.labels.shape[2]))
 
 
 def _of_size(comparison: Comparison, val: packing.Split) -> Counts | None:
+    size = (val.labels.shape[1], val.labels.shape[2])
     counts = []
     try:
         for scene in pixels.sources(comparison, val):
@@ -138,7 +137,7 @@ def _of_size(comparison: Comparison, val: packing.Split) -> Counts | None:
                 return None
             raw = masks.read(scene.labels, val.label_set)
             truth = facts.truth(raw, masks.instances(scene.instances, raw), val.label_set)
-            counts.append(panoptic.label_ceiling(truth, val.labels.shape[1:], val.label_set))
+            counts.append(panoptic.label_ceiling(truth, size, val.label_set))
     except (pictures.Unreadable, masks.Unknown):
         return None
     return Counts.joined(counts) if counts else None

@@ -14,6 +14,7 @@ from segbench import stats
 from segbench.core import artefacts, metrics, panoptic, paths
 from segbench.core.errors import UserError
 from segbench.core.labels import IGNORED
+from segbench.core.panoptic import PANOPTIC
 from segbench.data import layouts, masks, packing, pictures, segment_files
 from segbench.data.scenes import Scene
 from segbench.report.numbers.comparison import Candidate, Comparison
@@ -54,7 +55,9 @@ def split(comparison: Comparison) -> packing.Split | None:
     card = comparison.promoted[0].models[0].card
     folder = paths.cache() / card.cache
     try:
-        train, val = (packing.open_split(folder / part, card.labels) for part in ("train", "val"))
+        train, val = (
+            packing.open_split(folder / part, card.labels, card.task == PANOPTIC) for part in ("train", "val")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     same = packing.Dataset(train, val, card.size, folder).fingerprint == card.data_fingerprint
@@ -178,7 +181,8 @@ def _measured(scenes: list[Scene], val: packing.Split, size: tuple[int, int]) ->
 def _roots(cache: str) -> list[Path]:
     """Where the photographs may lie: streets drawn into the cache, whose name the packed folder's begins with, or the
     dataset the environment names."""
-    drawn = [paths.cache() / cache.rsplit("-", 2)[0]]
+    name = cache.rsplit("-", 2)[0]
+    drawn = [path for path in sorted(paths.cache().glob("*")) if packing.shown_name(path) == name]
     try:
         named = paths.dataset(None)
     except UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from segbench import stats
 from segbench.core import paths
@@ -13,9 +14,10 @@ from segbench.report.numbers import panoptic
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.panoptic import GROUPS, Ceilings, Price
 from segbench.report.page.blocks import Block, Cell, Heading, Prose, Table, single
-from segbench.report.sections.heads import candidate_cell, candidate_keys
+from segbench.report.sections.heads import candidate_cell, candidate_keys, transposed
 from segbench.report.sections.summary import interval_cell
 from segbench.report.text.i18n import points, points_range, score, score_range, signed, text
+from segbench.stats import Interval
 
 
 def blocks(comparison: Comparison, candidates: Sequence[Candidate], ceilings: Ceilings | None) -> list[Block]:
@@ -25,33 +27,47 @@ def blocks(comparison: Comparison, candidates: Sequence[Candidate], ceilings: Ce
         return []
     labels = known[0].labels
     made: list[Block] = [Heading(text("panoptic.title")), _table(known, labels, ceilings)]
-    made.append(Prose(_ceilings(labels, ceilings), tone="note"))
+    made += [Prose(_ceilings(labels, ceilings), tone="note"), _parts(known, labels)]
     made += [_found(known), *_prices(panoptic.prices(comparison))]
     return made
 
 
 def _table(candidates: Sequence[Candidate], labels: LabelSet, ceilings: Ceilings | None) -> Table:
-    """A row for all, things, stuff and each class. Of few architectures SQ and RQ too."""
-    parts = ("pq", "sq", "rq") if len(candidates) < MANY else ("pq",)
-    columns = [Cell(text("quality.category"))]
-    columns += [candidate_cell(c, note=text(f"panoptic.{part}"), number=True) for c in candidates for part in parts]
+    """PQ: a row for all, things, stuff and each class; of many architectures, a row each."""
+    columns = [Cell(text("quality.category")), *(candidate_cell(c, number=True) for c in candidates)]
     columns += [Cell(text(f"panoptic.ceiling_{kind}"), number=True) for kind in _kinds(ceilings)]
     rows = []
     for name, classes in panoptic.groups(labels):
-        measured = [panoptic.quality(candidate, classes) for candidate in candidates]
-        best = max((m.pq.estimate for m in measured if m and m.pq.estimate == m.pq.estimate), default=None)
-        cells = [_name(name, classes, labels)]
-        for each in measured:
-            assert each  # `shared` has left those out that lack it
-            cells.append(interval_cell(each.pq, len(candidates) > 1 and each.pq.estimate == best))
-            cells += [Cell(score(v), number=True, values=(v,)) for v in (each.sq, each.rq) if len(parts) > 1]
+        measured = [panoptic.quality(candidate, classes).pq for candidate in candidates]
+        best = _best([pq.estimate for pq in measured])
+        cells = [_name(name, classes, labels), *(interval_cell(pq, i == best) for i, pq in enumerate(measured))]
         if ceilings:
             limits = [ceilings.of(ceilings.components, classes)]
             limits += [ceilings.of(ceilings.size, classes)] if ceilings.size else []
             cells += [Cell(score(limit), number=True, values=(limit,)) for limit in limits]
         rows.append(tuple(cells))
-    rows.append(_iiou(candidates, len(parts), len(columns)))
-    return Table("panoptic", text("panoptic.table"), tuple(columns), tuple(rows), text("panoptic.table_caption"))
+    rows.append(_iiou(candidates, len(columns)))
+    made = Table("panoptic", text("panoptic.table"), tuple(columns), tuple(rows), text("panoptic.table_caption"))
+    return made if len(candidates) < MANY else transposed(made, text("many.architecture"))
+
+
+def _parts(candidates: Sequence[Candidate], labels: LabelSet) -> Table:
+    """SQ and RQ: a row per architecture."""
+    wanted = [(name, classes, part) for name, classes in panoptic.groups(labels)[:3] for part in ("sq", "rq")]
+    heads = [Cell(text("panoptic.part", part=part.upper(), group=text(f"panoptic.{name}"))) for name, _, part in wanted]
+    columns = (Cell(text("many.architecture")), *(replace(head, number=True) for head in heads))
+    rows = []
+    for candidate in candidates:
+        values = [float(getattr(panoptic.quality(candidate, classes), part)) for _, classes, part in wanted]
+        rows.append((candidate_cell(candidate), *(Cell(score(v), number=True, values=(v,)) for v in values)))
+    return Table("panoptic-parts", text("panoptic.parts"), columns, tuple(rows), text("panoptic.parts_caption"))
+
+
+def _best(values: Sequence[float]) -> int | None:
+    """The one place of the highest value, if there is one."""
+    known = [value for value in values if value == value]
+    highest = max(known, default=0.0)
+    return values.index(highest) if len(known) > 1 and known.count(highest) == 1 else None
 
 
 def _kinds(ceilings: Ceilings | None) -> list[str]:
@@ -66,11 +82,10 @@ def _name(name: str, classes: panoptic.Classes, labels: LabelSet) -> Cell:
     return Cell(name, swatch=f"rgb{labels.classes[classes[0]].colour}")
 
 
-def _iiou(candidates: Sequence[Candidate], width: int, columns: int) -> tuple[Cell, ...]:
-    cells = [Cell(text("panoptic.iiou"))]
-    for candidate in candidates:
-        value = panoptic.iiou(candidate)
-        cells += [interval_cell(value) if value else Cell(""), *[Cell("")] * (width - 1)]
+def _iiou(candidates: Sequence[Candidate], columns: int) -> tuple[Cell, ...]:
+    values = [panoptic.iiou(candidate) for candidate in candidates]
+    best = _best([value.estimate for value in values])
+    cells = [Cell(text("panoptic.iiou")), *(interval_cell(value, i == best) for i, value in enumerate(values))]
     return (*cells, *[Cell("")] * (columns - len(cells)))
 
 
@@ -110,8 +125,9 @@ def _prices(prices: Sequence[Price]) -> list[Block]:
         rows.append((candidate_cell(price.segments), *mious, *changes))
     first = prices[0]
     key = "cost" if first.miou.high < 0 else "gain" if first.miou.low > 0 else "undecided"
+    low, high = sorted(map(abs, first.miou[1:])) if key != "undecided" else first.miou[1:]
     values = {"title": first.segments.title, "delta": points(abs(first.miou.estimate))}
-    lead = text(f"panoptic.price_{key}", range=points_range(first.miou), **values)
+    lead = text(f"panoptic.price_{key}", range=points_range(Interval(0.0, low, high)), **values)
     table = Table("panoptic-price", text("panoptic.price"), columns, tuple(rows), text("panoptic.price_caption"))
     return [Prose((lead,), tone="lead"), table]
 
