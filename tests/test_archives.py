@@ -190,7 +190,7 @@ def test_members_without_partner_are_listed(downloads: Path, tmp_path: Path) -> 
     archive = downloads / "gtFine_trainvaltest.zip"
     with zipfile.ZipFile(archive) as old, zipfile.ZipFile(downloads / "new", "w") as new:
         infos = old.infolist()
-        lost = next(info for info in infos if info.filename.endswith(".png"))
+        lost = next(info for info in infos if info.filename.endswith("_labelIds.png"))
         for info in infos:
             if info is not lost:
                 new.writestr(info, old.read(info))

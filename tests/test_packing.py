@@ -283,17 +283,17 @@ def test_a_file_system_that_cannot_reserve_space(few: Path, tmp_path: Path, monk
     assert len(packing.prepare(few, SIZE, tmp_path / "cache").train) == 4
 
 
-def test_arrays_are_never_written_through_memory(tmp_path: Path) -> None:
-    """Where the disk is full, that ends the process by SIGBUS."""
+def test_arrays_are_written_and_read_by_rows(tmp_path: Path) -> None:
     made = arrays.create(tmp_path, 3, (2, 5))
-    assert not made.images.flags.writeable
-    assert not made.labels.flags.writeable
     image, labels = np.full((2, 5, 3), 7, np.uint8), np.full((2, 5), 9, np.uint8)
     made.write(1, image, labels)
     again = arrays.Arrays(tmp_path)
-    np.testing.assert_array_equal(again.images[:, 0, 0, 0], [0, 7, 0])
-    np.testing.assert_array_equal(again.labels[:, 1, 4], [0, 9, 0])
+    np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), [image * 0, image, image * 0])
+    np.testing.assert_array_equal(again.labels[np.array([1, 0, 1])], [labels, labels * 0, labels])
+    np.testing.assert_array_equal(again.labels[1:], [labels, labels * 0])
     assert again.digests()[1] == arrays.digest(image, labels)
+    with pytest.raises(IndexError):
+        again.images[3]
 
 
 @pytest.fixture
@@ -308,14 +308,23 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(few: Path, tiny_disk: Path) -> None:
+    """Known before packing; and if the file system says that it has more than it gives."""
     code = (
-        "import sys; from pathlib import Path; from segbench.data import packing\n"
-        "try: packing.prepare(Path(sys.argv[1]), (64, 128), Path(sys.argv[2]))\n"
-        "except OSError as error: print(error)"
+        "import sys; from collections import namedtuple; from pathlib import Path\n"
+        "from segbench.core.errors import UserError; from segbench.data import packing, space\n"
+        "def packed():\n"
+        "    try: packing.prepare(Path(sys.argv[1]), (64, 128), Path(sys.argv[2]))\n"
+        "    except (OSError, UserError) as error: print(error)\n"
+        "packed(); space.shutil.disk_usage = lambda _: (1, 0, 10**9); packed()"
     )
     command = [sys.executable, "-c", code, str(few), str(tiny_disk / "cache")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (ended.returncode, "No space left on device" in ended.stdout) == (0, True), ended
+    assert ended.returncode == 0, ended
+    known, found = ended.stdout.splitlines()
+    assert "4 train + 2 val scenes at 64x128 needs 0.2 MB in " in known
+    assert ", and 0.1 MB are free; free some space, or set SEGBENCH_STORAGE" in known
+    assert "No space left on device" in found
+    assert not list(tiny_disk.rglob("*.npy"))
 
 
 def test_a_split_of_which_nothing_can_be_used(few: Path, tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""The two or three arrays of a packed split on disk: read as memory maps, written row by row as files.
-
-A memory map is never written to: on a full disk, that would end the process by a signal (SIGBUS) instead of an error.
-"""
+"""The arrays of a packed split on disk: read and written by rows."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segbench.core import files
+from segbench.data import rows
+from segbench.data.rows import Pixels, Rows
 
-Pixels = NDArray[np.uint8]
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -27,8 +24,7 @@ class Arrays:
 
     def __init__(self, folder: Path, panoptic: bool = False) -> None:
         """Raises ValueError if the files are not such arrays of the same scenes, OSError if they are missing."""
-        self._paths = [folder / f"{name}.npy" for name in _names(panoptic)]
-        self.planes = [_mapped(path) for path in self._paths]
+        self.planes = [Rows(folder / f"{name}.npy") for name in names(panoptic)]
         self.images, self.labels = self.planes[:2]
         self.instances = self.planes[2] if panoptic else None
         shape = self.labels.shape
@@ -43,40 +39,55 @@ class Arrays:
         """(height, width)."""
         return self.labels.shape[1], self.labels.shape[2]
 
+    def row(self, row: int) -> list[Pixels]:
+        """A scene's pixels, plane by plane."""
+        return [plane[row] for plane in self.planes]
+
+    def stamps(self) -> list[list[int]]:
+        """Of each file its size, and when its content and its entry in the file system last changed, in nanoseconds."""
+        found = [os.stat(plane.path) for plane in self.planes]
+        return [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for stat in found]
+
     def digests(self) -> list[str]:
         """The digest of each row on disk. hashlib releases Python's lock, so threads help."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             return list(pool.map(lambda row: digest(*self.row(row)), range(len(self))))
 
-    def row(self, row: int) -> list[Pixels]:
-        """A scene's pixels in each array."""
-        return [plane[row] for plane in self.planes]
-
-    def write(self, row: int, *planes: Pixels) -> None:
-        """Writes a scene into its row. Raises OSError, such as for a full disk."""
-        for path, array, pixels in zip(self._paths, self.planes, planes, strict=True):
-            with files.naming(path), open(path, "r+b") as file:
-                file.seek(array.offset + row * array[0].nbytes)
-                file.write(np.ascontiguousarray(pixels).data)
+    def write(self, row: int, *pixels: Pixels) -> None:
+        """Writes a scene into its row, plane by plane. Raises OSError, such as for a full disk."""
+        for plane, values in zip(self.planes, pixels, strict=True):
+            with files.naming(plane.path), open(plane.path, "r+b") as file:
+                file.seek(plane.position(row))
+                file.write(np.ascontiguousarray(values).data)
 
     def flush(self) -> None:
         """Waits until all rows are on disk. Raises OSError."""
-        for path in self._paths:
-            with files.naming(path), open(path, "rb") as file:
+        for plane in self.planes:
+            with files.naming(plane.path), open(plane.path, "rb") as file:
                 os.fsync(file.fileno())
+
+
+def names(panoptic: bool) -> tuple[str, ...]:
+    """Of the files, without .npy. The first has three bytes a pixel, the others one."""
+    return ("images", "labels", "instances") if panoptic else ("images", "labels")
 
 
 def create(folder: Path, number: int, size: tuple[int, int], panoptic: bool = False) -> Arrays:
     """New arrays for `number` scenes of `size` (height, width), which replace existing ones; processes that have the
     old ones open keep them.
 
-    Raises OSError if the disk lacks space.
+    Raises OSError if the disk lacks space; then it leaves no file.
     """
-    for name in _names(panoptic):
-        path, shape = folder / f"{name}.npy", (number, *size, *((3,) if name == "images" else ()))
-        remove(path)
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        _reserve(path, array.offset + array.nbytes)
+    paths = [folder / f"{name}.npy" for name in names(panoptic)]
+    try:
+        for path in paths:
+            remove(path)
+            shape = (number, *size, 3) if path.stem == "images" else (number, *size)
+            _reserve(path, rows.write_header(path, shape))
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
     return Arrays(folder, panoptic)
 
 
@@ -88,40 +99,23 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def digest(*planes: Pixels) -> str:
-    """SHA-256 of a scene's packed pixels, 64 hexadecimal digits."""
+def digest(*pixels: Pixels) -> str:
+    """SHA-256 of a scene's packed pixels, plane by plane, 64 hexadecimal digits."""
     total = hashlib.sha256()
-    for pixels in planes:
-        total.update(np.ascontiguousarray(pixels).data)
+    for plane in pixels:
+        total.update(np.ascontiguousarray(plane).data)
     return total.hexdigest()
 
 
-def _names(panoptic: bool) -> tuple[str, ...]:
-    return ("images", "labels", "instances") if panoptic else ("images", "labels")
-
-
-def _mapped(path: Path) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
-    if not os.path.isfile(path):  # reading a pipe would block
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except OSError:
-        raise
-    except Exception as error:  # parsing a damaged header may raise anything
-        raise ValueError(f"{path} is not an array") from error
-    if array.dtype != np.uint8 or not array.flags.c_contiguous or not array.size:
-        raise ValueError(f"{path} is not an array of uint8")
-    return array
-
-
 def _reserve(path: Path, size: int) -> None:
-    """Reserves disk space, so that a lack of it raises OSError now and not after half an hour. Does nothing if the file
-    system cannot reserve."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with open(path, "r+b") as file:
+    """Makes the file `size` bytes long and reserves their space, if the file system can, so that a lack of it raises
+    OSError now and not after half an hour."""
+    with files.naming(path), open(path, "r+b") as file:
+        file.truncate(size)
+        if not hasattr(os, "posix_fallocate"):
+            return
         try:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             if error.errno in _NO_SPACE:
-                raise OSError(error.errno, error.strerror, str(path)) from error
+                raise

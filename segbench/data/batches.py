@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,11 +13,12 @@ from torch import Tensor
 from segbench.core.augment import Augment
 from segbench.core.crops import Size
 from segbench.core.labels import IGNORED
-from segbench.data import augmentation, segments
+from segbench.data import augmentation, reader, segments
 from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
 
+_LABELS, _INSTANCES = 1, 2  # planes of a split, behind the images
 NO_CLASS = -100  # the label of a pixel that has no class: torch's losses ignore it unless told otherwise
 
 
@@ -55,7 +57,8 @@ class Shown(NamedTuple):
 
 class Batches:
     """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given, and
-    hold crops of this size if `crop` is."""
+    hold crops of this size if `crop` is. The device holds the images, or they are read from disk where they do not
+    fit."""
 
     def __init__(
         self,
@@ -69,11 +72,8 @@ class Batches:
         self.batch_size = batch_size
         self.device = device
         self._augment = augmented or (Augment() if crop else None)
-        # Copied once: contiguous rows in memory, or on the device if they fit beside the network.
-        place = device if _fits(split, len(indices), device) else torch.device("cpu")
-        planes = (split.images, split.labels, split.instances)
-        self._planes = [torch.from_numpy(np.asarray(p[indices])).to(place) for p in planes if p is not None]
-        self._images, self._raw = self._planes[:2]
+        self._rows = reader.source(split.planes, indices, device, split.digests)
+        self._panoptic = split.instances is not None
         self._aspects = split.aspects[indices]
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
@@ -84,7 +84,7 @@ class Batches:
     @property
     def images(self) -> int:
         """The number of images of one pass."""
-        return len(self._images)
+        return len(self._aspects)
 
     @property
     def steps(self) -> int:
@@ -93,7 +93,8 @@ class Batches:
 
     def class_counts(self) -> Tensor:
         """(C,) int64 on the CPU: how many pixels of all images are of each class, before augmentation."""
-        raw = torch.stack([torch.bincount(ids.flatten().int(), minlength=256) for ids in self._raw]).sum(0).cpu()
+        each = [torch.bincount(ids.flatten().int(), minlength=256) for ids in self._rows.rows(_LABELS)]
+        raw = torch.stack(each).sum(0).cpu()
         classes = self._classes.cpu()
         counts = torch.zeros(len(self.label_set.names), dtype=torch.int64)
         known = (classes >= 0) & (classes < len(counts))
@@ -101,14 +102,17 @@ class Batches:
 
     def most_segments(self, smallest: int) -> int:
         """The most segments of an image, 0 where no instances are known; see `segments.most`."""
-        planes = zip(*(plane.cpu() for plane in self._planes[1:]), strict=True)
-        return segments.most(planes, smallest, self.label_set) if len(self._planes) > 2 else 0
+        if not self._panoptic:
+            return 0
+        planes = (self._rows.rows(plane) for plane in (_LABELS, _INSTANCES))
+        known = ((labels.cpu(), instances.cpu()) for labels, instances in zip(*planes, strict=True))
+        return segments.most(known, smallest, self.label_set)
 
     def some(self, number: int) -> Shown:
         """Up to `number` images, evenly spread, always the same."""
-        chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long().to(self._images.device)
+        chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long()
         of_raw = torch.tensor(self.label_set.class_of_raw, dtype=torch.uint8)
-        images, raw, *instances = (plane[chosen].cpu() for plane in self._planes)
+        images, raw, *instances = (plane.cpu() for plane in next(self._rows.gather([chosen])))
         truth = segments.truth(raw, instances[0], self.label_set) if instances else None
         return Shown(images, of_raw[raw.int()], truth)
 
@@ -118,8 +122,10 @@ class Batches:
 
     def every(self, step: int, first: int = 0, normalisation: Normalisation = IMAGENET) -> Iterator[Batch]:
         """Every `step`-th batch from number `first` on, in the order of the split."""
-        for chosen in _chunks(torch.arange(self.images), self.batch_size)[first::step]:
-            yield self._batch(chosen, len(chosen), 1.0, normalisation)
+        parts = _chunks(torch.arange(self.images), self.batch_size)[first::step]
+        with contextlib.closing(self._rows.gather(parts)) as gathered:
+            for chosen, pixels in zip(parts, gathered, strict=True):
+                yield self._batch(pixels, chosen, len(chosen), 1.0, normalisation)
 
     def shuffled(self, seed: int, epoch: int, normalisation: Normalisation = IMAGENET) -> Iterator[Batch]:
         """All batches in an order determined by (seed, epoch) alone, so that a resumed epoch is the same. Of several
@@ -128,20 +134,22 @@ class Batches:
         views = None
         if self._augment:
             views = augmentation.draw(self._augment, self._aspects, seed, epoch, self._crops)
-        for batch in _chunks(torch.from_numpy(order), self.batch_size):
-            part, loss_weight = global_batch.part(batch)
-            yield self._batch(part, len(batch), loss_weight, normalisation, views)
+        batches = _chunks(torch.from_numpy(order), self.batch_size)
+        parts, weights = zip(*(global_batch.part(batch) for batch in batches), strict=True)
+        with contextlib.closing(self._rows.gather(parts)) as gathered:
+            for batch, part, loss_weight, pixels in zip(batches, parts, weights, gathered, strict=True):
+                yield self._batch(pixels, part, len(batch), loss_weight, normalisation, views)
 
     def _batch(
         self,
+        pixels: list[Tensor],
         chosen: Tensor,
         global_batch_size: int,
         loss_weight: float,
         normalisation: Normalisation,
         views: augmentation.Views | None = None,
     ) -> Batch:
-        rows = chosen.to(self._images.device)
-        images, raw, *instances = (self._on_device(plane.index_select(0, rows)) for plane in self._planes)
+        images, raw, *instances = pixels
         if views is None or self._augment is None:
             images = normalise(images, normalisation)
         elif self._crops:
@@ -176,8 +184,7 @@ class Batches:
         return images, cut.planes
 
     def _on_device(self, gathered: Tensor) -> Tensor:
-        """Copies through pinned memory, without waiting: a training step never synchronises, so the host gathers the
-        next batch meanwhile. On a CPU gathering takes 1.5 % of the smallest network's epoch."""
+        """Copies through pinned memory, without waiting: a training step never synchronises."""
         if self.device.type == "cuda" and gathered.device.type == "cpu":
             gathered = gathered.pin_memory()
         return gathered.to(self.device, non_blocking=True)
@@ -196,12 +203,3 @@ def _chunks(order: Tensor, size: int) -> list[Tensor]:
     if size > 1 and len(chunks) > 1 and len(chunks[-1]) == 1:
         chunks[-2:] = [torch.cat(chunks[-2:])]
     return chunks
-
-
-def _fits(split: Split, number: int, device: torch.device) -> bool:
-    """Whether the images take less than a quarter of the device's free memory."""
-    if device.type != "cuda":
-        return device.type == "cpu"
-    free, _ = torch.cuda.mem_get_info(device)
-    planes = (split.images, split.labels, split.instances)
-    return bool(number * sum(plane[0].nbytes for plane in planes if plane is not None) < free // 4)

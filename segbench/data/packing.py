@@ -4,7 +4,8 @@
                       labels.npy   (N, H, W) uint8, raw ids
                       instances.npy  (N, H, W) uint8, of panoptic protocols, see core/panoptic.py
                       done.jsonl   one line per packed scene, for resuming and for the fingerprint
-                      manifest.json  written last; without it the folder is unfinished
+                      manifest.json  written at the end; without it the folder is unfinished
+                      digests.json  what the rows were when the split was last found complete
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from PIL import Image
 
 from segbench.core import files
 from segbench.core.labels import DEFAULT, IGNORED, LabelSet
-from segbench.data import archives, journal, masks, pictures, scenes
+from segbench.data import archives, digests, journal, masks, pictures, scenes, space
 from segbench.data.archives import File
 from segbench.data.arrays import Arrays, create, digest, remove
+from segbench.data.digests import Digests
 from segbench.data.journal import Line
 from segbench.data.layouts import CITYSCAPES, Layout
+from segbench.data.rows import Plane
 from segbench.data.scenes import Problem, Scene
 from segbench.runtime.terminal import Advance
 
@@ -39,10 +42,10 @@ _LAYOUT = 1  # raise it when the arrays' meaning changes: then new caches are ma
 
 @dataclass(frozen=True)
 class Split:
-    """One packed split, opened read-only; its pages are read from disk on access."""
+    """One packed split, opened read-only; its rows are read from disk on access."""
 
-    images: NDArray[np.uint8]  # (N, H, W, 3) RGB
-    labels: NDArray[np.uint8]  # (N, H, W) raw ids
+    images: Plane  # (N, H, W, 3) uint8 RGB
+    labels: Plane  # (N, H, W) uint8 raw ids
     names: tuple[str, ...]
     cities: tuple[str, ...]
     histogram: NDArray[np.int64]  # (256,) pixels per raw id, counted at the photographs' own size
@@ -50,10 +53,16 @@ class Split:
     aspects: NDArray[np.float64]  # (N,) width / height of the photographs, which packing may squeeze; NaN if unknown
     digest: str  # SHA-256 of the content
     label_set: LabelSet  # what the raw ids mean
-    instances: NDArray[np.uint8] | None = None  # (N, H, W), of panoptic protocols: see core/panoptic.py
+    instances: Plane | None = None  # (N, H, W), of panoptic protocols: see core/panoptic.py
+    digests: Digests | None = None  # of the scenes, if they are on disk
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """Images and labels; instances, if there are."""
+        return (self.images, self.labels, *(() if self.instances is None else (self.instances,)))
 
 
 @dataclass(frozen=True)
@@ -99,9 +108,10 @@ def prepare(
 ) -> Dataset:
     """Verifies and packs the dataset at `root` as far as necessary, and opens it. `size` is (height, width).
 
-    Packed scenes are checked against their digests at every start, and damaged ones are packed again. `advance` is
-    called once per scene. Interrupted packing resumes. Raises UserError for missing folders, DamagedScenes with every
-    unusable file (then nothing is marked as finished), and OSError, such as for a full disk.
+    Packed scenes whose files have changed are checked against their digests, and damaged ones are packed again; see
+    digests.py. `advance` is called once per scene. Interrupted packing resumes. Raises UserError for missing folders
+    and if the disk lacks space, DamagedScenes with every unusable file (then nothing is marked as finished), and
+    OSError.
     """
     listings = {split: layout.find(root, split) for split in scenes.SPLITS}
     problems = [problem for _, unusable in listings.values() for problem in unusable]
@@ -111,6 +121,8 @@ def prepare(
     for split, (pairs, unusable) in listings.items():
         with FileLock(folder / f"{split}.lock"):
             if pairs:
+                later = scenes.SPLITS[scenes.SPLITS.index(split) :]
+                space.require(folder, {one: len(listings[one][0]) for one in later}, size, layout.panoptic)
                 problems += _pack(root, pairs, folder / split, size, label_set, advance, complete=not unusable)
             if not problems:
                 splits[split] = open_split(folder / split, label_set, layout.panoptic)
@@ -147,6 +159,7 @@ def open_split(folder: Path, label_set: LabelSet = DEFAULT, panoptic: bool = Fal
         digest=hashlib.sha256("".join(line.name + line.digest for line in lines).encode()).hexdigest(),
         label_set=label_set,
         instances=arrays.instances,
+        digests=Digests(folder, [line.name for line in lines], [line.digest for line in lines]),
     )
 
 
@@ -199,6 +212,8 @@ def _pack(
         arrays.flush()
         with files.replaced(folder / journal.MANIFEST) as partial:
             partial.write_text(json.dumps({"size": size, "scenes": [line._asdict() for line in lines if line]}))
+    if complete and not problems:
+        digests.record(arrays, folder, [line.digest for line in lines if line])
     return sorted(problems)
 
 
@@ -207,7 +222,7 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         remove(folder)
     folder.mkdir(exist_ok=True)
-    for name in (journal.JOURNAL, journal.MANIFEST):
+    for name in (journal.JOURNAL, journal.MANIFEST, digests.RECORD):
         if not (folder / name).is_file():
             remove(folder / name)
 
@@ -224,10 +239,10 @@ def _kept(
     panoptic = pairs[0].instances is not None
     try:
         old = Arrays(folder, panoptic)
-        digests = old.digests() if old.size == size else []
+        on_disk = digests.of(old, folder) if old.size == size else []
     except (OSError, ValueError):
-        digests = []
-    row_of = {digest: row for row, digest in enumerate(digests)}
+        on_disk = []
+    row_of = {digest: row for row, digest in enumerate(on_disk)}
     known = journal.read(folder)
     lines: list[Line | None] = []
     rows: list[int | None] = []  # the scenes' rows in the old arrays
@@ -235,11 +250,11 @@ def _kept(
         line = known.get(scene.name)
         usable = line and line.stamp == stamp and line.size and not label_set.unknown(map(int, line.ids))
         row = row_of.get(line.digest) if line and usable else None
-        if line and row is not None and index < len(digests) and digests[index] == line.digest:
+        if line and row is not None and index < len(on_disk) and on_disk[index] == line.digest:
             row = index  # scenes with equal pixels each keep their row
         rows.append(row)
         lines.append(line if row is not None else None)
-    if len(digests) == len(pairs) and all(row in (index, None) for index, row in enumerate(rows)):
+    if len(on_disk) == len(pairs) and all(row in (index, None) for index, row in enumerate(rows)):
         return old, lines
     arrays = create(folder, len(pairs), size, panoptic)
     for index, row in enumerate(rows):
