@@ -22,7 +22,7 @@ from segbench.explain.gradcam import Cam, grad_cam
 from segbench.explain.measures import spread
 from segbench.report.numbers import context as contexts
 from segbench.report.numbers import explained
-from segbench.report.numbers.claims import FAILS, HOLDS, MISSING, UNDECIDED
+from segbench.report.numbers.claims import FAILS, FEW, HOLDS, MISSING, UNDECIDED, UNMEASURED
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.explained import Measured
 from segbench.report.sections import explained as sections
@@ -35,7 +35,7 @@ IMAGES = 24
 def measured(measure: str, values: list[Any], name: str = "a") -> Measured:
     model: Any = SimpleNamespace(card=SimpleNamespace(size=SIZE))
     scenes = {f"s{index:02}": {measure: value} for index, value in enumerate(values)}
-    return Measured(Candidate(name, name, 0, None, (model,), DEFAULT, {}), scenes)
+    return Measured(Candidate(name, name, 0, None, (model,), DEFAULT, {}), (scenes,))
 
 
 def kept(network: planted.Planted, scenes: list[Any]) -> list[Any]:
@@ -70,7 +70,9 @@ def test_a_network_that_sees_all_uses_context() -> None:
     assert [row.verdict for row in contexts.rows(swapped)] == [FAILS, FAILS]
     assert [row.verdict for row in contexts.rows([sides[0]])] == [MISSING, MISSING]
     assert verdicts(contexts.contexts([measured("context", far[:3], "far")])) == ["few"]
-    assert contexts.rows([measured("context", far[:3], "mask2former")]) == []
+    few = [measured("context", values[:3], name) for name, values in (("deeplab", near), ("mask2former", far))]
+    assert [(row.verdict, len(row.values)) for row in contexts.rows(few)] == [(FEW, 2), (FEW, 2)]
+    assert [row.verdict for row in contexts.rows([])] == [UNMEASURED, UNMEASURED]
 
 
 def test_the_reach_of_a_mean_filter_is_found() -> None:
@@ -110,8 +112,8 @@ def test_shuffled_tiles_keep_every_pixel_with_its_label() -> None:
     counts = context.shuffled(planted.probe(planted.Pixel()), scene)
     assert counts == [context.intact(planted.probe(planted.Pixel()), scene)] * len(shared.TILES)
     tiles = measured("tiles", [counts] * 12)
-    for name in tiles.scenes:
-        tiles.scenes[name]["intact"] = counts[0]
+    for name in tiles.first:
+        tiles.first[name]["intact"] = counts[0]
     (row,) = explained.shuffled([tiles])
     assert [sampled.estimate for sampled in row.kept] == [1.0] * len(shared.TILES)
     far = context.shuffled(planted.probe(planted.Box()), scene)

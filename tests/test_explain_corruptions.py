@@ -10,7 +10,8 @@ from segbench.core import explained as shared
 from segbench.data.batches import normalise
 from segbench.explain import corruptions
 from segbench.explain.probe import Scene
-from segbench.report.numbers import explained
+from segbench.report.numbers import claims, robustness
+from segbench.report.numbers.explained import Measured
 from tests import planted
 from tests.test_explain import measured
 
@@ -68,12 +69,52 @@ def test_what_is_kept_is_a_ratio_of_scores() -> None:
     right, half = [[8, 0], [0, 8]], [[4, 4], [4, 4]]
     values = [{name: [right, half, half] for name in shared.CORRUPTIONS}] * 12
     found = measured("corruptions", values)
-    for name in found.scenes:
-        found.scenes[name]["intact"] = right
-    (row,) = explained.robustness([found])
+    for name in found.first:
+        found.first[name]["intact"] = right
+    (row,) = robustness.robustness([found])
     assert [interval.estimate for interval in row.kept["fog"]] == pytest.approx([1, 1 / 3, 1 / 3])
-    assert row.overall.estimate == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
-    assert explained.robustness([measured("context", [{}])]) == []
+    assert row.interval().estimate == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
+    assert robustness.robustness([measured("context", [{}])]) == []
+
+
+def keeping(name: str, *wrong_of_seeds: int) -> Measured:
+    """Each seed takes so many of the 8 pixels of either class for the other one, give or take one, if corrupted."""
+    seeds = []
+    for wrong in wrong_of_seeds:
+        values = []
+        for index in range(12):
+            miss = wrong + index % 2
+            counts = [[8 - miss, miss], [miss, 8 - miss]]
+            values.append({name: [counts] * len(shared.SEVERITIES) for name in shared.CORRUPTIONS})
+        found = measured("corruptions", values, name)
+        for scene in found.first.values():
+            scene["intact"] = [[8, 0], [0, 8]]
+        seeds.append(found.first)
+    return Measured(found.candidate, tuple(seeds))
+
+
+def test_the_claim_about_robustness_is_judged() -> None:
+    def verdict(*sides: Measured) -> str:
+        return robustness.row(robustness.robustness(sides)).verdict
+
+    assert verdict(keeping("deeplab", 3), keeping("mask2former", 0)) == claims.HOLDS
+    assert verdict(keeping("deeplab", 0), keeping("mask2former", 3)) == claims.FAILS
+    assert verdict(keeping("deeplab", 1), keeping("mask2former", 1)) == claims.UNDECIDED
+    assert verdict(keeping("deeplab", 1), keeping("alpha", 1)) == claims.MISSING
+    assert verdict(measured("context", [{}], "deeplab")) == claims.UNMEASURED
+
+
+def test_seeds_that_differ_leave_the_claim_undecided() -> None:
+    """The images of either seed agree; another seed might not."""
+    sides = [keeping("deeplab", 1, 5), keeping("mask2former", 0, 4)]
+    row = robustness.row(robustness.robustness(sides))
+    assert row.difference is not None
+    assert (row.difference.over, row.verdict) == ("seeds", claims.UNDECIDED)
+    assert row.values["deeplab"].estimate == pytest.approx(
+        np.mean(
+            [robustness.row(robustness.robustness([keeping("deeplab", k)])).values["deeplab"].estimate for k in (1, 5)]
+        )
+    )
 
 
 def test_the_confusions_count_every_labelled_pixel(street: Scene) -> None:

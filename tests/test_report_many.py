@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,43 @@ def test_the_headline_follows_the_numbers(ranked: ranking.Ranking) -> None:
     assert ranks.verdict(none)[0].startswith("None of the 10 architectures can be called the best")
     several = replace(ranked, pairs=(*(p._replace(p=0.5) for p in ranked.pairs[:6]), *ranked.pairs[6:]))
     assert "and 3 others." in ranks.verdict(several)[0]
+
+
+def changed(compared: comparison.Comparison, change: Callable[[comparison.Model], Any]) -> ranking.Ranking:
+    """The ranking if each architecture has the models that `change` makes of its own."""
+    candidates = [replace(c, models=tuple(change(c.models[0]))) for c in compared.candidates]
+    found = ranking.ranking(tables.summaries(replace(compared, candidates=tuple(candidates))))
+    assert found
+    return found
+
+
+def test_whole_cities_are_drawn_where_their_images_are_alike(of_ten: comparison.Comparison) -> None:
+    names = tuple(f"c{city}/c{city}_{frame:06}_000019" for city in range(8) for frame in range(3))
+
+    def thrice(model: comparison.Model, names: tuple[str, ...]) -> list[comparison.Model]:
+        assert model.confusions is not None
+        return [replace(model, confusions=np.repeat(model.confusions, 3, axis=0), names=names)]
+
+    found = changed(of_ten, lambda model: thrice(model, names))
+    assert (found.over, found.images) == ("cities", 24)
+    assert "whole cities were drawn" in ranks.verdict(found)[1]
+    alone = changed(of_ten, lambda model: thrice(model, tuple(map(str, range(24)))))
+    assert alone.over == "images"
+    assert all(wide.p >= narrow.p for wide, narrow in zip(found.pairs, alone.pairs, strict=True))
+
+
+def test_seeds_that_differ_tell_none_apart(of_ten: comparison.Comparison) -> None:
+    """Two seeds each: where they score alike, images tell pairs apart; where they differ, Student's t does not."""
+
+    def seeds(model: comparison.Model, spread: float) -> list[comparison.Model]:
+        best = [replace(model.card.best, miou=model.card.best.miou + sign * spread) for sign in (-1, 1)]
+        return [replace(model, card=replace(model.card, best=each)) for each in best]
+
+    alike, apart = (changed(of_ten, lambda model, s=spread: seeds(model, s)) for spread in (0, 0.2))
+    assert alike.seeds == apart.seeds == 2
+    assert any(pair.told_apart for pair in alike.pairs)
+    assert not any(pair.told_apart for pair in apart.pairs)
+    assert all(pair.difference.low < 0 < pair.difference.high for pair in apart.pairs)
 
 
 def test_two_are_still_a_pair(compared: comparison.Comparison) -> None:

@@ -175,7 +175,7 @@ def test_files_of_other_images_or_versions_are_left_out(here: Path, monkeypatch:
 
 
 def test_section_is_told_in_both_languages(here: Path) -> None:
-    for language, lead in (("en", "9 not tested"), ("fr", "9 sans mesure")):
+    for language, lead in (("en", "12 not tested"), ("fr", "12 sans mesure")):
         with i18n.speaking(language):
             html = render.render(assemble.page(read(here)), "fab")
         assert lead in html

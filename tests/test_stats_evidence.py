@@ -88,6 +88,18 @@ def test_interval_over_seeds_and_images_covers(seeds: int) -> None:
     assert naive / 600 < 0.9
 
 
+def test_p_over_seeds_is_the_level_at_which_the_interval_reaches_zero() -> None:
+    images = Sampled(0.05, 0.05 + 0.01 * np.random.default_rng(0).standard_normal(500))
+    seeds = ([0.50, 0.52, 0.55], [0.46, 0.49, 0.47])
+    p = stats.p_over_seeds(images, *seeds)
+    assert 0 < p < 0.05
+    reached = stats.over_seeds(images, *seeds, level=1 - p)
+    assert reached is not None
+    assert reached.low == pytest.approx(0, abs=1e-9)
+    assert stats.p_over_seeds(images._replace(estimate=0.0), *seeds) == 1
+    assert np.isnan(stats.p_over_seeds(images, [0.5], [0.4]))
+
+
 def test_seeds_to_settle_makes_the_interval_exclude_zero() -> None:
     values = 0.03 + 0.005 * np.random.default_rng(0).standard_normal(500)
     found = Sampled(0.03, values)

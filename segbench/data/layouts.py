@@ -55,9 +55,9 @@ class _Pair(NamedTuple):
 
 
 def _pairs(data: Data, root: Path, split: str) -> Found:
-    """The scenes of layout "pairs": an image and a mask, and instances if asked for, belong together if the wildcards of
-    their patterns match the same. Raises UserError if there are none, for a list that does not fit, and if two splits
-    share a group."""
+    """The scenes of layout "pairs": an image and a mask, and instances if asked for, belong together if the wildcards
+    of their patterns match the same. Raises UserError if there are none, for a list that does not fit, and if two
+    splits share a group."""
     if SPLIT in data.images:
         found = {each: _matched(data, root, each) for each in scenes.SPLITS}
     else:

@@ -1,11 +1,12 @@
 """Measure why the promoted models decide as they do: what they lean on, and what they withstand.
 
     python -m segbench.explain deeplab
-    python -m segbench.explain --protocol demo               every promoted architecture, by its first seed
+    python -m segbench.explain --protocol demo               every promoted architecture, all its seeds
     python -m segbench.explain --protocol demo --corruptions also under noise, motion blur, fog, night and JPEG
 
 It changes what a model sees and trains nothing: context is hidden, tiles are shuffled, categories are removed, tiles
-are occluded. Values are stored beside each model's card, and the report shows them. Rerun the command to resume.
+are occluded (this for the first seed alone). Values are stored beside each model's card, and the report shows them.
+Rerun the command to resume.
 """
 
 from __future__ import annotations
@@ -47,28 +48,30 @@ def main(argv: list[str] | None = None) -> int:
     from segbench.explain.measures import Extras
     from segbench.runtime import compute
 
-    tasks = [running.task(model, arguments.images, Extras(arguments.exact, arguments.corruptions)) for model in chosen]
+    tasks, pictured = [], set[str]()
+    for model in chosen:
+        extras = Extras(arguments.exact, arguments.corruptions, maps=model.card.architecture not in pictured)
+        tasks.append(running.task(model, arguments.images, extras))
+        pictured.add(model.card.architecture)
     running.run(tasks, compute.choose(arguments.device, "fp32"))
     terminal.next_command("python -m segbench.report" + options.repeat_protocol(arguments))
     return 0
 
 
 def _chosen(folder: Path, names: Sequence[str], command: str) -> list[Promoted]:
-    """The first seed of each of these architectures, by default of all that are promoted. Raises UserError, with the
-    `command` that promotes, if one has none."""
+    """Every seed of these architectures, by default of all that are promoted. Raises UserError, with the `command` that
+    promotes, if one has none."""
     protocol = folder.resolve().name
     listing = models.listing(protocol)
     for broken in listing.unreadable:
         terminal.warn(f"{broken} is skipped: its card.json cannot be read; promote it again")
     if not listing.promoted:
         raise UserError(f"no promoted model of '{protocol}' in {paths.models()}; promote first: {command}")
-    known: dict[str, Promoted] = {}
-    for model in listing.promoted:
-        known.setdefault(model.card.architecture, model)
+    known = {model.card.architecture for model in listing.promoted}
     for name in names:
         if name not in known:
             raise UserError(f"no promoted model of '{name}'; there are: {', '.join(sorted(known))}. Promote: {command}")
-    return [model for name, model in known.items() if not names or name in names]
+    return [model for model in listing.promoted if not names or model.card.architecture in names]
 
 
 def _require_few(chosen: Sequence[Promoted]) -> None:

@@ -18,16 +18,17 @@ Measure = Callable[[Probe, Scene], Any]  # returns what JSON can hold
 
 @dataclass(frozen=True)
 class Extras:
-    """What is measured only if asked for."""
+    """What is not measured of every model."""
 
     exact: bool = False  # all coalitions of categories
     corruptions: bool = False
+    maps: bool = True  # and query masks: pictures, of one seed
 
 
 def planned(names: Sequence[str], extras: Extras) -> dict[str, list[str]]:
     """The measures of each scene, by its name, in order."""
-    mapped = set(spread(names, _MAPPED))
-    pictured = set(spread(spread(names, _MAPPED), _PICTURED))
+    mapped = set(spread(names, _MAPPED) if extras.maps else ())
+    pictured = set(spread(spread(names, _MAPPED), _PICTURED) if extras.maps else ())
     always = ["intact", "context", "tiles", "removal"]
     always += ["coalitions"] * extras.exact + ["corruptions"] * extras.corruptions
     return {name: [*always, *["maps"] * (name in mapped), *["queries"] * (name in pictured)] for name in names}

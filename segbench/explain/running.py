@@ -60,7 +60,7 @@ def run(tasks: Sequence[Task], compute: Compute) -> None:
     with terminal.progress("explaining", total, done) as advance:
         for each in tasks:
             for scene in _measured(each, compute):
-                advance(f"{each.model.card.architecture}, {scene}")
+                advance(f"{each.model.card.architecture}, seed {each.model.card.seed}, {scene}")
 
 
 def _measured(task: Task, compute: Compute) -> Iterator[str]:

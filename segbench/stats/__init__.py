@@ -34,6 +34,7 @@ from segbench.stats.bootstrap import (
     miou_official,
     pixel_accuracy,
     resample,
+    sampled,
     sampled_difference,
     superiority,
 )
@@ -44,7 +45,7 @@ from segbench.stats.clusters import cluster_draws, clusters
 from segbench.stats.components import components
 from segbench.stats.longer import Longer, Rise, continued, last_rise
 from segbench.stats.ranking import holm, paired, rank_probabilities, rank_range, resampled_scores
-from segbench.stats.seeds import SeedSummary, over_seeds, seed_summary, seeds_to_settle
+from segbench.stats.seeds import SeedSummary, over_seeds, p_over_seeds, seed_summary, seeds_to_settle
 from segbench.stats.selection import Agreement, probability_best, rank_agreement
 from segbench.stats.shapley import shapley
 
@@ -77,6 +78,7 @@ __all__ = [
     "miou",
     "miou_official",
     "over_seeds",
+    "p_over_seeds",
     "paired",
     "pixel_accuracy",
     "probability_best",
@@ -85,6 +87,7 @@ __all__ = [
     "rank_range",
     "resample",
     "resampled_scores",
+    "sampled",
     "sampled_difference",
     "seed_summary",
     "seeds_to_settle",

@@ -124,13 +124,16 @@ def difference(
     return _intervals(estimate, _resampled(first, statistic) - _resampled(second, statistic), level)
 
 
+def sampled(runs: Sequence[Counts], statistic: Statistic, times: NDArray[np.int64]) -> Sampled:
+    """A scalar statistic, as `interval` takes it, with its values in the resamples `times`."""
+    return Sampled(float(_estimate(runs, statistic)[0]), _resampled(runs, statistic, times)[:, 0])
+
+
 def sampled_difference(
     first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic, times: NDArray[np.int64]
 ) -> Sampled:
     """The difference of a scalar statistic, as `difference` takes it, with its values in the resamples `times`."""
-    estimate = _estimate(first, statistic) - _estimate(second, statistic)
-    values = _resampled(first, statistic, times) - _resampled(second, statistic, times)
-    return Sampled(float(estimate[0]), values[:, 0])
+    return sampled(first, statistic, times).minus(sampled(second, statistic, times))
 
 
 def superiority(first: Sequence[Counts], second: Sequence[Counts], statistic: Statistic) -> list[float]:

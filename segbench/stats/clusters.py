@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.stats.bootstrap import draws
+from segbench.stats.bootstrap import RESAMPLES, SEED, draws
 
 FEWEST = 8  # clusters; with fewer, their bootstrap is too narrow: simulated in the tests
 
@@ -35,11 +35,11 @@ def clusters(names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     return made
 
 
-def cluster_draws(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+def cluster_draws(groups: NDArray[np.int64], resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.int64]:
     """(R, N): how often each image enters each resample if whole groups are drawn with replacement, each with all of
     its images (A. C. Davison, D. V. Hinkley, Bootstrap Methods and their Application, Cambridge 1997, 3.8).
 
     groups: (N,) group numbers from 0. Where every image is a group of its own, this is `draws`.
     """
     number = int(groups.max()) + 1
-    return draws(number)[:, groups]
+    return draws(number, resamples, seed)[:, groups]

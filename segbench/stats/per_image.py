@@ -5,6 +5,8 @@ All use the draws of `bootstrap`, so that those of the same images are paired.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -25,12 +27,18 @@ def mean(values: ArrayLike) -> Sampled:
     return ratio(values, np.ones(len(np.asarray(values))))
 
 
-def mean_iou(confusions: ArrayLike) -> Sampled:
-    """(N, C, C) confusions of N images, rows are the truth: the mean IoU of their sum over the classes that occur."""
+def mean_iou(confusions: ArrayLike, times: NDArray[np.int64] | None = None) -> Sampled:
+    """(N, C, C) confusions of N images, rows are the truth: the mean IoU of their sum over the classes that occur.
+    `times` as in `ratio`."""
     counts = np.asarray(confusions, np.float64)
-    times = draws(len(counts)).astype(np.float64)
+    times = (draws(len(counts)) if times is None else times).astype(np.float64)
     resampled = (times @ counts.reshape(len(counts), -1)).reshape(-1, *counts.shape[1:])
     return Sampled(_mean_iou(counts.sum(0)).item(), _mean_iou(resampled))
+
+
+def averaged(values: Sequence[Sampled]) -> Sampled:
+    """The mean of several numbers of the same resamples, such as those of several seeds."""
+    return Sampled(float(np.mean([v.estimate for v in values])), np.mean([v.values for v in values], axis=0))
 
 
 def _mean_iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:

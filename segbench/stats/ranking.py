@@ -1,11 +1,11 @@
 """Three or more models on the same images: the probability of each rank, and all pairs, corrected for their number.
 
-Two sources of chance are resampled together. Images: as in `bootstrap`, drawn with replacement, the same draw for all
-models, because they are scored on the same images. Seeds: where a model was trained with S > 1 of them, S - 1 are drawn
-with replacement, independently for each model, and their scores averaged. Drawing S would make the variance of a mean
-too small by (S - 1) / S, which with two seeds is half of it; drawing S - 1 makes it unbiased (P. J. McCarthy,
-C. B. Snowden, The bootstrap and finite population sampling, Vital and Health Statistics 2/95, 1985). With one seed, its
-chance is not covered.
+Two sources of chance are resampled together. Images: as in `bootstrap`, drawn with replacement, or as whole `clusters`;
+the same draw for all models, because they are scored on the same images. Seeds: where a model was trained with S > 1 of
+them, S - 1 are drawn with replacement, independently for each model, and their scores averaged. Drawing S would make
+the variance of a mean too small by (S - 1) / S, which with two seeds is half of it; drawing S - 1 makes it unbiased
+(P. J. McCarthy, C. B. Snowden, The bootstrap and finite population sampling, Vital and Health Statistics 2/95, 1985).
+With one seed, its chance is not covered.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from segbench.stats.bootstrap import LEVEL, SEED, Counts, Interval, Statistic, Values, draws, resample
+from segbench.stats.bootstrap import LEVEL, SEED, Counts, Interval, Statistic, Values, resample
+from segbench.stats.clusters import cluster_draws
 
 RESAMPLES = 10_000  # the smallest p is 2 / 10,001; times the 66 pairs of 12 models that still is below 0.05
 
 
 def resampled_scores(
-    models: Sequence[Sequence[Counts]], statistic: Statistic, resamples: int = RESAMPLES, seed: int = SEED
+    models: Sequence[Sequence[Counts]],
+    statistic: Statistic,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    groups: NDArray[np.int64] | None = None,
 ) -> Values:
     """(M, R): the score of each of M models in each of R resamples of images and seeds.
 
     models: per model one (N, L, C) array of raw confusions per seed, all of the same N images in the same order.
-    statistic: one number per (L, C) confusion, such as `miou`. NaN where a resample has no score.
+    statistic: one number per (L, C) confusion, such as `miou`. NaN where a resample has no score. groups: (N,) group
+    numbers of `clusters`; default: every image by itself.
     """
-    times = draws(len(models[0][0]), resamples, seed)
+    times = cluster_draws(np.arange(len(models[0][0])) if groups is None else groups, resamples, seed)
     generator = np.random.default_rng([seed, len(models)])
     return np.stack([_scores(runs, statistic, times, generator) for runs in models])
 

@@ -54,9 +54,20 @@ def over_seeds(
     """
     if min(len(first), len(second)) < 2:
         return None
-    parts = [float(np.var(scores, ddof=1)) / len(scores) for scores in (first, second)]
-    reach = _reach(_image_variance(difference), parts, [len(first), len(second)], level)
+    reach = _reach(_image_variance(difference), _of_means(first, second), [len(first), len(second)], level)
     return Interval(difference.estimate, difference.estimate - reach, difference.estimate + reach)
+
+
+def p_over_seeds(difference: Sampled, first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p of no difference: the largest level at which the interval of `over_seeds` includes 0. NaN below two
+    seeds each."""
+    if min(len(first), len(second)) < 2:
+        return float("nan")
+    total, freedom = _variance(_image_variance(difference), _of_means(first, second), [len(first), len(second)])
+    if not total:
+        return 1.0 if difference.estimate == 0 else 0.0
+    t = -abs(difference.estimate) / total**0.5
+    return float(2 * (special.stdtr(freedom, t) if np.isfinite(freedom) else special.ndtr(t)))
 
 
 def seeds_to_settle(
@@ -79,10 +90,20 @@ def _image_variance(difference: Sampled) -> float:
     return float(np.nanvar(difference.values, ddof=1))
 
 
-def _reach(images: float, seeds: Sequence[float], numbers: Sequence[int], level: float) -> float:
-    """Half the interval's width. `seeds`: the variance that either mean over seeds has."""
+def _of_means(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """The variance that either mean over seeds has."""
+    return [float(np.var(scores, ddof=1)) / len(scores) for scores in (first, second)]
+
+
+def _variance(images: float, seeds: Sequence[float], numbers: Sequence[int]) -> tuple[float, float]:
+    """Of the difference, and its degrees of freedom. `seeds`: as `_of_means`."""
     total = images + sum(seeds)
     uncertain = sum(part**2 / (number - 1) for part, number in zip(seeds, numbers, strict=True))
-    freedom = total**2 / uncertain if uncertain else np.inf
+    return total, total**2 / uncertain if uncertain else np.inf
+
+
+def _reach(images: float, seeds: Sequence[float], numbers: Sequence[int], level: float) -> float:
+    """Half the interval's width."""
+    total, freedom = _variance(images, seeds, numbers)
     quantile = special.stdtrit(freedom, (1 + level) / 2) if np.isfinite(freedom) else special.ndtri((1 + level) / 2)
     return float(quantile * total**0.5)

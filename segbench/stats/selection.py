@@ -29,8 +29,8 @@ def probability_best(trials: Sequence[Counts], statistic: Statistic) -> Values:
     """The share of bootstrap resamples of the selection images in which each trial has the highest value of the
     statistic, such as `miou`: (T,) shares 0..1, which sum to 1.
 
-    trials: T arrays (N, R, C), such as the raw confusions of the same N selection images in the same order. All trials are
-    scored on the same resamples; trials that tie for the highest mIoU share the resample. The promoted trial's share
+    trials: T arrays of counts, such as (N, R, C) raw confusions, of the same N selection images in the same order. All
+    trials are scored on the same resamples; trials that tie for the highest value share it. The promoted trial's share
     answers whether it is really the best, as far as N images can tell. It is biased upwards: resamples scatter around
     the observed scores, and the promoted trial was chosen for the highest. If ten trials are truly equal, the promoted
     one's share is 0.43 on average, and 0.24 to 0.72 in nine of ten searches (4,000 simulated searches, normal scores):

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from segbench.core import explained
 from segbench.report.figures.theme import GREY, colour, figure, finite, line, safe, symbol, whiskers
 from segbench.report.numbers.context import Contexts
-from segbench.report.numbers.explained import Removal, Robustness
+from segbench.report.numbers.explained import Removal
+from segbench.report.numbers.robustness import Robustness
 from segbench.report.text.i18n import signed, text
 from segbench.stats import Interval
 

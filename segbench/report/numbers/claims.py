@@ -4,6 +4,8 @@ A claim is a sentence about one of the note's two architectures. It *holds* if t
 the other one lies on the side the sentence says and, where the sentence is also about the architecture by itself, its
 own value does, too. It does *not* hold if either lies on the other side. All else is undecided. Where a coarser output
 grid may explain it, the shares that models reach of their own grid's ceiling must say the same, or it is undecided.
+
+The claims about context and robustness are tested in modules of these names, on what `explain` measured.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from segbench.report.numbers import evidence
-from segbench.report.numbers.evidence import Evidence, Times
+from segbench.report.numbers.evidence import FEWEST, Evidence, Times
 from segbench.report.numbers.measures import Measured, Side, Statistic
 from segbench.stats import Interval, Sampled, behaviour
 from segbench.stats.taxonomy import PARTS
@@ -25,7 +27,10 @@ from segbench.stats.texture import excess_similarity
 SUBJECTS = {"deeplab": ("deeplab", "deeplabv3plus"), "mask2former": ("mask2former",)}  # the note's, by our names
 SMALL, TINY = 1, 0  # sizes: up to 64 pixels, below 16
 
-HOLDS, FAILS, UNDECIDED, MISSING = "holds", "fails", "undecided", "missing"
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+MISSING, UNMEASURED, FEW = "missing", "unmeasured", "few"  # why there is no verdict: models, measures or images lack
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,18 @@ def rows(measured: Measured) -> list[Row]:
     return [_row(claim, _statistic(claim.key, measured), measured) for claim in CLAIMS] if measured.sides else []
 
 
+def untested(claim: Claim, why: str, values: Mapping[str, Interval] | None = None) -> Row:
+    """A row without a verdict."""
+    return Row(claim, values or {}, {}, None, None, why)
+
+
+def pair(claim: Claim, known: Mapping[str, T]) -> tuple[T, T] | None:
+    """The claim's subject, and the architecture that the note compares it with; None unless both are `known`."""
+    own = [known[name] for name in SUBJECTS[claim.subject] if name in known]
+    others = [known[name] for key, names in SUBJECTS.items() if key != claim.subject for name in names if name in known]
+    return (own[0], others[0]) if own and others else None
+
+
 def judged(sense: int, difference: Interval, own: Interval | None) -> str:
     """The verdict: `difference` is the subject's minus the other's, `own` how far the subject is beyond its reference.
     Both count in the direction that `sense` says. An interval that touches zero decides nothing."""
@@ -87,10 +104,10 @@ def _row(claim: Claim, statistic: Statistic, measured: Measured) -> Row:
         for side in measured.sides
         if claim.by_grid
     }
-    subject = measured.side(*SUBJECTS[claim.subject])
-    other = measured.side(*(name for key, names in SUBJECTS.items() if key != claim.subject for name in names))
-    if subject is None or other is None:
-        return Row(claim, values, ceilings, None, None, MISSING)
+    sides = pair(claim, {side.candidate.name: side for side in measured.sides})
+    if sides is None or len(measured.names) < FEWEST:
+        return Row(claim, values, ceilings, None, None, FEW if sides else MISSING)
+    subject, other = sides
     found, verdict = _tested(claim, subject, other, statistic, times, by_grid=False)
     if not claim.by_grid:
         return Row(claim, values, ceilings, found, None, verdict)
@@ -126,7 +143,8 @@ def _own(claim: Claim, subject: Side, statistic: Statistic, times: Mapping[str, 
         value = _value(subject, statistic, drawn, claim.by_grid)
         return Sampled(value.estimate - 1, value.values - 1) if claim.by_grid else value
 
-    return evidence.widest(times, sampled).interval
+    seeds = [v - 1 if claim.by_grid else v for v in _of_seeds(subject, statistic, claim.by_grid)]
+    return evidence.own(times, sampled, seeds).interval
 
 
 def _value(side: Side, statistic: Statistic, times: Times, by_grid: bool) -> Sampled:

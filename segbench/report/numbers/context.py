@@ -5,7 +5,7 @@ A claim holds only if it holds under both fills, since what takes the place of h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from segbench.core import explained
 from segbench.report.numbers import claims, evidence
-from segbench.report.numbers.claims import MISSING, SUBJECTS, UNDECIDED, Claim, Row
+from segbench.report.numbers.claims import FEW, MISSING, UNDECIDED, UNMEASURED, Claim, Row
 from segbench.report.numbers.comparison import Candidate
-from segbench.report.numbers.evidence import Evidence, Times
-from segbench.report.numbers.explained import FEWEST, Measured, common
+from segbench.report.numbers.evidence import FEWEST, Evidence, Times
+from segbench.report.numbers.explained import Measured, common
 from segbench.stats import Interval, Sampled, per_image
 
 NEGLIGIBLE = 0.01  # a gain whose interval lies within one point of 0 is none
@@ -26,21 +26,28 @@ CLAIMS = (Claim("global", "mask2former", +1, by_itself=True), Claim("local", "de
 
 
 class Context(NamedTuple):
-    """How one architecture's accuracy inside of windows depends on what is kept around them. N images, D distances."""
+    """How one architecture's accuracy inside of windows depends on what is kept around them. S seeds, N images, D
+    distances."""
 
     candidate: Candidate
     counted: NDArray[np.int64]  # (N,) labelled pixels in the windows
-    whole: NDArray[np.int64]  # (N,) correct ones, if all of the image is kept
-    kept: Mapping[str, NDArray[np.int64]]  # by fill: (N, D) correct ones, by distance
+    whole: NDArray[np.int64]  # (S, N) correct ones, if all of the image is kept
+    kept: Mapping[str, NDArray[np.int64]]  # by fill: (S, N, D) correct ones, by distance
 
     def accuracy(self, fill: str) -> list[Interval]:
         """At each distance, then with the whole image."""
-        columns = [*self.kept[fill].T, self.whole]
+        columns = [*self.kept[fill].mean(0).T, self.whole.mean(0)]
         return [per_image.ratio(column, self.counted).interval() for column in columns]
 
     def gain(self, fill: str, times: Times) -> Sampled:
         """What the whole image adds to the window alone."""
-        return per_image.ratio(self.whole - self.kept[fill][:, 0], self.counted, times)
+        return per_image.ratio(self._added(fill).mean(0), self.counted, times)
+
+    def gain_of_seeds(self, fill: str) -> list[float]:
+        return [per_image.ratio(added, self.counted).estimate for added in self._added(fill)]
+
+    def _added(self, fill: str) -> NDArray[np.int64]:
+        return self.whole - self.kept[fill][:, :, 0]
 
 
 class Contexts(NamedTuple):
@@ -51,7 +58,8 @@ class Contexts(NamedTuple):
 
     def gains(self, row: Context) -> dict[str, Interval]:
         """By fill, the widest interval of the gain."""
-        return {fill: self._widest(partial(row.gain, fill)).interval for fill in explained.FILLS}
+        times = evidence.draws(self.names)
+        return {f: evidence.own(times, partial(row.gain, f), row.gain_of_seeds(f)).interval for f in explained.FILLS}
 
     def differences(self, first: Context, second: Context) -> dict[str, Evidence]:
         """By fill, how much more the first gains than the second."""
@@ -59,10 +67,9 @@ class Contexts(NamedTuple):
         def difference(fill: str, times: Times) -> Sampled:
             return first.gain(fill, times).minus(second.gain(fill, times))
 
-        return {fill: self._widest(partial(difference, fill)) for fill in explained.FILLS}
-
-    def _widest(self, sampled: Callable[[Times], Sampled]) -> Evidence:
-        return evidence.widest(evidence.draws(self.names), sampled)
+        times = evidence.draws(self.names)
+        of_seeds = {fill: (first.gain_of_seeds(fill), second.gain_of_seeds(fill)) for fill in explained.FILLS}
+        return {f: evidence.widest(times, partial(difference, f), of_seeds[f]) for f in explained.FILLS}
 
 
 def contexts(measured: Sequence[Measured]) -> Contexts | None:
@@ -77,10 +84,13 @@ def contexts(measured: Sequence[Measured]) -> Contexts | None:
 
 
 def _context(measured: Measured, names: Sequence[str]) -> Context:
-    values = [measured.scenes[name]["context"] for name in names]
-    counted, whole = (np.array([value[key] for value in values], np.int64) for key in ("counted", "whole"))
-    kept = {fill: np.array([value[fill] for value in values], np.int64) for fill in explained.FILLS}
-    return Context(measured.candidate, counted, whole, kept)
+    seeds = measured.of_seeds("context", names)
+
+    def values(key: str) -> NDArray[np.int64]:
+        return np.array([[value[key] for value in seed] for seed in seeds], np.int64)
+
+    kept = {fill: values(fill) for fill in explained.FILLS}
+    return Context(measured.candidate, values("counted")[0], values("whole"), kept)
 
 
 def verdict(gains: Sequence[Interval], images: int) -> str:
@@ -108,21 +118,19 @@ def more(differences: Sequence[Interval], images: int) -> str:
 
 
 def rows(measured: Sequence[Measured]) -> list[Row]:
-    """The note's claims about context, tested; none if nothing was measured, or on too few images."""
+    """The note's claims about context, tested."""
     found = contexts(measured)
-    if found is None or len(found.names) < FEWEST:
-        return []
-    return [_row(claim, found) for claim in CLAIMS]
+    return [_row(claim, found) if found else claims.untested(claim, UNMEASURED) for claim in CLAIMS]
 
 
 def _row(claim: Claim, found: Contexts) -> Row:
     """Shows the values of the first fill. Its `contrary` verdicts are those under either fill, if they differ."""
     gains = {row.candidate.name: found.gains(row) for row in found.rows}
     values = {name: own[explained.FILLS[0]] for name, own in gains.items()}
-    subject = _of(found, SUBJECTS[claim.subject])
-    other = _of(found, [name for key, names in SUBJECTS.items() if key != claim.subject for name in names])
-    if subject is None or other is None:
-        return Row(claim, values, {}, None, None, MISSING)
+    pair = claims.pair(claim, {row.candidate.name: row for row in found.rows})
+    if pair is None or len(found.names) < FEWEST:
+        return claims.untested(claim, FEW if pair else MISSING, values)
+    subject, other = pair
     differences = found.differences(subject, other)
     verdicts = []
     for fill, difference in differences.items():
@@ -132,8 +140,3 @@ def _row(claim: Claim, found: Contexts) -> Row:
     if len(set(verdicts)) > 1:
         return Row(claim, values, {}, shown, None, UNDECIDED, tuple(verdicts))
     return Row(claim, values, {}, shown, None, verdicts[0])
-
-
-def _of(found: Contexts, names: Sequence[str]) -> Context | None:
-    known = {row.candidate.name: row for row in found.rows}
-    return next((known[name] for name in names if name in known), None)

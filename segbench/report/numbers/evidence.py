@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from segbench import stats
 from segbench.stats import Interval, Sampled
 
+FEWEST = 10  # images; the bootstrap of fewer is too narrow for a verdict
+
 Times = NDArray[np.int64]
 
 
@@ -42,6 +44,11 @@ def widest(
     over_seeds = [stats.over_seeds(each, first, second) for each in drawn.values()]
     found += [Evidence(interval, "seeds") for interval in over_seeds if interval]
     return max(found, key=lambda evidence: _width(evidence.interval))
+
+
+def own(times: Mapping[str, Times], sampled: Callable[[Times], Sampled], of_seeds: Sequence[float]) -> Evidence:
+    """The same for a number of one architecture: a difference to what has no seeds."""
+    return widest(times, sampled, (of_seeds, [0.0] * len(of_seeds)))
 
 
 def _width(interval: Interval) -> float:

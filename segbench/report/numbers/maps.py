@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from segbench.core import explained
 from segbench.report.numbers.comparison import Candidate
-from segbench.report.numbers.explained import FEWEST, Measured, common
+from segbench.report.numbers.evidence import FEWEST
+from segbench.report.numbers.explained import Measured
 from segbench.stats import Interval, per_image
 
 SHOWN = 3  # scenes
@@ -42,7 +43,7 @@ def tests(measured: Sequence[Measured]) -> list[MapTest]:
     """One for each architecture and kind of map; none where there is no scene."""
     made = []
     for each in measured:
-        values = [scene["maps"] for _, scene in sorted(each.scenes.items()) if "maps" in scene]
+        values = [scene["maps"] for _, scene in sorted(each.first.items()) if "maps" in scene]
         regions = [value for value in values if value.get("why") != "region"]
         for kind in explained.MAPS if regions else ():
             made.append(_test(each.candidate, kind, regions))
@@ -62,17 +63,18 @@ def _test(candidate: Candidate, kind: str, values: Sequence[Mapping[str, Any]]) 
 
 def pictured(measured: Sequence[Measured]) -> list[Pictured]:
     """The first SHOWN scenes, by name, of which all have a map of a region, those with query masks first."""
+    mapped = [{name for name, known in each.first.items() if "maps" in known} for each in measured]
     names = [
         name
-        for name in common(measured, "maps")
-        if all(each.scenes[name]["maps"].get("why") != "region" for each in measured)
+        for name in sorted(set.intersection(*mapped) if mapped else ())
+        if all(each.first[name]["maps"].get("why") != "region" for each in measured)
     ]
-    names.sort(key=lambda name: not all("queries" in each.scenes[name] for each in measured))
+    names.sort(key=lambda name: not all("queries" in each.first[name] for each in measured))
     return [
         Pictured(
             name,
-            {each.candidate.name: each.scenes[name]["maps"] for each in measured},
-            {each.candidate.name: q for each in measured if (q := each.scenes[name].get("queries"))},
+            {each.candidate.name: each.first[name]["maps"] for each in measured},
+            {each.candidate.name: q for each in measured if (q := each.first[name].get("queries"))},
         )
         for name in names[:SHOWN]
     ]

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from segbench import stats
-from segbench.report.numbers import tables
+from segbench.report.numbers import evidence, tables
 from segbench.report.numbers.tables import SEED_NOISE, Summary
-from segbench.stats import Interval
+from segbench.stats import Interval, Sampled
 from segbench.stats.bootstrap import LEVEL, Values
 
 FEWEST = 3  # architectures: two are a pair, which `tables.pairs` compares
+
+
+Test = tuple[Interval, float]  # of a difference of values, and p, not corrected
 
 
 class Pair(NamedTuple):
@@ -42,6 +47,7 @@ class Ranking:
 
     rows: tuple[Summary, ...]
     images: int
+    over: str  # what was drawn: "images", or whole "sequences" or "cities" where that makes the intervals wider
     chances: Values  # (M, M): of each row to have each rank, 0..1
     ranks: tuple[tuple[int, int], ...]  # the lowest and the highest rank of each row, 95 %
     pairs: tuple[Pair, ...]  # all M(M - 1) / 2
@@ -73,18 +79,44 @@ def ranking(rows: Sequence[Summary]) -> Ranking | None:
     labels = [row.candidate.labels for row in order]
     if len(order) < FEWEST or len(names) != 1 or any(other != labels[0] for other in labels):
         return None
-    scores = stats.resampled_scores([row.candidate.value_runs for row in order], order[0].candidate.value)
-    chances = stats.rank_probabilities(scores)
-    couples = list(itertools.combinations(range(len(order)), 2))
-    tests = [stats.paired(scores[a], scores[b], _gap(order[a], order[b])) for a, b in couples]
+    scenes, statistic, runs = names.pop(), order[0].candidate.value, [row.candidate.value_runs for row in order]
+    drawn = {
+        level: stats.resampled_scores(runs, statistic, groups=groups)
+        for level, groups in stats.clusters(scenes).items()
+    }
+    tested = {level: _tests(order, scores) for level, scores in drawn.items()}
+    over = max(tested, key=lambda level: sum(map(_width, tested[level])))
+    times = evidence.draws(scenes)[over]
+    tests = _seeds_too(order, [stats.sampled(own, statistic, times) for own in runs], tested[over])
     corrected = stats.holm([p for _, p in tests])
-    pairs = [
-        Pair(order[a], order[b], interval, float(p))
-        for (a, b), (interval, _), p in zip(couples, tests, corrected, strict=True)
-    ]
+    pairs = tuple(
+        Pair(*couple, interval, float(p))
+        for couple, (interval, _), p in zip(itertools.combinations(order, 2), tests, corrected, strict=True)
+    )
+    chances = stats.rank_probabilities(drawn[over])
     ranks = tuple(stats.rank_range(row) for row in chances)
-    return Ranking(tuple(order), len(names.pop()), chances, ranks, tuple(pairs))
+    return Ranking(tuple(order), len(scenes), over, chances, ranks, pairs)
 
 
-def _gap(first: Summary, second: Summary) -> float:
-    return first.value.estimate - second.value.estimate
+def _tests(order: Sequence[Summary], scores: Values) -> list[Test]:
+    """All pairs, in order of rank."""
+    couples = itertools.combinations(range(len(order)), 2)
+    gaps = {(a, b): order[a].value.estimate - order[b].value.estimate for a, b in couples}
+    return [stats.paired(scores[a], scores[b], gap) for (a, b), gap in gaps.items()]
+
+
+def _seeds_too(order: Sequence[Summary], images: Sequence[Sampled], tests: Sequence[Test]) -> list[Test]:
+    """With several seeds, Student's t for them in place of the resamples where it is wider: resamples of few seeds have
+    thin tails. `images`: each one's mean over seeds, in resamples of the images."""
+    made = []
+    couples = itertools.combinations(zip(order, images, strict=True), 2)
+    for ((first, a), (second, b)), test in zip(couples, tests, strict=True):
+        difference, seeds = a.minus(b), (first.value_of_seed, second.value_of_seed)
+        interval = stats.over_seeds(difference, *seeds)
+        found = (interval, stats.p_over_seeds(difference, *seeds)) if interval else test
+        made.append(max(test, found, key=_width))
+    return made
+
+
+def _width(test: Test) -> float:
+    return float(np.nan_to_num(test[0].high - test[0].low))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segbench import stats
 from segbench.core import metrics
+from segbench.core import panoptic as facts
 from segbench.core.labels import LabelSet
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.report.numbers import evidence
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.stats import Interval
+from segbench.stats import Interval, panoptic
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "bookkeeping", "rest")  # of an epoch
+GROUPS = ("pq_things", "pq_stuff")  # the kinds of classes of panoptic protocols
 NAN = float("nan")
 SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
@@ -49,6 +51,7 @@ class Summary:
     seconds: float  # wall-clock of the promotion, all seeds together
     search_seconds: float  # wall-clock of the search, all trials together
     on_gpu: bool
+    groups: Mapping[str, Interval]  # of panoptic protocols the PQ of things and of stuff, by GROUPS; else empty
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class PairwiseComparison:
     iou: tuple[Interval, ...]  # per category
 
     ahead: float  # in which share of the resamples `first` has the higher value, 0..1
+    groups: Mapping[str, Interval] = field(default_factory=dict)  # the differences of `Summary.groups`
     over: str = "images"  # what was drawn again for `value`, see `evidence.Evidence`
     seeds_needed: int | None = None  # how many of each would decide; None where that is unknown, or none would
 
@@ -208,6 +212,7 @@ def _summary(candidate: Candidate) -> Summary:
         seconds=sum(card.seconds for card in cards),
         search_seconds=sum(trial.seconds for trial in candidate.study.trials) if candidate.study else 0.0,
         on_gpu=all(card.device.is_gpu for card in cards),
+        groups={name: stats.interval(_segments(candidate), pq)[0] for name, pq in _groups(candidate).items()},
     )
 
 
@@ -217,6 +222,18 @@ def parts_of_epoch(epochs: list[EpochRecord]) -> tuple[float, ...]:
     means = [_mean(getattr(epoch.seconds, name) for epoch in epochs) for name in named]
     total = _mean(epoch.seconds.total for epoch in epochs)
     return (*means, max(total - sum(means), 0.0))
+
+
+def _groups(candidate: Candidate) -> dict[str, stats.Statistic]:
+    """The statistic of each of GROUPS; none where the counts of segments are gone."""
+    kinds = (facts.things(candidate.labels), facts.stuff(candidate.labels))
+    return (
+        {name: panoptic.pq(classes) for name, classes in zip(GROUPS, kinds, strict=True)} if candidate.counted else {}
+    )
+
+
+def _segments(candidate: Candidate) -> list[NDArray[np.float64]]:
+    return [counts.segments for counts in candidate.counted]
 
 
 def _value(candidate: Candidate) -> Interval:
@@ -251,6 +268,10 @@ def _pair(first: Summary, second: Summary) -> PairwiseComparison | None:
         stats.difference(a, b, stats.pixel_accuracy(labels))[0],
         tuple(stats.difference(a, b, stats.iou(labels))),
         stats.superiority(*runs, statistic)[0],
+        {
+            name: stats.difference(_segments(first.candidate), _segments(second.candidate), pq)[0]
+            for name, pq in _groups(first.candidate).items()
+        },
         value.over,
         stats.seeds_to_settle(stats.sampled_difference(*runs, statistic, times["images"]), *of_seeds),
     )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from segbench.report.figures.theme import colour
-from segbench.report.numbers.claims import FAILS, HOLDS, MISSING, UNDECIDED, Row
+from segbench.report.numbers.claims import FAILS, HOLDS, UNDECIDED, Row
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.evidence import Evidence
 from segbench.report.page.blocks import Cell, Table
@@ -36,8 +36,8 @@ def lead(rows: Sequence[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
     kinds = [(HOLDS, "claims.some_hold"), (FAILS, "claims.some_fail"), (UNDECIDED, "claims.some_undecided")]
     said = [text(key, number=counts[kind]) for kind, key in kinds if counts[kind]]
-    if counts[MISSING]:
-        said.append(text("claims.some_missing", number=counts[MISSING]))
+    if untested := len(rows) - sum(counts[kind] for kind, _ in kinds):
+        said.append(text("claims.some_missing", number=untested))
     return text("claims.lead", number=len(rows), list=listed(said))
 
 

@@ -13,10 +13,11 @@ from segbench.data import packing
 from segbench.report.figures import explained as figures
 from segbench.report.figures import maps as pictures
 from segbench.report.figures.theme import colour
-from segbench.report.numbers import context, explained, maps
+from segbench.report.numbers import context, evidence, explained, maps, robustness
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.context import Context, Contexts
 from segbench.report.numbers.explained import Measured
+from segbench.report.numbers.robustness import Robustness
 from segbench.report.page.blocks import (
     Album,
     Block,
@@ -226,10 +227,10 @@ def _query_names(queries: Sequence[Mapping[str, Any]], card: ModelCard) -> list[
 
 
 def _robustness(comparison: Comparison, measured: Sequence[Measured]) -> list[Block]:
-    rows = explained.robustness(measured)
+    rows = robustness.robustness(measured)
     if not rows:
         return [Prose((text("explained.no_corruptions", options=comparison.protocol_option),), tone="note")]
-    caption = text("explained.robustness_caption", images=rows[0].images)
+    caption = text("explained.robustness_caption", images=len(rows[0].names))
     drawn = figures.robustness(rows)
     keys = _keys([row.candidate for row in rows])
     sentences = [_kept(row) for row in rows]
@@ -241,17 +242,17 @@ def _robustness(comparison: Comparison, measured: Sequence[Measured]) -> list[Bl
     ]
 
 
-def _kept(row: explained.Robustness) -> str:
-    value = row.overall.interval()
+def _kept(row: Robustness) -> str:
+    value = row.interval()
     spread = {"low": percent(value.low), "high": percent(value.high)}
     return text("explained.kept_overall", title=row.candidate.title, share=percent(value.estimate), **spread)
 
 
-def _tougher(first: explained.Robustness, second: explained.Robustness) -> str:
-    difference = first.overall.minus(second.overall).interval()
+def _tougher(first: Robustness, second: Robustness) -> str:
+    difference = robustness.difference(first, second).interval
     if difference.estimate < 0:
-        first, second, difference = second, first, second.overall.minus(first.overall).interval()
-    few = first.images < explained.FEWEST
+        first, second, difference = second, first, robustness.difference(second, first).interval
+    few = len(first.names) < evidence.FEWEST
     key = "few" if few else "clear" if difference.excludes_zero else "unclear"
     titles = {"first": first.candidate.title, "second": second.candidate.title}
     values = {"delta": signed(difference.estimate), "range": points_range(difference)}

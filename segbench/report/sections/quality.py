@@ -10,10 +10,11 @@ from segbench.report.figures import curves, quality
 from segbench.report.figures.theme import GREY, MANY, colour
 from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate, Comparison
+from segbench.report.numbers.panoptic import Ceilings
 from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
-from segbench.report.sections import longer, quality_many, ranks, scaling, sentences
+from segbench.report.sections import longer, panoptic, quality_many, ranks, scaling, sentences
 from segbench.report.sections.heads import candidate_cell, candidate_keys
 from segbench.report.sections.summary import interval_cell, quality_table
 from segbench.report.text.i18n import decimals, listed, percent, score, text
@@ -30,6 +31,7 @@ def section(
     ranking: Ranking | None,
     borders: pixels.Borders | None,
     ceiling: pixels.Ceiling | None,
+    objects: Ceilings | None = None,
 ) -> Section:
     """Intervals first, training curves last."""
     if rows:
@@ -44,6 +46,7 @@ def section(
         ]
         blocks: list[Block] = [quality_table(ordered)] if many else []
         blocks += _differences(pairs, ranking)
+        blocks += panoptic.blocks(comparison, [row.candidate for row in shown], objects)
         if categories:
             blocks += _categories(categories, pairs, ceiling, many)
         blocks.append(_borders(comparison, shown, borders, keys))

@@ -34,6 +34,8 @@ def verdict(ranking: Ranking) -> tuple[str, str]:
         headline = text(f"many.{'tied' if tied else 'close_best'}", list=_titles(tied or close), **values)
     apart = sum(pair.told_apart for pair in ranking.pairs)
     detail = text("many.detail", images=ranking.images, pairs=len(ranking.pairs), apart=apart, **values)
+    if ranking.over != "images":
+        detail += " " + text(f"verdict.over_{ranking.over}")
     detail += " " + text("many.first", share=percent(float(ranking.chances[0, 0])), **values)
     return headline, detail + (" " + text("many.close", list=_titles(close)) if close else "")
 
@@ -62,7 +64,7 @@ def conclusion(ranking: Ranking) -> list[str]:
 
 def opposite(ranking: Ranking, official: list[tables.PairwiseComparison]) -> list[str]:
     """Whom the official mIoU puts above the best, and not by chance in the choice of images."""
-    against = tuple(pair.second for pair in official if pair.miou_official.high < 0)
+    against = tuple(pair.second for pair in official if not pair.groups and pair.miou_official.high < 0)
     return [text("many.opposite", first=ranking.best.candidate.title, list=_titles(against))] if against else []
 
 

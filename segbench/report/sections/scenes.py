@@ -72,6 +72,11 @@ def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bo
         note = f"{measure()} {score(pictured.chosen.scores[candidate.name])}"
         source = pictured.masks.get(candidate.name, "")
         layers.append(Picture(f"mask-{candidate.index}", source, candidate.title, note, *mark(candidate), pixels=True))
+    for key, title in (("", text("scenes.true")), *((c.name, c.title) for c in scored)):
+        if key in pictured.objects:
+            layer = next((f"objects-{c.index}" for c in scored if c.name == key), "objects")
+            label = text("scenes.objects", title=title)
+            layers.append(Picture(layer, pictured.objects[key], label, text("scenes.objects_note"), pixels=True))
     for candidate in scored:
         if candidate.name in pictured.errors:
             label = text("scenes.errors", title=candidate.title)

@@ -14,7 +14,7 @@ from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import SEED_NOISE, PairwiseComparison, Summary, costs, front, ranked
 from segbench.report.numbers.tuning import Budgets, Tuning, shared_seconds
 from segbench.report.sections import ranks
-from segbench.report.text.i18n import clauses, duration, listed, number, percent, points, score, text
+from segbench.report.text.i18n import clauses, duration, listed, number, percent, points, score, signed, text
 
 
 def verdict(
@@ -159,8 +159,9 @@ def decided(pair: PairwiseComparison) -> bool:
 
 
 def contradicted(pair: PairwiseComparison) -> bool:
-    """Whether the official mIoU puts the other one first, and not by chance in the choice of images."""
-    return pair.miou_official.high < 0
+    """Whether the official mIoU puts the other one first, and not by chance in the choice of images. It is no other
+    definition of PQ, so it cannot contradict that."""
+    return not pair.groups and pair.miou_official.high < 0
 
 
 def _verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tuple[str, str]:
@@ -239,6 +240,8 @@ def _quality(pair: PairwiseComparison) -> str:
     opposite = contradicted(pair)
     key = "quality_opposite" if opposite else "quality" if pair.value.excludes_zero else "quality_tie"
     official = pair.miou_official.estimate
+    if pair.groups and key == "quality":
+        key = "quality_objects"
     return _say(
         f"conclusion.{key}",
         first=pair.first,
@@ -248,6 +251,8 @@ def _quality(pair: PairwiseComparison) -> str:
         high=points(pair.value.high),
         official=points(-official if opposite else official),
         accuracy=points(pair.pixel_accuracy.estimate),
+        miou=signed(pair.miou.estimate),
+        **{name: signed(each.estimate) for name, each in pair.groups.items()},
     )
 
 

@@ -11,7 +11,7 @@ from segbench.data import packing
 from segbench.report.figures import cases as figures
 from segbench.report.figures import why
 from segbench.report.figures.theme import GREY, MANY, colour
-from segbench.report.numbers import cases, context, evidence, explained
+from segbench.report.numbers import cases, context, evidence, explained, robustness
 from segbench.report.numbers import claims as tested
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.measures import Measured, Side, Statistic
@@ -50,7 +50,9 @@ def section(comparison: Comparison, measured: Measured, val: packing.Split | Non
             number, measured = len(measured.sides), replace(measured, sides=tuple(_subjects(measured)))
             titles = listed([side.candidate.title for side in measured.sides])
             blocks.append(Prose((text("why.shown", number=number, titles=titles),), tone="note"))
-        rows = [*context.rows(explained.read(comparison)), *tested.rows(measured)]
+        changed = explained.read(comparison)
+        tough = robustness.row(robustness.robustness(changed))
+        rows = [*context.rows(changed), *tested.rows(measured), tough]
         candidates = [side.candidate for side in measured.sides]
         blocks += [
             Prose((claims.lead(rows),), tone="lead"),
