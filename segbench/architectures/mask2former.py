@@ -209,10 +209,8 @@ def _prefix(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
             continue
         queries = name.startswith("model.transformer_module.queries_")
         if queries and len(tensor) < network["num_queries"]:
-            raise UserError(
-                f"the weights have {len(tensor)} queries, fewer than the {network['num_queries']} wanted: lower queries "
-                'under [model], or start from weights = "random"'
-            )
+            have = f"the weights have {len(tensor)} queries, fewer than the {network['num_queries']} wanted"
+            raise UserError(f'{have}: lower queries under [model], or start from weights = "random"')
         kept[name] = tensor[: network["num_queries"]] if queries else tensor
     return kept
 
