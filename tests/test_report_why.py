@@ -223,7 +223,7 @@ def test_verdict_names_the_widest_interval_and_the_seeds_that_would_decide(compa
     summaries = tables.summaries(compared)
     (pair,) = tables.pairs(summaries)
     assert pair.over == "images"
-    open_ = replace(pair, miou=Interval(0.02, -0.01, 0.05), over="cities")
+    open_ = replace(pair, value=Interval(0.02, -0.01, 0.05), over="cities")
     assert "whole cities were drawn" in sentences.verdict(summaries, [open_])[1]
     twice = [replace(row, seeds=(0, 1)) for row in summaries]
     of_two = replace(open_, first=twice[1], second=twice[0], over="seeds", seeds_needed=7)

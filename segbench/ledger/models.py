@@ -40,7 +40,7 @@ class Promoted(NamedTuple):
 
     @property
     def weights(self) -> Path:
-        """The epoch with the highest mIoU."""
+        """Of the kept epoch."""
         return self.folder / artefacts.WEIGHTS
 
 

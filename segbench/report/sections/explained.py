@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from segbench.core import explained as sizes
+from segbench.core import panoptic
+from segbench.core.records import ModelCard
 from segbench.data import packing
 from segbench.report.figures import explained as figures
 from segbench.report.figures import maps as pictures
@@ -204,13 +207,23 @@ def _strips(
                 Picture(
                     "query",
                     pictures.query(photograph, query["mask"]),
-                    categories[query["category"]],
+                    name,
                     text("explained.query_note", score=score(query["score"]), share=percent(query["share"])),
                 )
-                for query in queries
+                for query, name in zip(queries, _query_names(queries, each.candidate.models[0].card), strict=True)
             ]
             made.append(Strip(text("explained.queries", title=each.candidate.title), shown.name, tuple(own)))
     return made
+
+
+def _query_names(queries: Sequence[Mapping[str, Any]], card: ModelCard) -> list[str]:
+    """What each query is taken for. Those of a panoptic model each find an object: things are numbered, largest first."""
+    counted = panoptic.things(card.labels) if card.task == panoptic.PANOPTIC else ()
+    kinds = [int(query["category"]) for query in queries]
+    return [
+        f"{card.categories[kind]} {kinds[: place + 1].count(kind)}" if kind in counted else card.categories[kind]
+        for place, kind in enumerate(kinds)
+    ]
 
 
 def _robustness(comparison: Comparison, measured: Sequence[Measured]) -> list[Block]:

@@ -54,8 +54,9 @@ def training(rows: Sequence[Summary]) -> Figure:
     """A panel per architecture, the others grey behind it; one measure at a time, which the reader chooses."""
     candidates = [row.candidate for row in rows]
     accuracies = [tables.majority_accuracy(candidate) for candidate in candidates]
+    majorities = tables.majorities(rows)
     plots = [
-        *_panels("miou", candidates, lambda e: e.miou, [row.majority_miou for row in rows]),
+        *_panels("miou" if majorities else "pq", candidates, lambda e: e.value, majorities),
         *_panels("accuracy", candidates, lambda e: e.pixel_accuracy, accuracies),
         *_panels("nll", candidates, lambda e: e.val_nll),
         *_panels("train_loss", candidates, lambda e: e.train_loss, alone=True),

@@ -13,7 +13,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
 from segbench.report.sections.heads import mark
-from segbench.report.text.i18n import class_names, language, listed, score, text
+from segbench.report.text.i18n import class_names, language, listed, measure, score, text
 
 
 def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split | None) -> Section:
@@ -70,9 +70,14 @@ def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bo
         Picture("truth", pictured.truth, text("scenes.truth"), pixels=True),
     ]
     for candidate in scored:
-        note = f"mIoU {score(pictured.chosen.scores[candidate.name])}"
+        note = f"{measure()} {score(pictured.chosen.scores[candidate.name])}"
         source = pictured.masks.get(candidate.name, "")
         layers.append(Picture(f"mask-{candidate.index}", source, candidate.title, note, *mark(candidate), pixels=True))
+    for key, title in (("", text("scenes.true")), *((c.name, c.title) for c in scored)):
+        if key in pictured.objects:
+            layer = next((f"objects-{c.index}" for c in scored if c.name == key), "objects")
+            label = text("scenes.objects", title=title)
+            layers.append(Picture(layer, pictured.objects[key], label, text("scenes.objects_note"), pixels=True))
     for candidate in scored:
         if candidate.name in pictured.errors:
             label = text("scenes.errors", title=candidate.title)
