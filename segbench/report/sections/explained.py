@@ -217,7 +217,7 @@ def _strips(
 
 
 def _query_names(queries: Sequence[Mapping[str, Any]], card: ModelCard) -> list[str]:
-    """What each query is taken for. Those of a panoptic model each find an object: things are numbered, largest first."""
+    """What each query is taken for. Each of a panoptic model finds an object: things are numbered, largest first."""
     counted = panoptic.things(card.labels) if card.task == panoptic.PANOPTIC else ()
     kinds = [int(query["category"]) for query in queries]
     return [
