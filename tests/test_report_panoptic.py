@@ -47,7 +47,8 @@ def as_panoptic(
     epochs = tuple(replace(epoch, panoptic=quality) for epoch in own.epochs)
     card = replace(own.card, task=PANOPTIC, model=model, architecture=name, best=epochs[-1], last=epochs[-1])
     card = replace(card, cache=data.folder.name, data_fingerprint=data.fingerprint)
-    return replace(one, name=name, models=(replace(own, card=card, segments=segments, epochs=epochs),))
+    models = (replace(own, card=card, segments=segments, epochs=epochs),)
+    return replace(one, name=name, models=models, trial_runs={})  # its search was a semantic one
 
 
 @pytest.fixture

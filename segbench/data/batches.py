@@ -18,7 +18,7 @@ from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
 
-_LABELS, _INSTANCES = 1, 2  # planes of a split, behind the images
+_LABELS, _INSTANCES = 1, 2  # their places among the planes of a split
 NO_CLASS = -100  # the label of a pixel that has no class: torch's losses ignore it unless told otherwise
 
 
@@ -104,9 +104,8 @@ class Batches:
         """The most segments of an image, 0 where no instances are known; see `segments.most`."""
         if not self._panoptic:
             return 0
-        planes = (self._rows.rows(plane) for plane in (_LABELS, _INSTANCES))
-        known = ((labels.cpu(), instances.cpu()) for labels, instances in zip(*planes, strict=True))
-        return segments.most(known, smallest, self.label_set)
+        planes = zip(self._rows.rows(_LABELS), self._rows.rows(_INSTANCES), strict=True)
+        return segments.most(planes, smallest, self.label_set)
 
     def some(self, number: int) -> Shown:
         """Up to `number` images, evenly spread, always the same."""
