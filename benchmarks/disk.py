@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import bz2
-import dataclasses
 import functools
 import lzma
 import os
@@ -30,7 +29,6 @@ from benchmarks import peers
 from benchmarks.ours import HYPERPARAMETERS
 from segbench import architectures
 from segbench.core.labels import DEFAULT
-from segbench.core.records import EpochSeconds
 from segbench.data import packing, scenes, streets
 from segbench.data.arrays import digest
 from segbench.data.batches import Batches
@@ -38,10 +36,12 @@ from segbench.data.reader import Reader
 from segbench.engine import training
 from segbench.runtime import compute, memory, terminal
 from segbench.runtime.compute import Compute
+from segbench.runtime.stopwatch import Stopwatch
 
 PHOTOGRAPH = (1024, 2048)  # height, width of a Cityscapes image
-SIZES = {(256, 256): (256, 8), PHOTOGRAPH: (16, 4)}  # of packed images -> images, batch
+SIZES = {(256, 256): (128, 8), PHOTOGRAPH: (8, 2)}  # of packed images -> images, batch
 CITYSCAPES = 3475 * 4 * PHOTOGRAPH[0] * PHOTOGRAPH[1] / 1e9  # GB packed at their own size
+CROPS = {(256, 256): None, PHOTOGRAPH: (512, 1024)}  # of packed images -> what a network sees of them
 CACHE = ("in the page cache", "cold")
 
 Rows = Iterator[list[str]]
@@ -66,7 +66,7 @@ def batches(folder: Path, device: Compute, pairs: int) -> Rows:
     """All batches of one pass, without a network."""
     for size, (images, batch) in SIZES.items():
         data = _packed(folder, size)
-        from_disk, resident = _both(data.train, images, batch, device)
+        from_disk, resident = _both(data.train, size, images, batch, device)
         for cold in (False, True):
             runs = []
             for epoch in range(pairs + 1):
@@ -75,37 +75,38 @@ def batches(folder: Path, device: Compute, pairs: int) -> Rows:
                 runs.append((_seconds(_consume, from_disk, epoch), _seconds(_consume, resident, epoch)))
             speeds = [images / ours for ours, _ in runs[1:]]  # the first pass compares pixels with their digests
             ratios = [theirs / ours for ours, theirs in runs[1:]]
-            yield [_by(size), CACHE[cold], f"{statistics.median(speeds):.0f}", _spread(ratios)]
+            yield [_shown(size), CACHE[cold], f"{statistics.median(speeds):.0f}", _spread(ratios)]
 
 
 def steps(folder: Path, device: Compute, pairs: int) -> Rows:
-    """Epochs of the smallest network, on whole images."""
-    for size, images in (((256, 256), 32), (PHOTOGRAPH, 4)):
+    """Epochs of the smallest network."""
+    for size, (images, batch) in SIZES.items():
         data = _packed(folder, size)
-        from_disk, resident = _both(data.train, images, min(images, 8), device)
+        from_disk, resident = _both(data.train, size, min(images, 32), batch, device)
         model, _ = architectures.create("efficientvit", 8, "random", {"size": "b0"}, 0)
         state = training.begin(model, HYPERPARAMETERS, device)
         for cold in (False, True):
             shares, ratios = [], []
-            for _ in range(pairs // 3 + 1):
+            for _ in range(max(pairs // 3, 2)):
                 if cold:
                     _forget(data)
-                ours, theirs = (_epoch(state, made) for made in (from_disk, resident))
-                shares.append(ours.data / ours.total)
-                ratios.append(theirs.total / ours.total)
-            yield [_by(size), CACHE[cold], _spread(shares[1:], "{:.1%}"), _spread(ratios[1:])]
+                (ours, data_of_ours), (theirs, _) = (_epoch(state, made) for made in (from_disk, resident))
+                shares.append(data_of_ours / ours)
+                ratios.append(theirs / ours)
+            yield [_shown(size), CACHE[cold], _spread(shares, "{:.1%}"), _spread(ratios)]
 
 
-def _epoch(state: training.State, made: Batches) -> EpochSeconds:
-    """The seconds of training for an epoch, without its evaluation."""
-    record = next(training.fit(state, made, made, epochs=state.epoch + 1, seed=0))
-    return dataclasses.replace(record.seconds, total=record.seconds.total - record.seconds.evaluation)
+def _epoch(state: training.State, made: Batches) -> tuple[float, float]:
+    """The seconds of an epoch's training, and of those for which it waited for batches and made them."""
+    watch = Stopwatch(state.compute.device)
+    seconds = _seconds(training._pass, state, made, 1, 0, watch)
+    return seconds, watch.seconds()["data"]
 
 
 def starts(folder: Path, device: Compute, pairs: int) -> Rows:
     """What `search` does before it trains, with everything packed."""
     data = _packed(folder, PHOTOGRAPH)
-    root, cache = folder / _by(PHOTOGRAPH), data.folder.parent
+    root, cache = data.folder.parent / _by(PHOTOGRAPH), data.folder.parent
     gigabytes = sum(os.stat(file).st_size for file in data.folder.rglob("*.npy")) / 1e9
 
     def without_record() -> None:
@@ -178,12 +179,15 @@ def _packed(folder: Path, size: tuple[int, int]) -> packing.Dataset:
     return packing.prepare(root, size, folder / "cache")
 
 
-def _both(data: packing.Split, images: int, batch: int, device: Compute) -> tuple[Batches, Batches]:
+def _both(
+    data: packing.Split, size: tuple[int, int], images: int, batch: int, device: Compute
+) -> tuple[Batches, Batches]:
     """The same batches from disk and from memory."""
+    make = functools.partial(Batches, data, np.arange(images), batch, device.device, crop=CROPS[size])
     with mock.patch.object(memory, "available", return_value=0):
-        from_disk = Batches(data, np.arange(images), batch, device.device)
+        from_disk = make()
     assert isinstance(from_disk._rows, Reader)
-    return from_disk, Batches(data, np.arange(images), batch, device.device)
+    return from_disk, make()
 
 
 def _consume(made: Batches, epoch: int) -> None:
@@ -207,6 +211,11 @@ def _seconds(call: Callable[..., object], *arguments: object) -> float:
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}×{size[1]}"
+
+
+def _shown(size: tuple[int, int]) -> str:
+    crop = CROPS[size]
+    return f"{_by(size)}, crops of {_by(crop)}" if crop else _by(size)
 
 
 def _spread(values: list[float], form: str = "{:.2f}") -> str:

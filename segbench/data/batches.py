@@ -18,7 +18,7 @@ from segbench.data.packing import Split
 from segbench.data.subsets import Indices
 from segbench.runtime import global_batch
 
-_LABELS, _INSTANCES = 1, 2  # planes of a split, behind the images
+_LABELS, _INSTANCES = 1, 2  # their places among the planes of a split
 NO_CLASS = -100  # the label of a pixel that has no class: torch's losses ignore it unless told otherwise
 
 
@@ -45,6 +45,14 @@ class Batch(NamedTuple):
     def is_sharded(self) -> bool:
         """Whether other processes have the rest of the batch."""
         return len(self.images) < self.global_batch_size
+
+
+class Shown(NamedTuple):
+    """Some images, on the CPU."""
+
+    images: Tensor  # (n, H, W, 3) uint8 RGB
+    classes: Tensor  # (n, H, W) uint8, or IGNORED
+    segments: Tensor | None  # (n, H, W) int64 ids, of panoptic protocols
 
 
 class Batches:
@@ -96,17 +104,16 @@ class Batches:
         """The most segments of an image, 0 where no instances are known; see `segments.most`."""
         if not self._panoptic:
             return 0
-        planes = (self._rows.rows(plane) for plane in (_LABELS, _INSTANCES))
-        known = ((labels.cpu(), instances.cpu()) for labels, instances in zip(*planes, strict=True))
-        return segments.most(known, smallest, self.label_set)
+        planes = zip(self._rows.rows(_LABELS), self._rows.rows(_INSTANCES), strict=True)
+        return segments.most(planes, smallest, self.label_set)
 
-    def some(self, number: int) -> tuple[Tensor, Tensor]:
-        """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,
-        or IGNORED, on the CPU."""
+    def some(self, number: int) -> Shown:
+        """Up to `number` images, evenly spread, always the same."""
         chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long()
         of_raw = torch.tensor(self.label_set.class_of_raw, dtype=torch.uint8)
-        images, raw, *_ = next(self._rows.gather([chosen]))
-        return images.cpu(), of_raw[raw.cpu().int()]
+        images, raw, *instances = (plane.cpu() for plane in next(self._rows.gather([chosen])))
+        truth = segments.truth(raw, instances[0], self.label_set) if instances else None
+        return Shown(images, of_raw[raw.int()], truth)
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches, in the order of the split."""

@@ -174,15 +174,20 @@ def _on_list(path: Path, known: Mapping[str, list[_Pair]]) -> list[_Pair]:
 
 
 def _drawn(split: Split, pairs: list[_Pair]) -> dict[str, list[_Pair]]:
-    """Whole groups in random order for validation, until they hold the share; at least one is left for training."""
+    """Whole groups for validation: in random order, each that brings the images nearer to the share; if none does, the
+    smallest. At least one is left for training."""
     sizes = Counter(pair.scene.city for pair in pairs)
     order = np.random.default_rng([split.seed, 3]).permutation(sorted(sizes)).tolist()
     if len(order) < 2:
         found = f"the images form {len(order)} group{'s' * (not order)}, {', '.join(order) or 'none'}"
         raise UserError(f"{found}; expected at least two to split: give [data.split] group, or list files")
     held: list[str] = []
-    while len(held) < len(order) - 1 and sum(sizes[g] for g in held) < split.share * len(pairs):
-        held.append(order[len(held)])
+    missing = split.share * len(pairs)
+    for group in order:
+        if abs(missing - sizes[group]) < missing and len(held) < len(order) - 1:
+            held.append(group)
+            missing -= sizes[group]
+    held = held or [min(order, key=lambda group: sizes[group])]
     val = [pair for pair in pairs if pair.scene.city in held]
     return {"train": [pair for pair in pairs if pair.scene.city not in held], "val": val}
 

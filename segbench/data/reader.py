@@ -106,8 +106,8 @@ class Resident:
             yield [tensor.index_select(0, chosen).to(self._device) for tensor in self._tensors]
 
     def rows(self, plane: int) -> Iterator[Tensor]:
-        """Each row of one array, where it is."""
-        return iter(self._tensors[plane])
+        """Each row of one array, on the CPU."""
+        return (row.cpu() for row in self._tensors[plane])
 
 
 def source(

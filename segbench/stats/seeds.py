@@ -87,7 +87,8 @@ def seeds_to_settle(
 
 
 def _image_variance(difference: Sampled) -> float:
-    return float(np.nanvar(difference.values, ddof=1))
+    defined = difference.values[np.isfinite(difference.values)]
+    return float(np.var(defined, ddof=1)) if len(defined) > 1 else float("nan")
 
 
 def _of_means(first: Sequence[float], second: Sequence[float]) -> list[float]:

@@ -11,7 +11,7 @@ from segbench.report.figures.theme import GREY, SEQUENTIAL, colour, figure, fini
 from segbench.report.numbers import pixels
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tables import ClassRow, PairwiseComparison
-from segbench.report.text.i18n import points_range, signed, text
+from segbench.report.text.i18n import class_names, points_range, signed, text
 from segbench.stats import Interval, trimap_errors
 
 CONFUSION = 400  # heights, in pixels
@@ -28,7 +28,7 @@ def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
     scores = len(named)
     named += [
         (name, delta)
-        for name, delta in zip(pair.first.candidate.labels.names, pair.iou, strict=True)
+        for name, delta in zip(class_names(pair.first.candidate.labels), pair.iou, strict=True)
         if finite(delta.estimate)
     ]
     traces = [_difference(pair, name, delta, y) for y, (name, delta) in enumerate(named)]
@@ -111,7 +111,7 @@ def class_bars(
         values = [finite(row.iou.estimate) for row in rows]
         traces.append(
             go.Bar(
-                x=[row.category for row in rows],
+                x=class_names(candidate.labels),
                 y=values,
                 name=safe(candidate.title),
                 marker={"color": colour(candidate.index)},

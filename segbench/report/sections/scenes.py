@@ -13,7 +13,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
 from segbench.report.sections.heads import mark
-from segbench.report.text.i18n import language, listed, measure, score, text
+from segbench.report.text.i18n import class_names, language, listed, measure, score, text
 
 
 def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split | None) -> Section:
@@ -30,14 +30,15 @@ def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split 
 def _legend(labels: LabelSet) -> Legend:
     """The classes, with what they cover and which colours somebody may take for theirs."""
     alike: dict[int, list[str]] = {}
+    names = class_names(labels)
     for i, j in colour_vision.confusable(labels.colours):
-        alike.setdefault(i, []).append(labels.names[j])
-        alike.setdefault(j, []).append(labels.names[i])
+        alike.setdefault(i, []).append(names[j])
+        alike.setdefault(j, []).append(names[i])
     entries = []
     for index, one in enumerate(labels.classes):
-        about = (one.about_french or one.french) if language() == "fr" else one.about
+        about = one.about_french if language() == "fr" else one.about
         warning = text("scenes.alike", list=listed(alike[index])) if index in alike else ""
-        entries.append((f"rgb{one.colour}", one.name, " ".join(filter(None, (about, warning)))))
+        entries.append((f"rgb{one.colour}", names[index], " ".join(filter(None, (about, warning)))))
     return Legend(tuple(entries))
 
 

@@ -14,7 +14,18 @@ from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import SEED_NOISE, PairwiseComparison, Summary, costs, front, ranked
 from segbench.report.numbers.tuning import Budgets, Tuning, shared_seconds
 from segbench.report.sections import ranks
-from segbench.report.text.i18n import clauses, duration, listed, number, percent, points, score, signed, text
+from segbench.report.text.i18n import (
+    class_names,
+    clauses,
+    duration,
+    listed,
+    number,
+    percent,
+    points,
+    score,
+    signed,
+    text,
+)
 
 
 def verdict(
@@ -83,7 +94,7 @@ def missing(comparison: Comparison) -> list[str]:
 def by_category(pair: PairwiseComparison) -> str:
     """On which categories the first is better, worse or not distinguishable, by their paired intervals."""
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
-    for name, delta in zip(pair.first.candidate.labels.names, pair.iou, strict=True):
+    for name, delta in zip(class_names(pair.first.candidate.labels), pair.iou, strict=True):
         groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
     parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
     return _say("quality.by_category", first=pair.first, second=pair.second, parts=clauses(parts))

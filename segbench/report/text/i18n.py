@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.core.labels import Class, LabelSet
 from segbench.core.panoptic import PANOPTIC, SEMANTIC, VALUE_NAMES
 
 if TYPE_CHECKING:  # which imports SciPy, and the page to try a photograph on has none
@@ -69,6 +70,16 @@ def glossary() -> dict[str, tuple[str, str]]:
     entries = table(language())["glossary"]
     known = entries if measure() == VALUE_NAMES[PANOPTIC] else {k: v for k, v in entries.items() if "task" not in v}
     return {key: (text(f"glossary.{key}.term"), text(f"glossary.{key}.means")) for key in known}
+
+
+def class_name(one: Class) -> str:
+    """What a class is called in the language spoken, if its label set says."""
+    return one.french or one.name if language() == "fr" else one.name
+
+
+def class_names(labels: LabelSet) -> tuple[str, ...]:
+    """The names of all classes, likewise."""
+    return tuple(map(class_name, labels.classes))
 
 
 def score(value: float | None) -> str:
@@ -137,7 +148,7 @@ def scalar(value: object) -> str:
 
 def decimals(value: float, places: int) -> str:
     """With so many decimals."""
-    return MISSING if math.isnan(value) else _digits(f"{value:,.{places}f}")
+    return MISSING if math.isnan(value) else _digits(f"{round(value, places) + 0.0:,.{places}f}".replace("-", "−"))
 
 
 def listed(parts: list[str]) -> str:
