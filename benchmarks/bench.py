@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import page, peers
+from benchmarks import page, panoptic, peers
 from benchmarks.ours import BATCH, HYPERPARAMETERS, SIZE, inputs, photographs, train_step
 from benchmarks.page import Result, Row
 from benchmarks.paired import Case, measure
@@ -234,6 +234,10 @@ def _trial(name: str, target: float, device: Compute, folder: Path) -> Case:
     return Case(f"one trial, {name}", peer, TRAIN, "images/s", target, ours, theirs, warm_up=False)
 
 
+def panoptic_objects(device: Compute, folder: Path) -> Iterator[Case]:
+    yield from panoptic.cases(device, folder)
+
+
 CASES: tuple[Callable[[Compute, Path], Iterator[Case]], ...] = (
     data,
     packing_case,
@@ -245,6 +249,7 @@ CASES: tuple[Callable[[Compute, Path], Iterator[Case]], ...] = (
     train_mask2former,
     trial_deeplab,
     trial_mask2former,
+    panoptic_objects,
 )
 
 
