@@ -45,8 +45,10 @@ def _legend(labels: LabelSet) -> Legend:
 def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Scenes) -> Gallery:
     candidates = [row.candidate for row in (ranked(rows) if len(rows) >= MANY else rows)]
     order = [row.candidate for row in ranked(rows) if row.candidate.name in chosen.shown[0].chosen.scores]
-    right = f"mask-{order[0].index}"
+    # Of panoptic protocols, the objects of the best against the true ones; else the masks of the best two.
+    right = f"objects-{order[0].index}" if order[0].name in chosen.shown[0].objects else f"mask-{order[0].index}"
     left = f"mask-{order[1].index}" if len(order) > 1 else "truth"
+    left = "objects" if right.startswith("objects") else left
     shown, seen = [], set()
     for pictured in chosen.shown:
         shown.append(_scene(candidates, pictured, pictured.chosen.rule not in seen))
