@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from segbench import predict, promote, search
+from segbench import export, predict, promote, search
 from segbench.core import artefacts, paths
 from segbench.core.crops import Passes
+from segbench.core.records import ModelCard
 from segbench.data import packing, streets
-from segbench.engine import inference
+from segbench.engine import exporting, inference
 from segbench.ledger import models
 from segbench.report import __main__ as report
 from segbench.serve.networks import Lane, Network
@@ -84,6 +86,7 @@ def test_from_the_search_to_use(storage: Path, tmp_path: Path, monkeypatch: pyte
     assert (card.crop, card.passes) == ((32, 64), Passes((32, 64), (21, 43), flip=True))
     _scored_at_both_sizes(model)
     _used_as_scored(model, tmp_path)
+    _exported_by_the_window(model, tmp_path, monkeypatch)
     assert call(report, "--protocol", folder) == 0
     html = (paths.reports() / "small.html").read_text()
     assert "trained on crops of 32×64 pixels" in html
@@ -114,7 +117,7 @@ def _used_as_scored(model: models.Promoted, tmp_path: Path) -> None:
     val = packing.open_split(paths.cache() / model.card.cache / "val")
     lane = Lane(0, "auto")
     network = Network("small", model.card, "", (lane.load(model),), 1, None)
-    scores = asyncio.run(lane(network, list(val.images[:2])))
+    made = asyncio.run(lane(network, list(val.images[:2])))
     lane.close()
     for index, name in enumerate(val.names[:2]):
         with Image.open(model.folder / artefacts.MASKS / f"{name}.png") as file:
@@ -125,4 +128,16 @@ def _used_as_scored(model: models.Promoted, tmp_path: Path) -> None:
         [path] = (tmp_path / "out").glob("*-mask.png")
         with Image.open(path) as file:
             assert (np.asarray(file) == scored).all()
-        assert torch.equal(inference.class_map(scores[index], scored.shape), torch.from_numpy(scored))
+        assert torch.equal(inference.class_map(made[index].scores, scored.shape), torch.from_numpy(scored))
+
+
+def _exported_by_the_window(model: models.Promoted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def written(network: object, card: ModelCard, target: Path, images: NDArray[np.uint8]) -> exporting.Agreement:
+        asked.extend([card.size, images.shape[1:3]])
+        return exporting.Agreement(1.0, 0.0)
+
+    monkeypatch.setattr(exporting, "to_onnx", written)
+    assert call(export, model.card.study, "--to", tmp_path / "network.onnx") == 0
+    assert asked == [(32, 64), (32, 64)]
