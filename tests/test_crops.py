@@ -71,18 +71,21 @@ def test_one_sampling_shows_what_sampling_the_whole_image_would(border: str) -> 
     asked = Augment(flip=0.5, scale=(0.4, 2.5), rotate=20, policy="randaugment", border=border)
     maker = Crops(CROP, raw.numpy(), DEFAULT)
     frame = augmentation.draw(asked, np.full(16, 2.0), 1, 2, maker).frame
-    made = augmentation.cut(images, [raw], [0], frame, CROP, border)
+    made = augmentation.cut(images, [raw, raw], [0, 99], frame, CROP, border)  # labels, and such as instances
     grid = F.affine_grid(frame, [16, 1, *CROP], align_corners=False)
     mode = "zeros" if border == "void" else "reflection"
     sampled = F.grid_sample(images.permute(0, 3, 1, 2).float(), grid, "bilinear", mode, align_corners=False)
     nearest = F.grid_sample(raw[:, None].float(), grid, "nearest", mode, align_corners=False)[:, 0]
     same = made.planes[0] == nearest
     assert same.float().mean() > 0.999  # where a point lies on the edge between two pixels, rounding decides
+    beside = made.outside if made.outside is not None else torch.zeros_like(same)
+    assert torch.equal(made.planes[1][~beside], made.planes[0][~beside])
     inside = torch.ones_like(raw[:, :40, :72], dtype=torch.bool)
     if border == "void":
         assert made.outside is not None
         assert 0.02 < made.outside.float().mean() < 0.6
         assert not made.planes[0][made.outside].any()
+        assert (made.planes[1][made.outside] == 99).all()
         edge = 1 - torch.tensor([1 / 128, 1 / 64])  # the outermost half pixel is blended with what lies beyond it
         inside = (grid.abs() < edge).all(-1)
     difference = (made.images.permute(0, 3, 1, 2) - sampled).abs().amax(1)
