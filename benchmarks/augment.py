@@ -136,13 +136,13 @@ def _protocol(size: tuple[int, int], epochs: int, seeds: range) -> Path:
 
 
 def _against(row: tables.Summary, none: tables.Summary) -> Iterator[str]:
-    own = stats.seed_summary(row.miou_of_seed)
+    own = stats.seed_summary(row.value_of_seed)
     yield f"{own.mean:.4f} ± {own.spread:.4f}"
     if row is none:
         yield from ("", "")
         return
     by_image = stats.difference(row.candidate.runs, none.candidate.runs, stats.miou(none.candidate.labels))[0]
-    by_seed = stats.seed_summary([a - b for a, b in zip(row.miou_of_seed, none.miou_of_seed, strict=True)])
+    by_seed = stats.seed_summary([a - b for a, b in zip(row.value_of_seed, none.value_of_seed, strict=True)])
     yield f"{100 * by_image.estimate:+.1f} ({100 * by_image.low:+.1f} to {100 * by_image.high:+.1f})"
     yield f"{100 * by_seed.mean:+.1f} ({100 * by_seed.low:+.1f} to {100 * by_seed.high:+.1f})"
 

@@ -37,7 +37,6 @@ from benchmarks.clients import Load, load
 from benchmarks.peer import EACH, FIRST, LARGEST
 from segbench import predict
 from segbench.core import paths
-from segbench.core.labels import DEFAULT
 from segbench.engine import inference
 from segbench.serve import answers, listening, photographs
 from segbench.serve.networks import Lane
@@ -127,10 +126,10 @@ def bare(name: str | None, body: bytes) -> dict[str, float]:
     """Seconds of each part of one request, called directly, and the images a second of the largest batch."""
     (chosen,) = predict.choose([name] if name else None)[:1]
     lane = Lane(0, "auto")
-    model, size = lane.load(chosen), chosen.card.size
-    largest = asyncio.run(lane.run(lane.warm_up, model, size, LARGEST))
+    model, card, size = lane.load(chosen), chosen.card, chosen.card.size
+    largest = asyncio.run(lane.run(lane.warm_up, model, card, LARGEST))
     image = photographs.decode(body, [size])
-    scores = asyncio.run(lane.run(lane._forward, model, image.seen[size][None]))[0]
+    scores = asyncio.run(lane.run(lane._forward, model, card, image.seen[size][None]))[0].scores
 
     def seconds(call: Callable[[], object]) -> float:
         took = []
@@ -142,11 +141,11 @@ def bare(name: str | None, body: bytes) -> dict[str, float]:
 
     def forward(batch: int) -> float:
         images = np.repeat(image.seen[size][None], batch, 0)
-        return seconds(lambda: asyncio.run(lane.run(lane._forward, model, images)))
+        return seconds(lambda: asyncio.run(lane.run(lane._forward, model, card, images)))
 
     def encode() -> None:
         categories = inference.class_map(scores, image.pixels.shape[:2]).cpu().numpy()
-        answers.mask(image.pixels, categories, DEFAULT)
+        answers.mask(image.pixels, answers.Maps(categories, None, card.labels))
 
     together = forward(largest)
     return {

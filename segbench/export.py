@@ -9,11 +9,13 @@ The ONNX file takes (N, height, width, 3) uint8 RGB at the model's training size
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segbench import predict
+from segbench.core.crops import WHOLE
 from segbench.core.errors import UserError
 from segbench.runtime import options, terminal
 
@@ -46,7 +48,16 @@ def main(argv: list[str] | None = None) -> int:
     network = inference.rebuild(model.card, model.weights)
     write = exporting.to_onnx if target.suffix == ".onnx" else exporting.to_transformers
     terminal.say(f"exporting {model.card.study}; this can take a minute")
-    agreement = write(network, model.card, target, _scenes(*model.card.size))
+    passes, card = model.card.passes, model.card
+    if passes.window:  # the exported network makes one of the passes
+        card = dataclasses.replace(card, size=passes.window)
+    if passes != WHOLE:
+        height, width = card.size
+        terminal.say(
+            f"its input is {height}x{width}: one of the windows, mirrors or scales whose scores segbench averages; the "
+            "card's `passes` names them"
+        )
+    agreement = write(network, card, target, _scenes(*card.size))
     scores = agreement.score_difference
     about = "" if math.isnan(scores) else f"; the scores differ by at most {scores:.1g}"
     print(f"{target}: agrees with PyTorch on {agreement.pixels:.3%} of the pixels of {_SCENES} scenes{about}")

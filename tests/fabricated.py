@@ -87,11 +87,12 @@ def promote(
 ) -> None:
     """`errors`: the share of pixels that are wrong; `place`: its place among the architectures decides its cost."""
     folder = paths.model_folder(record.name, 0)
-    truth = np.array(DEFAULT.class_of_raw, np.uint8)[data.val.labels[:]]
+    raw = np.asarray(data.val.labels)
+    truth = np.array(DEFAULT.class_of_raw, np.uint8)[raw]
     generator = np.random.default_rng(place)
     wrong = generator.random(truth.shape) < errors
     predicted = np.where(wrong, generator.integers(0, 8, truth.shape), truth).astype(np.uint8)
-    cells = data.val.labels[:].astype(np.int64) * 8 + predicted
+    cells = raw.astype(np.int64) * 8 + predicted
     counted = np.stack([np.bincount(image.ravel(), minlength=256 * 8).reshape(256, 8) for image in cells])
     confusions = metrics.rows(counted, DEFAULT)
     for name, categories in zip(data.val.names, predicted, strict=True):
@@ -108,7 +109,7 @@ def promote(
     run = runs.nested_run(client, parent, own.name, {"kind": "promotion"}, best.params)
     for record_ in records:
         runs.log_epoch(client, run, record_, DEFAULT.names)
-    histogram = [np.bincount(split.labels[:].ravel(), minlength=256) for split in (data.train, data.val)]
+    histogram = [np.bincount(np.asarray(split.labels).ravel(), minlength=256) for split in (data.train, data.val)]
     cost = 2.0 ** (place * 5 % 12)  # spread over three decades, in another order
     rates = (100 + 300 * errors, 1e4, 5e3, 120.0 / cost)
     speed = SpeedCard(DEVICE, 4, data.size, *rates, 9.5 * cost, round(741_080 * cost), 0.8 + place / 10, 0.1 * cost)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench.core.labels import DEFAULT
+from segbench.core.panoptic import SPAN
 from segbench.data import pictures
 from segbench.serve import answers
 
@@ -26,21 +27,25 @@ FLAT, SKY, VEHICLE = (DEFAULT.names.index(name) for name in ("flat", "sky", "veh
 class FakeApi:
     """`problem`: a status and a detail to answer photographs with, instead of masks."""
 
-    def __init__(self, models: int = 2) -> None:
+    def __init__(self, models: int = 2, panoptic: bool = False) -> None:
         self.photographs: list[bytes] = []  # that were sent, in order
         self.tokens: list[str | None] = []
         self.problem: tuple[int, str] | None = None
         self.cards = [card(f"demo-{name}", f"Model {name}") for name in "abc"[:models]]
         self.address = ""
+        self.panoptic = panoptic  # whether the last model is
 
     def answer(self, photograph: bytes) -> dict[str, Any]:
         image = pictures.rgb(pictures.decoded(io.BytesIO(photograph)))
         maps = [categories(image.height, image.width, number) for number in range(len(self.cards))]
+        answered = [segmented(one, values) for one, values in zip(self.cards, maps, strict=True)]
+        if self.panoptic:
+            answered[-1]["panoptic"] = objects(maps[-1])
         same = np.logical_and.reduce([one == maps[0] for one in maps])
         agreement = {"share": float(same.mean()), "map": encoded(Image.fromarray(same))} if len(maps) > 1 else None
         return {
             "image": {"width": image.width, "height": image.height},
-            "models": [segmented(one, values) for one, values in zip(self.cards, maps, strict=True)],
+            "models": answered,
             "legend": LEGEND,
             "agreement": agreement,
             "milliseconds": {"read": 3.25, "decode": 14.0, "total": 402.0},
@@ -54,6 +59,15 @@ def categories(height: int, width: int, number: int) -> NDArray[np.uint8]:
     if number == 1:
         made[height // 2 :, width // 2 :] = VEHICLE
     return made
+
+
+def objects(values: NDArray[np.uint8]) -> dict[str, Any]:
+    """Two vehicles side by side, and the stuff; as the API answers."""
+    ids = np.where(values == VEHICLE, VEHICLE * SPAN + 1, values.astype(np.int64) * SPAN)
+    ids[:, values.shape[1] * 3 // 4 :] += values[:, values.shape[1] * 3 // 4 :] == VEHICLE
+    found = answers._objects(answers.Maps(values, ids, DEFAULT))
+    assert found
+    return found
 
 
 def segmented(one: dict[str, Any], values: NDArray[np.uint8]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from segbench import architectures, predict
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import files, paths
 from segbench.core.labels import DEFAULT, LabelSet
+from segbench.core.panoptic import SEMANTIC
 from segbench.core.records import (
     Device,
     EpochRecord,
@@ -50,6 +51,7 @@ def promote(
     model_size: str = "tiny",
     size: tuple[int, int] = SIZE,
     labels: LabelSet = DEFAULT,
+    task: str = SEMANTIC,
 ) -> Path:
     """A network with random weights as a promoted model of the study demo-<architecture>. Returns its folder."""
     folder = paths.model_folder(f"demo-{architecture}", seed)
@@ -96,6 +98,7 @@ def promote(
         seconds=1.0,
         created="2026-01-01T00:00:00+00:00",
         sha256=files.sha256(folder / "best.safetensors"),
+        task=task,
     )
     models.write_card(folder / "card.json", card)
     return folder

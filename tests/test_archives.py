@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from segbench.core.errors import UserError
+from segbench.core.labels import shipped
 from segbench.core.layout import Split
 from segbench.core.protocol import Data
 from segbench.data import archives, layouts, packing, scenes
@@ -46,6 +47,17 @@ def test_archives_are_packed_as_what_they_hold(drawn: Path, downloads: Path, tmp
     assert read.train.names == unpacked.train.names
     assert sorted(path.stem for path in downloads.iterdir()) == ["gtFine_trainvaltest", "leftImg8bit_trainvaltest"]
     assert packing.count(downloads) == 32
+
+
+def test_instances_are_in_the_archive_of_the_labels(drawn: Path, downloads: Path, tmp_path: Path) -> None:
+    layout = layouts.of(Data(size=SIZE, labels=shipped("cityscapes-19"), task="panoptic"))
+    unpacked, read = (
+        packing.prepare(root, SIZE, tmp_path / root.name, label_set=shipped("cityscapes-19"), layout=layout)
+        for root in (drawn, downloads)
+    )
+    assert read.fingerprint == unpacked.fingerprint
+    assert read.train.instances is not None
+    assert np.asarray(read.train.instances).any()
 
 
 def test_a_folder_may_lie_beside_an_archive(drawn: Path, downloads: Path, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_the_plot_is_not_drawn_at_every_trial(tmp_path: Path, monkeypatch: pytes
 
     def objective(trial: optuna.Trial) -> float:
         studies.report(trial, epoch(1))
-        showcase.show(trial, [epoch(1)], showcase.Scenes(None, None, None, ()))
+        showcase.show(trial, [epoch(1)], showcase.Scenes(None, (), ()))
         return 0.5
 
     studies.run(study, objective)

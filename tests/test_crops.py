@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.core import protocol as protocols
 from segbench.core.augment import Augment
+from segbench.core.crops import Passes, Train
+from segbench.core.errors import UserError
 from segbench.core.labels import DEFAULT
+from segbench.core.records import Hyperparameters
 from segbench.data import augmentation, packing
 from segbench.data.augmentation import crops as places
 from segbench.data.augmentation.crops import Crops
 from segbench.data.batches import Batches
+from segbench.engine import training
+from segbench.experiment import objective
 from segbench.runtime import process_group
+from segbench.runtime.compute import choose
 from tests.test_augmentation import ALL, CPU, EVERYTHING, by_sum
+from tests.test_passes import Striding
 
 CROP = (40, 72)
 SIZE = (64, 128)
@@ -141,3 +150,43 @@ def test_a_crop_lies_inside_the_image_or_the_image_inside_it(zoom: float, seed: 
     for centre, side, image in ((x, CROP[1] / zoom, 128), (y, CROP[0] / zoom, 64)):
         low, high = (float(centre[0]) + 1) / 2 * image - side / 2, (float(centre[0]) + 1) / 2 * image + side / 2
         assert (low > -1e-6 and high < image + 1e-6) or (low < 1e-6 and high > image - 1e-6)
+
+
+def test_a_resumed_training_on_crops_goes_on_bit_by_bit(opened: packing.Dataset) -> None:
+    train = Batches(opened.train, np.arange(12), 4, CPU, EVERYTHING, CROP)
+    val = Batches(opened.val, np.arange(4), 4, CPU)
+    compute, chosen = choose("cpu", "fp32"), Hyperparameters(1e-2, 0, "adamw")
+
+    def begun() -> training.State:
+        model = Striding()
+        model.passes = Passes(CROP, (24, 56))
+        return training.begin(model, chosen, compute)
+
+    straight, stopped, resumed = begun(), begun(), begun()
+    expected = list(training.fit(straight, train, val, epochs=2, seed=3))
+    next(training.fit(stopped, train, val, epochs=2, seed=3))
+    resumed.restore({name: tensor.clone() for name, tensor in stopped.tensors().items()}, 1)
+    [record] = training.fit(resumed, train, val, epochs=2, seed=3)
+    assert record.without_timings() == expected[1].without_timings()
+    assert all(torch.equal(a, b) for a, b in zip(straight.tensors().values(), resumed.tensors().values(), strict=True))
+
+
+class Rigid(Striding):
+    """Takes square images alone."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[2] != images.shape[3]:
+            raise RuntimeError("expected a square")
+        return super().forward(images)
+
+
+def test_a_size_that_a_network_cannot_take_is_one_line(protocol: Path) -> None:
+    crop = protocols.load(protocol)
+    asked = replace(crop, train=Train((32, 48)))
+    own = protocols.load_architecture(protocol, "deeplab")
+    objective._require_sizes(Striding(), asked, own)
+    with pytest.raises(
+        UserError, match=r"^deeplab cannot take images of 32x48 \(expected a square\); change \[train\]"
+    ):
+        objective._require_sizes(Rigid(), asked, own)
+    objective._require_sizes(Rigid(), replace(crop, train=Train((32, 32))), own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,14 @@ def test_what_does_not_fit_is_refused(protocol: Path, train: str, final: str) ->
         load(protocol, train, final)
     assert REFUSED[train, final] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tables", [("crop = [32, 64]", ""), ("", "flip = true"), ("", "scales = [2.0]")])
+def test_objects_are_found_in_whole_images(protocol: Path, tables: tuple[str, str], monkeypatch: Any) -> None:
+    monkeypatch.setitem(globals(), "PROTOCOL", PROTOCOL.replace("[data]", '[data]\ntask = "panoptic"'))
+    with pytest.raises(UserError, match=r"task = 'panoptic' scores whole images in one pass; give \[final\] window = "):
+        load(protocol, *tables)
+    assert load(protocol, "crop = [32, 64]", "window = [64, 128]").passes == WHOLE
 
 
 def test_crops_and_passes_enter_the_fingerprint_and_nothing_else_changes_it(protocol: Path) -> None:

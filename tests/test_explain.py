@@ -25,6 +25,7 @@ from segbench.report.numbers import explained
 from segbench.report.numbers.claims import FAILS, FEW, HOLDS, MISSING, UNDECIDED, UNMEASURED
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.explained import Measured
+from segbench.report.sections import explained as sections
 from tests import planted
 from tests.planted import CLASSES, SIZE
 
@@ -230,3 +231,12 @@ def test_numbers_of_nothing_are_none() -> None:
     assert contexts.contexts([]) is None
     assert explained.removals([measured("context", [])]) == []
     assert math.isnan(stats.per_image.ratio([0, 0], [0, 0]).interval().estimate)
+
+
+def test_query_masks_of_a_panoptic_model_name_their_objects() -> None:
+    vehicle, sky = DEFAULT.names.index("vehicle"), DEFAULT.names.index("sky")
+    queries = [{"category": kind} for kind in (vehicle, sky, vehicle)]
+    card: Any = SimpleNamespace(labels=DEFAULT, categories=DEFAULT.names, task="panoptic")
+    assert sections._query_names(queries, card) == ["vehicle 1", "sky", "vehicle 2"]
+    card.task = "semantic"
+    assert sections._query_names(queries, card) == ["vehicle", "sky", "vehicle"]

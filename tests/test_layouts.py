@@ -60,6 +60,19 @@ def test_a_share_takes_whole_groups(root: Path) -> None:
     assert len(most["train"]) == 2  # one group at least is left
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_share_is_not_overshot_by_a_large_group(tmp_path: Path, seed: int) -> None:
+    for group, images in (("a", 14), ("b", 3), ("c", 3)):
+        for number in range(images):
+            picture(tmp_path / f"photos/{group}/{number:02}.png", np.zeros((4, 4, 3)))
+            picture(tmp_path / f"truth/{group}/{number:02}.png", np.zeros((4, 4)))
+    patterns = {"images": "photos/*/*.png", "masks": "truth/*/*.png"}
+    found = names(tmp_path, data(**patterns, split=Split(share=0.2, seed=seed)))
+    assert len(found["val"]) == 3  # of 4 asked for; with "a" it would be 14
+    least = names(tmp_path, data(**patterns, split=Split(share=0.01, seed=seed)))
+    assert len(least["val"]) == 3
+
+
 def test_lists_split(root: Path) -> None:
     (root / "train.txt").write_text("photos/seqa_000.png\nseqb_002.png\n\nseqc_005\n")
     (root / "val.txt").write_text("./photos/seqa_001.png\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +109,8 @@ def test_the_loss_of_classes_is_the_same_bits_as_before() -> None:
         old = frozen.matching(logits, masks, labels)
         new = matching.losses(matching.Outputs(logits, masks), labels, None, False)
         assert {name: term.item() for name, term in new.items()} == {name: term.item() for name, term in old.items()}
+        gradients = [torch.autograd.grad(sum(terms.values()), (logits, masks)) for terms in (new, old)]  # type: ignore[arg-type]
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
 
 
 def test_an_image_without_any_segment_teaches_no_object() -> None:
@@ -167,5 +170,12 @@ def test_queries_are_a_number() -> None:
         made("mask2former", queries=0)
 
 
-def made(name: str, **options: Any) -> Segmenter:
-    return architectures.create(name, 8, "random", {"size": "tiny", **options}, 0)[0]
+def test_weights_with_fewer_queries_than_wanted_are_refused(tmp_path: Path) -> None:
+    torch.save(made("mask2former", queries=5).state_dict(), tmp_path / "five.pth")
+    with pytest.raises(UserError, match="the weights have 5 queries, fewer than the 6 wanted: lower queries under"):
+        made("mask2former", str(tmp_path / "five.pth"), queries=6)
+    assert made("mask2former", str(tmp_path / "five.pth"), queries=4).query_count == 4
+
+
+def made(name: str, weights: str = "random", **options: Any) -> Segmenter:
+    return architectures.create(name, 8, weights, {"size": "tiny", **options}, 0)[0]

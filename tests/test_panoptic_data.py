@@ -183,12 +183,19 @@ def test_a_protocol_asks_for_instances_and_only_then_differs(tmp_path: Path) -> 
     assert prints["plain"] == prints["semantic"] != prints["panoptic"]
 
 
+PAIRS = {"layout": "pairs", "images": "{split}/*.png", "masks": "{split}-masks/*.png"}
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({"task": "instance"}, "task must be one of"),
         ({"task": "panoptic", "labels": "stuff"}, "no class with thing = true"),
-        ({"task": "panoptic", "layout": "pairs", "images": "a/*", "masks": "b/*"}, 'layout "cityscapes" only'),
+        ({"task": "panoptic", "layout": "pairs", "images": "a/*", "masks": "b/*"}, 'layout "pairs" needs instances'),
+        ({"layout": "pairs", "images": "a/*", "masks": "b/*", "instances": "c/*"}, 'only task = "panoptic" reads'),
+        ({"task": "panoptic", "instances": "c/*"}, 'instances: only layout = "pairs" has this'),
+        ({"task": "panoptic", **PAIRS, "instances": "c/*/*"}, r"images and instances match pairs them.*1 in.*2 in"),
+        ({"task": "panoptic", **PAIRS, "instances": "c/*"}, "images and instances must both say {split}"),
     ],
 )
 def test_what_a_protocol_cannot_ask_for(fields: dict[str, str], expected: str) -> None:
@@ -207,6 +214,25 @@ def test_streets_drawn_before_they_had_instances_are_left_alone(storage: Path) -
     assert made["semantic"] == paths.cache() / "streets-2+1-32x64-seed0"
     assert not list(made["semantic"].rglob("*instanceIds*"))
     assert len(list(made["panoptic"].rglob("*_instanceIds.png"))) == 3
+
+
+def test_pairs_have_instances_by_a_third_pattern(few: Path, tmp_path: Path) -> None:
+    patterns = {
+        "images": "leftImg8bit/{split}/*/*_leftImg8bit.png",
+        "masks": "gtFine/{split}/*/*_gtFine_labelIds.png",
+        "instances": "gtFine/{split}/*/*_gtFine_instanceIds.png",
+    }
+    layout = layouts.of(Data(SIZE, layout="pairs", task="panoptic", **patterns))
+    pairs = packing.prepare(few, SIZE, tmp_path / "pairs", layout=layout)
+    expected = packing.prepare(few, SIZE, tmp_path / "cityscapes", layout=PANOPTIC)
+    assert np.array_equal(pairs.train.instances, expected.train.instances)
+    assert pairs.train.instances[0].any()
+    (lost, *_) = instance_files(few)
+    lost.unlink()
+    with pytest.raises(DamagedScenes) as damaged:
+        packing.prepare(few, SIZE, tmp_path / "pairs", layout=layout)
+    (problem,) = damaged.value.problems
+    assert problem.what == "image without instances"
 
 
 def test_a_dataset_without_instances_is_refused_in_one_line(few: Path, storage: Path, tmp_path: Path) -> None:

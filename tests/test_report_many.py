@@ -167,12 +167,12 @@ def test_rank_table_and_pairs_hold_the_numbers(ranked: ranking.Ranking) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=8))
 def test_the_front_is_what_nothing_beats(values: list[tuple[int, int]]) -> None:
-    rows = [summary(miou=Interval(q / 10, 0, 1), latency_ms=float(c)) for q, c in values]
+    rows = [summary(value=Interval(q / 10, 0, 1), latency_ms=float(c)) for q, c in values]
     front = tables.front(rows, "latency")
     for row, (quality, price) in zip(rows, values, strict=True):
         beaten = any(q >= quality and c <= price and (q, c) != (quality, price) for q, c in values)
         assert (row in front) != beaten
-    unknown = summary(miou=Interval(1.0, 0, 1), latency_ms=float("nan"))
+    unknown = summary(value=Interval(1.0, 0, 1), latency_ms=float("nan"))
     assert tables.front([*rows, unknown], "latency") == front
 
 

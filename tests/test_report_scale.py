@@ -91,10 +91,10 @@ def test_only_contenders_are_asked_which_is_the_best(compared: comparison.Compar
     contenders = comparison.contenders(large.study)
     values = sorted((t.value for t in large.study.trials if t.value is not None and not t.baseline), reverse=True)
     assert [large.study.trials[i].value for i in contenders] == values[: comparison.CONTENDERS]
-    kept = dict.fromkeys(contenders, next(iter(compared.candidates[0].trial_confusions.values())))
-    (tuned,) = tuning.tunings(replace(compared, candidates=(replace(large, trial_confusions=kept),)))
+    kept = dict.fromkeys(contenders, next(iter(compared.candidates[0].trial_runs.values())))
+    (tuned,) = tuning.tunings(replace(compared, candidates=(replace(large, trial_runs=kept),)))
     assert tuned.chance == pytest.approx(1 / comparison.CONTENDERS)
-    (tuned,) = tuning.tunings(replace(compared, candidates=(replace(large, trial_confusions={}),)))
+    (tuned,) = tuning.tunings(replace(compared, candidates=(replace(large, trial_runs={}),)))
     assert np.isnan(tuned.chance)
 
 

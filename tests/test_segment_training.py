@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,19 @@ from torch import Tensor
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.labels import DEFAULT
+from segbench.core.panoptic import SPAN
 from segbench.core.records import Hyperparameters
-from segbench.data import streets
+from segbench.data import pictures, streets
 from segbench.data.batches import Batches
 from segbench.data.packing import Split
 from segbench.data.segments import taught, truth
 from segbench.engine import losses, training
+from segbench.experiment import objective
 from segbench.runtime import compute, global_batch
 
 CPU = compute.choose("cpu")
 SIZE = (64, 128)
+VEHICLE = DEFAULT.names.index("vehicle")
 LEARNERS = ("mask2former", "eomt", "panoptic_deeplab")
 OPTIONS = {"mask2former": {"queries": 40}, "eomt": {"queries": 40}}
 
@@ -123,3 +127,21 @@ def cut(outputs: Any, start: int, stop: int) -> Any:
     layers = "masks" in outputs._fields
     kept = (part if part is None else part[:, start:stop] if layers else part[start:stop] for part in outputs)
     return type(outputs)(*kept)
+
+
+def test_the_dashboard_shows_each_object_in_a_shade() -> None:
+    """Of truth and prediction; of a semantic protocol it shows classes."""
+    shown = batches().some(3)
+    assert shown.segments is not None
+    run: Any = SimpleNamespace(
+        task=SimpleNamespace(images=SimpleNamespace(val=batches())), state=SimpleNamespace(compute=CPU)
+    )
+    truths, predictions = objective._pictures(made("panoptic_deeplab").eval(), shown, run)
+    assert [one.size for one in (*truths, *predictions)] == [(SIZE[1], SIZE[0])] * 6
+    sheet = pictures.sheet(shown.images.numpy(), truths, predictions)
+    assert sheet.height > 3 * 256
+    vehicles = {tuple(c) for c in np.asarray(truths[0])[(shown.segments[0] // SPAN == VEHICLE).numpy()]}
+    assert len(vehicles) > 3
+    truths, predictions = objective._pictures(made("panoptic_deeplab").eval(), shown._replace(segments=None), run)
+    assert np.array_equal(np.asarray(truths[0]), shown.classes[0].numpy())
+    assert len(predictions) == 3

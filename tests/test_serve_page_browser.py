@@ -218,3 +218,31 @@ def test_the_command_starts_the_page_and_takes_it_along(tmp_path: Path) -> None:
                 return
         subprocess.run(["sleep", "0.1"], check=True)
     pytest.fail("the page outlived the server")
+
+
+def test_objects_are_outlined_named_and_counted() -> None:
+    """The second model sees two vehicles side by side in the lower right quarter."""
+    with serving(FakeApi(panoptic=True)) as api, page(api.address) as address, tab(address, locale="en") as it:
+        drop(it, photograph(HEIGHT, WIDTH))
+        row = it.locator("tbody tr", has_text="vehicle")
+        assert [text.split() for text in row.locator("td").all_inner_texts()] == [["0%"], ["2", "objects", "25%"]]
+        white = f"""() => {{
+            const drawn = {VIEWER}.querySelectorAll('canvas')[1];
+            const canvas = new OffscreenCanvas(drawn.width, drawn.height);
+            canvas.getContext('2d').drawImage(drawn, 0, 0);
+            const all = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+            let found = 0;
+            for (let i = 0; i < all.length; i += 4) found += [0, 1, 2, 3].every(k => all[i + k] === 255);
+            return found;
+        }}"""
+        across, down = WIDTH / 4, HEIGHT / 2
+        assert it.evaluate(white) == 2 * across + 3 * (down - 1)  # not along the photograph's edge
+        it.get_by_label("Outlines of objects").uncheck()
+        assert it.evaluate(white) == 0
+        picture = it.locator(".picture").first
+        picture.scroll_into_view_if_needed()
+        box = picture.bounding_box()
+        it.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.9)
+        assert it.locator("figcaption .note").all_inner_texts()[1:3] == ["flat", "vehicle · object 2 of 2"]
+        it.get_by_text("Français").click()
+        it.wait_for_selector("text=Contours des objets")

@@ -10,7 +10,7 @@ from scipy import special, stats
 
 from segbench.core import metrics
 from segbench.core.labels import DEFAULT
-from segbench.stats import probability_best, rank_agreement, seed_summary
+from segbench.stats import miou, probability_best, rank_agreement, seed_summary
 from tests.test_stats import random_confusions, right_pixels
 
 SCORES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=12)
@@ -19,12 +19,12 @@ SCORES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, m
 def test_best_of_two_images_by_hand() -> None:
     """The first trial is far ahead on one image and behind on the other: it wins unless only the other is drawn."""
     first, second = right_pixels(np.array([900, 590]), 1000), right_pixels(np.array([600, 600]), 1000)
-    assert probability_best([first, second], DEFAULT) == pytest.approx([0.75, 0.25], abs=0.03)
+    assert probability_best([first, second], miou(DEFAULT)) == pytest.approx([0.75, 0.25], abs=0.03)
 
 
 def test_equal_trials_share() -> None:
     trials = [random_confusions(20, 0)] * 4
-    assert probability_best(trials, DEFAULT) == pytest.approx([0.25] * 4)
+    assert probability_best(trials, miou(DEFAULT)) == pytest.approx([0.25] * 4)
 
 
 def test_best_of_two_is_the_normal_approximation_of_many_images() -> None:
@@ -32,7 +32,7 @@ def test_best_of_two_is_the_normal_approximation_of_many_images() -> None:
     right = generator.integers(300, 900, 400)
     ahead = generator.normal(3, 50, 400).astype(np.int64)
     # With road taken for sky only, the mean IoU is half the accuracy: the same order.
-    found = probability_best([right_pixels(right + ahead, 1000), right_pixels(right, 1000)], DEFAULT)
+    found = probability_best([right_pixels(right + ahead, 1000), right_pixels(right, 1000)], miou(DEFAULT))
     assert found[0] == pytest.approx(special.ndtr(ahead.mean() / (ahead.std() / 20)), abs=0.03)
 
 
@@ -40,7 +40,7 @@ def test_best_of_ten_is_mostly_the_one_that_is() -> None:
     generator = np.random.default_rng(2)
     hardness = generator.integers(200, 700, 50)
     trials = [right_pixels(hardness + generator.integers(0, 60, 50) + bonus, 1000) for bonus in [0] * 9 + [30]]
-    found = probability_best(trials, DEFAULT)
+    found = probability_best(trials, miou(DEFAULT))
     assert found.sum() == pytest.approx(1)
     assert found[9] > 0.95
     assert np.argmax(found) == np.argmax([metrics.scores(trial.sum(0), DEFAULT).miou for trial in trials])
@@ -53,16 +53,16 @@ def test_chosen_one_of_ten_equal_trials_is_flattered() -> None:
     for _ in range(16):
         hardness = generator.uniform(0.3, 0.8, 30)
         trials = [right_pixels(generator.binomial(50, hardness), 50) for _ in range(10)]
-        found = probability_best(trials, DEFAULT)
+        found = probability_best(trials, miou(DEFAULT))
         shares.append(found[np.argmax([metrics.scores(trial.sum(0), DEFAULT).miou for trial in trials])])
     assert np.mean(shares) == pytest.approx(0.43, abs=0.1)
 
 
 def test_trials_without_pixels_win_nothing() -> None:
     some, none = random_confusions(5, 3), np.zeros_like(random_confusions(5, 3))
-    assert probability_best([none, some], DEFAULT).tolist() == [0, 1]
-    assert np.isnan(probability_best([none, none], DEFAULT)).all()
-    assert len(probability_best([], DEFAULT)) == 0
+    assert probability_best([none, some], miou(DEFAULT)).tolist() == [0, 1]
+    assert np.isnan(probability_best([none, none], miou(DEFAULT))).all()
+    assert len(probability_best([], miou(DEFAULT))) == 0
 
 
 @settings(max_examples=50, deadline=None)

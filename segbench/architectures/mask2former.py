@@ -23,6 +23,7 @@ from segbench.architectures.parts.published import Checkpoint
 from segbench.architectures.parts.transformers_models import Design, library
 from segbench.architectures.parts.weights import Weights, choose
 from segbench.architectures.segmenter import Queries, Segmenter
+from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 
 _HEADS = ("class_predictor.", "criterion.")  # the only tensors whose shapes depend on the number of classes
@@ -207,6 +208,9 @@ def _prefix(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
         if layer and int(layer[2]) >= (network["decoder_layers"] - 1 if layer[1] else network["encoder_layers"]):
             continue
         queries = name.startswith("model.transformer_module.queries_")
+        if queries and len(tensor) < network["num_queries"]:
+            have = f"the weights have {len(tensor)} queries, fewer than the {network['num_queries']} wanted"
+            raise UserError(f'{have}: lower queries under [model], or start from weights = "random"')
         kept[name] = tensor[: network["num_queries"]] if queries else tensor
     return kept
 

@@ -4,6 +4,7 @@ table [data.split] of [data]."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segbench.core.limits import require_seed
@@ -11,6 +12,7 @@ from segbench.core.tables import require, shown
 
 LAYOUTS = ("cityscapes", "pairs")
 SPLIT = "{split}"  # in a pattern: "train" or "val"
+_STARS = r"\*\*|\*"
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,22 @@ class Split:
         require(groups <= 1, f"group {shown(self.group)} has {groups} parenthesised parts; expected at most one")
 
 
-def require_patterns(images: str, masks: str, split: Split | None) -> None:
-    """Raises ValueError unless the two patterns of layout "pairs" fit each other and the split."""
-    for key, pattern in (("images", images), ("masks", masks)):
+def require_patterns(patterns: Mapping[str, str], split: Split | None) -> None:
+    """Raises ValueError unless the patterns of layout "pairs", by key, fit each other and the split."""
+    for key, pattern in patterns.items():
         expected = f'layout "pairs" needs {key}, a pattern such as "{key}/*.png"'
         require("*" in pattern, f"{expected}, found {shown(pattern)}")
         require(not re.search(r"[?\[\]]|\*\*[^/]|[^/]\*\*|\*\*$", pattern), f"{key}: the wildcards are * and **/")
         inside = not pattern.startswith("/") and ".." not in pattern.split("/")
         require(inside, f"{key} must be relative to the dataset's root, inside of it, not {shown(pattern)}")
-    stars = [len(re.findall(r"\*\*|\*", pattern)) for pattern in (images, masks)]
-    found = f"found {stars[0]} in {shown(images)} and {stars[1]} in {shown(masks)}"
-    require(stars[0] == stars[1], f"what the wildcards of images and masks match pairs them: expected as many, {found}")
-    says = SPLIT in images
-    require(says == (SPLIT in masks), f"images and masks must both say {SPLIT}, or neither")
+    (images, first), *others = patterns.items()
+    stars, says = len(re.findall(_STARS, first)), SPLIT in first
+    for key, other in others:
+        own = len(re.findall(_STARS, other))
+        found = f"found {stars} in {shown(first)} and {own} in {shown(other)}"
+        what = f"what the wildcards of {images} and {key} match pairs them: expected as many, {found}"
+        require(stars == own, what)
+        require(says == (SPLIT in other), f"{images} and {key} must both say {SPLIT}, or neither")
     named = split is not None and (bool(split.train) or split.share > 0)
     expected = f"say what is for validation either by {SPLIT} in the patterns or by lists or a share in [data.split]"
     require(says != named, f"{expected}, found {'both' if says else 'neither'}")

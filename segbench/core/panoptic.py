@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.core.labels import IGNORED, LabelSet
+from segbench.core.tables import require
 
 TASKS = (SEMANTIC, PANOPTIC) = ("semantic", "panoptic")  # what a protocol asks for
 VALUE_NAMES = {SEMANTIC: "mIoU", PANOPTIC: "PQ"}  # what its searches and promotions maximise: EpochRecord.value
@@ -41,6 +42,12 @@ Plane = NDArray[np.uint8]  # 0: no instance, or a group; else k + 1 of the pixel
 def label_of(instances: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """The label ids of the pixels of an instance file."""
     return np.asarray(np.where(instances >= PER_LABEL, instances // PER_LABEL, instances).astype(np.uint8))
+
+
+def require_things(labels: LabelSet) -> None:
+    """Raises ValueError if the label set has nothing to tell apart."""
+    what = f"labels '{labels.name}' have no class with thing = true, whose objects task = \"panoptic\" tells apart"
+    require(bool(things(labels)), what)
 
 
 class Coding(NamedTuple):

@@ -70,6 +70,13 @@ class Data:
     masks: str = tables.added("")
     split: Split | None = tables.added(None)
     task: str = tables.added(SEMANTIC)  # one of panoptic.TASKS: what is trained, scored and compared
+    instances: str = tables.added("")  # of layout "pairs" and task "panoptic": a pattern, as `masks`
+
+    @property
+    def patterns(self) -> dict[str, str]:
+        """Of layout "pairs": where its files lie."""
+        given = {"images": self.images, "masks": self.masks}
+        return {**given, "instances": self.instances} if self.task == PANOPTIC else given
 
     @property
     def value_name(self) -> str:
@@ -79,24 +86,17 @@ class Data:
     def __post_init__(self) -> None:
         require_size(self.size)
         require_one_of("task", self.task, TASKS)
-        self._require_instances()
         require_one_of("layout", self.layout, LAYOUTS)
+        if self.task == PANOPTIC:
+            panoptic.require_things(self.labels)
+        else:
+            require(not self.instances, 'instances: only task = "panoptic" reads them; add it, or remove them')
         if self.layout == "pairs":
             require(self.streets is None, 'drawn streets lie in layout "cityscapes"; remove layout or [data.streets]')
-            require_patterns(self.images, self.masks, self.split)
+            require_patterns(self.patterns, self.split)
         else:
-            unused = [key for key in ("images", "masks", "split") if getattr(self, key)]
+            unused = [key for key in ("images", "masks", "instances", "split") if getattr(self, key)]
             require(not unused, f'{", ".join(unused)}: only layout = "pairs" has this; add it, or remove it')
-        self._require_drawable()
-
-    def _require_instances(self) -> None:
-        if self.task == PANOPTIC:
-            what = f"labels '{self.labels.name}' have no class with thing = true, which task = \"panoptic\" tells apart"
-            require(bool(panoptic.things(self.labels)), what)
-            cityscapes = self.layout == "cityscapes"
-            require(cityscapes, f'task = "panoptic" reads instances in layout "cityscapes" only, not "{self.layout}"')
-
-    def _require_drawable(self) -> None:
         if self.streets is not None:
             drawn = {(row.label.id, row.name) for row in labels.DEFAULT.rows}
             fits = {(row.label.id, row.name) for row in self.labels.rows} <= drawn

@@ -47,6 +47,14 @@ class Batch(NamedTuple):
         return len(self.images) < self.global_batch_size
 
 
+class Shown(NamedTuple):
+    """Some images, on the CPU."""
+
+    images: Tensor  # (n, H, W, 3) uint8 RGB
+    classes: Tensor  # (n, H, W) uint8, or IGNORED
+    segments: Tensor | None  # (n, H, W) int64 ids, of panoptic protocols
+
+
 class Batches:
     """Some images of a split, as batches on a device; `shuffled` batches are augmented if `augmented` is given, and
     hold crops of this size if `crop` is. The device holds the images, or they are read from disk where they do not
@@ -70,7 +78,7 @@ class Batches:
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
         self._classes = torch.tensor(of_raw, dtype=torch.int64, device=device)
-        labels = (split.labels[int(index)] for index in indices)
+        labels = (raw.cpu().numpy() for raw in self._rows.rows(_LABELS))
         self._crops = augmentation.Crops(crop, labels, split.label_set) if crop else None
 
     @property
@@ -99,13 +107,13 @@ class Batches:
         planes = zip(self._rows.rows(_LABELS), self._rows.rows(_INSTANCES), strict=True)
         return segments.most(planes, smallest, self.label_set)
 
-    def some(self, number: int) -> tuple[Tensor, Tensor]:
-        """Up to `number` images, evenly spread, always the same: (n, H, W, 3) uint8 RGB and (n, H, W) uint8 classes,
-        or IGNORED, on the CPU."""
+    def some(self, number: int) -> Shown:
+        """Up to `number` images, evenly spread, always the same."""
         chosen = torch.linspace(0, self.images - 1, min(number, self.images)).long()
         of_raw = torch.tensor(self.label_set.class_of_raw, dtype=torch.uint8)
-        images, raw, *_ = next(self._rows.gather([chosen]))
-        return images.cpu(), of_raw[raw.cpu().int()]
+        images, raw, *instances = (plane.cpu() for plane in next(self._rows.gather([chosen])))
+        truth = segments.truth(raw, instances[0], self.label_set) if instances else None
+        return Shown(images, of_raw[raw.int()], truth)
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches, in the order of the split."""

@@ -45,7 +45,8 @@ def of(data: Data) -> Layout:
         find = functools.partial(scenes.find, panoptic=True)
         return Layout(find, PANOPTIC, panoptic=True) if data.task == PANOPTIC else CITYSCAPES
     colours = [(row.label.id, row.label.mask) for row in data.labels.rows]
-    return Layout(functools.partial(_pairs, data), repr((data.images, data.masks, data.split, colours)))
+    identity = (data.images, data.masks, data.split, colours, *([data.instances] if data.instances else []))
+    return Layout(functools.partial(_pairs, data), repr(identity), panoptic=data.task == PANOPTIC)
 
 
 class _Pair(NamedTuple):
@@ -54,8 +55,9 @@ class _Pair(NamedTuple):
 
 
 def _pairs(data: Data, root: Path, split: str) -> Found:
-    """The scenes of layout "pairs": an image and a mask belong together if the wildcards of the two patterns match the
-    same. Raises UserError if there are none, for a list that does not fit, and if two splits share a group."""
+    """The scenes of layout "pairs": an image and a mask, and instances if asked for, belong together if the wildcards
+    of their patterns match the same. Raises UserError if there are none, for a list that does not fit, and if two
+    splits share a group."""
     if SPLIT in data.images:
         found = {each: _matched(data, root, each) for each in scenes.SPLITS}
     else:
@@ -74,7 +76,8 @@ def _pairs(data: Data, root: Path, split: str) -> Found:
 
 
 def _matched(data: Data, root: Path, split: str) -> tuple[list[_Pair], list[Problem]]:
-    images, masks = (_by_key(root, pattern.replace(SPLIT, split)) for pattern in (data.images, data.masks))
+    files = {kind: _by_key(root, pattern.replace(SPLIT, split)) for kind, pattern in data.patterns.items()}
+    images, masks = files["images"], files["masks"]
     group = data.split.group if data.split else ""
     made: dict[str, _Pair] = {}
     problems = []
@@ -83,35 +86,32 @@ def _matched(data: Data, root: Path, split: str) -> tuple[list[_Pair], list[Prob
         file, name = str(path.relative_to(root)), "/".join(key)
         city = _group(key, file, group)
         stem = "_".join(part.replace("/", "_") for part in (key if group else key[1:] or key))
-        if what := _refusal(key, images, masks, city, stem, group):
+        if what := _refusal(key, files, city, stem, group):
             problems.append(Problem("".join(c if c.isprintable() else "?" for c in file), what, name))
         elif f"{city}/{stem}" in made:
             problems.append(Problem(file, f"{made[f'{city}/{stem}'].path} would be the same scene; rename one", name))
         else:
-            scene = Scene(f"{city}/{stem}", city, images[key], masks[key])
+            scene = Scene(f"{city}/{stem}", city, *(by_key[key] for by_key in files.values()))
             made[scene.name] = _Pair(scene, file)
     return list(made.values()), problems
 
 
 def _refusal(
-    key: tuple[str, ...],
-    images: Mapping[tuple[str, ...], File],
-    masks: Mapping[tuple[str, ...], File],
-    city: str,
-    stem: str,
-    group: str,
+    key: tuple[str, ...], files: Mapping[str, Mapping[tuple[str, ...], File]], city: str, stem: str, group: str
 ) -> str:
-    """Why a pair cannot be used; "" if it can."""
-    if key not in masks:
+    """Why a pair cannot be used; "" if it can. files: of each kind, by key."""
+    if key not in files["masks"]:
         return "image without mask"
-    if key not in images:
+    if key not in files["images"]:
         return "mask without image"
+    if lacking := [kind for kind, by_key in files.items() if key not in by_key]:
+        return f"image without {lacking[0]}"
     if not city:
         return f"its path does not match [data.split] group '{group}'"
     if rule := names.refusal(city) or names.refusal(stem):
         return f"its name {rule}"
-    both = (images[key], masks[key])
-    odd = [file.name for file in both if isinstance(file, Path) and not os.path.isfile(file)]
+    own = [by_key[key] for by_key in files.values()]
+    odd = [file.name for file in own if isinstance(file, Path) and not os.path.isfile(file)]
     return f"{odd[0]} is not a regular file" if odd else ""
 
 
@@ -174,15 +174,20 @@ def _on_list(path: Path, known: Mapping[str, list[_Pair]]) -> list[_Pair]:
 
 
 def _drawn(split: Split, pairs: list[_Pair]) -> dict[str, list[_Pair]]:
-    """Whole groups in random order for validation, until they hold the share; at least one is left for training."""
+    """Whole groups for validation: in random order, each that brings the images nearer to the share; if none does, the
+    smallest. At least one is left for training."""
     sizes = Counter(pair.scene.city for pair in pairs)
     order = np.random.default_rng([split.seed, 3]).permutation(sorted(sizes)).tolist()
     if len(order) < 2:
         found = f"the images form {len(order)} group{'s' * (not order)}, {', '.join(order) or 'none'}"
         raise UserError(f"{found}; expected at least two to split: give [data.split] group, or list files")
     held: list[str] = []
-    while len(held) < len(order) - 1 and sum(sizes[g] for g in held) < split.share * len(pairs):
-        held.append(order[len(held)])
+    missing = split.share * len(pairs)
+    for group in order:
+        if abs(missing - sizes[group]) < missing and len(held) < len(order) - 1:
+            held.append(group)
+            missing -= sizes[group]
+    held = held or [min(order, key=lambda group: sizes[group])]
     val = [pair for pair in pairs if pair.scene.city in held]
     return {"train": [pair for pair in pairs if pair.scene.city not in held], "val": val}
 

@@ -167,11 +167,16 @@ def _key(root: Path, size: tuple[int, int], cache: Path, identity: str) -> str:
     """The name of a packed dataset's folder. It depends on the dataset's path, which is taken relative to the storage
     if it is inside, as drawn streets are, because the storage may be moved."""
     path, storage = root.resolve(), cache.resolve().parent
-    name = re.sub(r"[^\w.-]", "_", path.name)[:60] or "root"
+    name = shown_name(path)
     if path.is_relative_to(storage):
         path = path.relative_to(storage)
     digest = hashlib.sha256(f"{_LAYOUT} {path}{identity}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{name}-{size[0]}x{size[1]}-{digest}"
+
+
+def shown_name(root: Path) -> str:
+    """What the folder of a packed dataset begins with: the name of the dataset's."""
+    return re.sub(r"[^\w.-]", "_", root.name)[:60] or "root"
 
 
 def _pack(

@@ -136,17 +136,10 @@ def label_ids(categories: NDArray[np.uint8], typical_ids: Sequence[int]) -> Imag
     return Image.fromarray(np.array(typical_ids, np.uint8)[categories])
 
 
-def sheet(
-    images: NDArray[np.uint8],
-    truths: NDArray[np.uint8],
-    predictions: NDArray[np.uint8],
-    colours: Sequence[Colour],
-) -> Image.Image:
-    """Scenes one below the other: image, truth and prediction side by side, under headings.
-
-    images: (N, H, W, 3) RGB; truths, predictions: (N, H, W) classes.
-    """
-    number, height, width = truths.shape
+def sheet(images: NDArray[np.uint8], truths: Sequence[Image.Image], predictions: Sequence[Image.Image]) -> Image.Image:
+    """Scenes one below the other: image, truth and prediction side by side, under headings. images: (N, H, W, 3) RGB;
+    truths, predictions: their maps as pictures."""
+    number, height, width = images.shape[:3]
     pane = (max(1, round(_PANE * width / height)), _PANE)
     font = ImageFont.load_default(16)
     page = Image.new("RGB", (3 * (pane[0] + _GAP) - _GAP, 26 + number * (pane[1] + _GAP) - _GAP), "white")
@@ -155,8 +148,8 @@ def sheet(
     for row in range(number):
         panes = (
             Image.fromarray(images[row]).resize(pane, Image.Resampling.BILINEAR),
-            mask(truths[row], colours).convert("RGB").resize(pane, Image.Resampling.NEAREST),
-            mask(predictions[row], colours).convert("RGB").resize(pane, Image.Resampling.NEAREST),
+            truths[row].convert("RGB").resize(pane, Image.Resampling.NEAREST),
+            predictions[row].convert("RGB").resize(pane, Image.Resampling.NEAREST),
         )
         for column, picture in enumerate(panes):
             page.paste(picture, (column * (pane[0] + _GAP), 26 + row * (pane[1] + _GAP)))

@@ -7,6 +7,7 @@ rows at a time and keeps only its classes.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -132,6 +133,25 @@ def seen(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """A photograph, (H, W, 3) uint8 RGB, resized to the network's `size` (height, width)."""
     height, width = size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))  # as packing.py resizes
+
+
+class Prediction(NamedTuple):
+    """What a network makes of one image."""
+
+    scores: Tensor  # (C, h, w) float32
+    segments: Tensor | None  # (H, W) int64 ids at the image's size, see `core/panoptic.py`; of panoptic models
+
+
+def predictions(model: Segmenter, images: Tensor, compute: Compute, labels: LabelSet | None) -> list[Prediction]:
+    """images: (B, H, W, 3) uint8 RGB. labels: of a panoptic model; None: of a semantic one."""
+    if labels is None:
+        return [Prediction(scores, None) for scores in forward(model, images, compute)]
+    with compute.autocast():
+        outputs = model(normalise(images.to(compute.device), model.normalisation))
+    coarse = model.scores(outputs)
+    predicted = torch.stack([class_map(one, images.shape[1:3]) for one in coarse]).long()
+    segments = model.segments(outputs, predicted, labels)
+    return [Prediction(*pair) for pair in zip(coarse, segments, strict=True)]
 
 
 def forward(model: Segmenter, images: Tensor, compute: Compute) -> Tensor:

@@ -60,6 +60,12 @@ def scores(model: Segmenter, images: Tensor, compute: Compute, see: See | None =
     return torch.cat([_mean(model, image, compute, see) for image in torch.split(images, 1)])
 
 
+def windows(passes: Passes, size: Size) -> int:
+    """How many windows an image of this size is seen by, at one scale and not mirrored."""
+    rows, columns = _starts(passes, size)
+    return len(rows) * len(columns)
+
+
 def resize(scores: Tensor, size: torch.Size | Size) -> Tensor:
     """Resizes (B, C, h, w) scores to (B, C, *size), bilinearly. Scores of that size are returned as they are."""
     if scores.shape[2:] == tuple(size):

@@ -17,6 +17,7 @@ import optuna
 import torch
 from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
+from PIL.Image import Image
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, paths
@@ -27,7 +28,8 @@ from segbench.core.recipe import Recipe
 from segbench.core.records import EpochRecord, Hyperparameters, WeightsOrigin, to_json
 from segbench.core.space import extremes, merged
 from segbench.core.study_record import TrialState
-from segbench.data.batches import Batches
+from segbench.data import pictures, segment_files
+from segbench.data.batches import Batches, Shown
 from segbench.engine import checkpoint, inference, resume, training
 from segbench.experiment import training_run
 from segbench.experiment.training_run import Images, Task, TrainingRun
@@ -236,13 +238,23 @@ def _show(trial: optuna.Trial, run: TrainingRun) -> None:
     """Writes the trial's pictures and note. The model has the best epoch's weights afterwards."""
     model = run.state.evaluated
     model.load_state_dict(run.session.best.weights)
-    images, truths = run.task.images.val.some(showcase.SCENES)
+    shown = run.task.images.val.some(showcase.SCENES)
     with torch.compiler.set_stance("force_eager"):  # under --compile, a new batch size would trigger a compilation
-        predicted = inference.predict(model.eval(), images, run.state.compute)
+        truths, predictions = _pictures(model.eval(), shown, run)
     with _warning_where_unwritable(paths.artifacts()):
-        colours = run.task.images.val.label_set.colours
-        scenes = showcase.Scenes(images.numpy(), truths.numpy(), predicted.cpu().numpy(), colours)
-        showcase.show(trial, run.session.records, scenes)
+        showcase.show(trial, run.session.records, showcase.Scenes(shown.images.numpy(), truths, predictions))
+
+
+def _pictures(model: Segmenter, shown: Shown, run: TrainingRun) -> list[list[Image]]:
+    """The true and the predicted maps of some images: of classes, or with every object in a shade of its own."""
+    labels, compute = run.task.images.val.label_set, run.state.compute
+    if shown.segments is None:
+        maps = shown.classes, inference.predict(model, shown.images, compute)
+        return [[pictures.mask(one, labels.colours) for one in each.cpu().numpy()] for each in maps]
+    with torch.inference_mode():
+        found = inference.predictions(model, shown.images, compute, labels)
+    predicted = torch.stack([one.segments for one in found if one.segments is not None])
+    return [[segment_files.coloured(one, labels) for one in each.cpu().numpy()] for each in (shown.segments, predicted)]
 
 
 def _keep_weights(trial: optuna.Trial, run: TrainingRun, of_every_trial: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from segbench.core.panoptic import PANOPTIC
 from segbench.core.records import EpochRecord
 from segbench.core.study_record import StudyRecord, TrialRecord
 from segbench.ledger import device_hours, studies
@@ -72,7 +73,7 @@ def table(study: StudyRecord) -> None:
     best = studies.best(study)
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     value = study.protocol.data.value_name
-    beside = "official" if value == "mIoU" else "mIoU"
+    beside = "mIoU" if study.protocol.data.task == PANOPTIC else "official"
     columns = ["trial", value, beside, f"last {value}", "best epoch", *names, "seconds", "state"]
     rows = [_row(trial, names, trial is best) for trial in study.trials]
     terminal.table(study.name, columns, rows, right={1, 2, 3, 4, len(columns) - 2})

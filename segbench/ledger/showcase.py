@@ -25,7 +25,6 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from PIL import Image
 
 from segbench.core import artefacts, paths
-from segbench.core.labels import Colour
 from segbench.core.panoptic import PANOPTIC
 from segbench.core.protocol import DRAWN, Architecture, Protocol
 from segbench.core.records import Device, EpochRecord, WeightsOrigin, best_epoch, from_json
@@ -46,9 +45,8 @@ class Scenes(NamedTuple):
     """The shown scenes with the predictions of a trial's best epoch."""
 
     images: NDArray[np.uint8]  # (N, H, W, 3) RGB
-    truths: NDArray[np.uint8]  # (N, H, W) classes
-    predictions: NDArray[np.uint8]  # (N, H, W) classes
-    colours: Sequence[Colour]  # of the classes
+    truths: Sequence[Image.Image]  # N maps of classes or segments, in the classes' colours
+    predictions: Sequence[Image.Image]  # likewise
 
     def picture(self) -> Image.Image:
         """All of them on one sheet."""

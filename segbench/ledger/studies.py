@@ -82,7 +82,7 @@ def open_study(
         if "fingerprint" not in known:  # set last: if this process is killed before, the next one starts over
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(["mIoU"])
+                study.set_metric_names([protocol.data.value_name])
         if begins and queue.STARTS not in known and "fingerprint" not in known:
             study.set_user_attr(queue.STARTS, begins)
         description = {"protocol": to_json(protocol), "architecture": to_json(architecture), "subset": subset}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segbench.report.figures.theme import MANY
-from segbench.report.numbers import checks, measures, pixels, tables
+from segbench.report.numbers import checks, measures, panoptic, pixels, tables
 from segbench.report.numbers.comparison import Comparison
 from segbench.report.numbers.ranking import Ranking, ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
@@ -21,7 +21,7 @@ def page(comparison: Comparison) -> Page:
     val = pixels.split(comparison)
     borders, ceiling = pixels.borders(comparison, val), pixels.ceiling(comparison, val)
     sections = (
-        quality.section(comparison, rows, pairs, ranked, borders, ceiling),
+        quality.section(comparison, rows, pairs, ranked, borders, ceiling, panoptic.ceilings(comparison, val)),
         why.section(comparison, measures.read(comparison), val),
         cost.section(rows),
         search.section(comparison),

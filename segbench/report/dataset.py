@@ -23,7 +23,7 @@ from segbench.data.scenes import Problem
 from segbench.report import write
 from segbench.report.page import render
 from segbench.report.text import i18n
-from segbench.report.text.i18n import decimals, language, listed, text
+from segbench.report.text.i18n import class_name, decimals, language, listed, text
 
 _PAIRS = 24  # near-duplicates shown; the others are counted
 _SAMPLES = 4  # scenes of each split
@@ -156,13 +156,14 @@ def _rows(data: Dataset) -> list[_Row]:
     counts = [metrics.per_class(split.histogram, labels) for split in (data.train, data.val)]
     shares = [count / max(int(count.sum()), 1) for count in counts]
     return [
-        _Row(f"rgb{one.colour}", _name(one), _about(one), *(f"{decimals(100 * part[i], 2)}\u00a0%" for part in shares))
+        _Row(
+            f"rgb{one.colour}",
+            class_name(one),
+            _about(one),
+            *(f"{decimals(100 * part[i], 2)}\u00a0%" for part in shares),
+        )
         for i, one in enumerate(labels.classes)
     ]
-
-
-def _name(one: Class) -> str:
-    return one.french or one.name if language() == "fr" else one.name
 
 
 def _about(one: Class) -> str:

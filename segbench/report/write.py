@@ -28,7 +28,7 @@ def write(protocol: str | Path, *, study_db: str | None = None, out: Path | None
     compared = comparison.read(paths.protocol_folder(asked), asked, study_db)
     ending = "html" if lang == "en" else f"{lang}.html"
     path = out or paths.reports() / f"{compared.protocol.name}.{ending}"
-    with i18n.speaking(lang):
+    with i18n.speaking(lang), i18n.measuring(compared.protocol.data.value_name):
         whole(path, render.render(assemble.page(compared), compared.protocol.name))
         if out is None:
             whole(path.with_name("index.html"), index.render(path.parent))

@@ -13,7 +13,9 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 import segbench
+from segbench.core.panoptic import PANOPTIC
 from segbench.core.protocol import DRAWN
+from segbench.data import segment_files
 from segbench.serve import answers, problems, schema, uploads
 from segbench.serve.access import Access
 from segbench.serve.answers import Draw, Segmented
@@ -23,7 +25,12 @@ from segbench.serve.networks import Network
 from segbench.serve.problems import Problem
 from segbench.serve.service import Service
 
-PICTURES: dict[str, Draw] = {"mask": answers.mask, "overlay": answers.overlay, "label-ids": answers.label_ids}
+PICTURES: dict[str, Draw] = {
+    "mask": answers.mask,
+    "overlay": answers.overlay,
+    "label-ids": answers.label_ids,
+    "instance-ids": answers.instance_ids,
+}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "properties": {"image": _BINARY["schema"]}, "required": ["image"]}
 _UPLOAD: dict[str, Any] = {
@@ -137,6 +144,8 @@ def _segmentation(service: Service) -> APIRouter:
         async def one(request: Request, model: str) -> Response:
             service.check()
             network = _find(service, model)
+            if draw is answers.instance_ids:
+                _require_panoptic(network)
             content = await service.uploads.photograph(request)
             return await _answer(service, request, content, [network], draw, _only_picture)
 
@@ -219,6 +228,12 @@ def _find(service: Service, name: str) -> Network:
     return service.networks[name]
 
 
+def _require_panoptic(network: Network) -> None:
+    if network.card.task != PANOPTIC:
+        raise Problem(422, f"{network.name} is a semantic model: it does not tell objects apart; ask a panoptic one")
+    segment_files.require_instance_ids(network.card.labels)
+
+
 def _card(network: Network) -> dict[str, Any]:
     card = network.card
     return {
@@ -231,6 +246,8 @@ def _card(network: Network) -> dict[str, Any]:
         "protocol_title": card.protocol_title,
         "drawn": card.drawn,
         "warning": DRAWN if card.drawn else None,
+        "task": card.task,
+        "pq": None if card.best.panoptic is None else card.best.panoptic.pq,
         "miou": card.best.miou,
         "miou_interval": network.interval,
         "miou_official": card.best.miou_official,

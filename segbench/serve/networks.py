@@ -15,13 +15,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts
 from segbench.core.crops import WHOLE
+from segbench.core.panoptic import PANOPTIC
 from segbench.core.records import ModelCard
 from segbench.engine import inference
+from segbench.engine.inference import Prediction
 from segbench.ledger import models
 from segbench.ledger.models import Promoted
 from segbench.runtime import compute
@@ -54,9 +55,9 @@ class Lane:
         self._thread = ThreadPoolExecutor(1, f"lane{number}")
         self.compute: Compute = self._thread.submit(compute.choose, device).result()
 
-    async def __call__(self, network: Network, images: Sequence[NDArray[np.uint8]]) -> Sequence[Tensor]:
-        """The (C, h, w) scores of each (H, W, 3) image, which has the network's size."""
-        return await self.run(self._forward, network.copies[self._number], np.stack(images))
+    async def __call__(self, network: Network, images: Sequence[NDArray[np.uint8]]) -> Sequence[Prediction]:
+        """Of each (H, W, 3) image, which has the network's size."""
+        return await self.run(self._forward, network.copies[self._number], network.card, np.stack(images))
 
     async def run(self, function: Callable[..., Answer], *arguments: object) -> Answer:
         """Calls `function` in the lane's thread."""
@@ -66,36 +67,37 @@ class Lane:
         """Reads a model's weights. Raises UserError where they are damaged."""
         return inference.load(promoted.card, promoted.weights, self.compute)
 
-    def warm_up(self, model: Segmenter, size: tuple[int, int], largest: int) -> int:
+    def warm_up(self, model: Segmenter, card: ModelCard, largest: int) -> int:
         """Computes batches of every size up to the one that computes most images a second, and returns that size. The
         first that gains too little over a smaller one ends the search: it would cost latency for nothing."""
-        best, fastest = 1, self._seconds(model, size, 1)
+        best, fastest = 1, self._seconds(model, card, 1)
         for batch in [*(2**n for n in range(1, largest.bit_length()) if 2**n < largest), largest]:
-            seconds = self._seconds(model, size, batch) / batch
+            seconds = self._seconds(model, card, batch) / batch
             if seconds * _GAIN > fastest:
                 break
             best, fastest = batch, seconds
         for other in range(3, best):  # cuDNN chooses its algorithms anew for every size
-            self._forward(model, np.zeros((other, *size, 3), np.uint8))
+            self._forward(model, card, np.zeros((other, *card.size, 3), np.uint8))
         return best
 
     def close(self) -> None:
         """Ends the thread after what it computes now."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _seconds(self, model: Segmenter, size: tuple[int, int], batch: int) -> float:
-        images = np.zeros((batch, *size, 3), np.uint8)
-        self._forward(model, images)
+    def _seconds(self, model: Segmenter, card: ModelCard, batch: int) -> float:
+        images = np.zeros((batch, *card.size, 3), np.uint8)
+        self._forward(model, card, images)
         started = time.perf_counter()
-        self._forward(model, images)
+        self._forward(model, card, images)
         return time.perf_counter() - started
 
-    def _forward(self, model: Segmenter, images: NDArray[np.uint8]) -> Sequence[Tensor]:
+    def _forward(self, model: Segmenter, card: ModelCard, images: NDArray[np.uint8]) -> Sequence[Prediction]:
+        labels = card.labels if card.task == PANOPTIC else None
         with torch.inference_mode():
-            scores = inference.forward(model, torch.from_numpy(images), self.compute)
+            made = inference.predictions(model, torch.from_numpy(images), self.compute, labels)
             if self.compute.device.type == "cuda":
                 torch.cuda.synchronize(self.compute.device)
-            return list(scores)
+            return made
 
 
 def interval(promoted: Promoted) -> tuple[float, float] | None:

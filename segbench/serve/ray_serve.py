@@ -23,9 +23,9 @@ from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp
-from torch import Tensor
 
 from segbench.core.errors import UserError
+from segbench.engine.inference import Prediction
 from segbench.experiment import local_launcher, ray_launcher
 from segbench.ledger.models import Promoted
 from segbench.runtime import interrupts
@@ -53,10 +53,11 @@ class Plan(NamedTuple):
     quiet: bool
 
 
-class Scores(NamedTuple):
+class Computed(NamedTuple):
     """One photograph computed by a replica."""
 
     scores: NDArray[np.float32]  # (C, h, w)
+    segments: NDArray[np.int64] | None  # (H, W), of panoptic models
     batch: int  # photographs in its forward pass
     place: int  # in that batch
     seconds: float  # of the forward pass
@@ -75,8 +76,8 @@ class Replica:
     async def __init__(self, name: str, promoted: Promoted, largest: int) -> None:  # type: ignore[misc]
         """Raises UserError where the model cannot be loaded."""
         self._lane = Lane(0, "auto")
-        model, size = self._lane.load(promoted), promoted.card.size
-        best = await self._lane.run(self._lane.warm_up, model, size, largest)
+        model = self._lane.load(promoted)
+        best = await self._lane.run(self._lane.warm_up, model, promoted.card, largest)
         fingerprint = networks.fingerprint(promoted.card, self._lane.compute.record.precision)
         self._network = Network(name, promoted.card, fingerprint, (model,), best, networks.interval(promoted))
         self.forward.set_max_batch_size(best)  # type: ignore[attr-defined]
@@ -86,13 +87,18 @@ class Replica:
         return About(dataclasses.replace(self._network, copies=()), self._lane.compute.description)
 
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
-    async def forward(self, images: list[NDArray[np.uint8]]) -> list[Scores]:
-        """The scores of (H, W, 3) images of the network's size. Ray calls it with what waits, up to the largest batch,
+    async def forward(self, images: list[NDArray[np.uint8]]) -> list[Computed]:
+        """Of (H, W, 3) images of the network's size. Ray calls it with what waits, up to the largest batch,
         and not again before it has answered."""
         started = time.perf_counter()
-        scores = await self._lane(self._network, images)
+        made = await self._lane(self._network, images)
         seconds = time.perf_counter() - started
-        return [Scores(one.float().cpu().numpy(), len(images), place, seconds) for place, one in enumerate(scores)]
+        return [_computed(each, len(images), place, seconds) for place, each in enumerate(made)]
+
+
+def _computed(made: Prediction, batch: int, place: int, seconds: float) -> Computed:
+    segments = None if made.segments is None else made.segments.cpu().numpy()
+    return Computed(made.scores.float().cpu().numpy(), segments, batch, place, seconds)
 
 
 class Models(Service):
@@ -116,15 +122,15 @@ class Models(Service):
             self._device, loaded[name] = about.device, about.network
         self.networks = loaded
 
-    def _scheduler(self, limits: Limits) -> Scheduler[Network, NDArray[np.uint8], Tensor]:
+    def _scheduler(self, limits: Limits) -> Scheduler[Network, NDArray[np.uint8], Prediction]:
         return Forwarding(self._ask, limits)
 
-    async def _ask(self, network: Network, image: NDArray[np.uint8]) -> Done[Tensor]:
+    async def _ask(self, network: Network, image: NDArray[np.uint8]) -> Done[Prediction]:
         """Raises Refused where all replicas have as much to do as they take."""
         started = time.perf_counter()
         response = self._handles[network.name].forward.remote(image)
         try:
-            answer: Scores = await response
+            answer: Computed = await response
         except asyncio.CancelledError:
             response.cancel()  # it leaves the replica's queue, and costs no forward pass
             raise
@@ -133,19 +139,21 @@ class Models(Service):
         if answer.place == 0:
             self.metrics.batch(network.name, answer.batch, answer.seconds)
         waited = time.perf_counter() - started - answer.seconds
-        return Done(torch.tensor(answer.scores), answer.batch, max(0.0, waited), answer.seconds)
+        segments = None if answer.segments is None else torch.tensor(answer.segments)
+        made = Prediction(torch.tensor(answer.scores), segments)
+        return Done(made, answer.batch, max(0.0, waited), answer.seconds)
 
 
-class Forwarding(Scheduler[Network, NDArray[np.uint8], Tensor]):
+class Forwarding(Scheduler[Network, NDArray[np.uint8], Prediction]):
     """Admits and refuses as any scheduler, but passes each photograph on at once: Ray makes the batches."""
 
     def __init__(
-        self, ask: Callable[[Network, NDArray[np.uint8]], Coroutine[None, None, Done[Tensor]]], limits: Limits
+        self, ask: Callable[[Network, NDArray[np.uint8]], Coroutine[None, None, Done[Prediction]]], limits: Limits
     ) -> None:
         super().__init__((), limits)
         self._ask = ask
 
-    def _enqueue(self, model: Network, item: NDArray[np.uint8]) -> _Entry[Network, NDArray[np.uint8], Tensor]:
+    def _enqueue(self, model: Network, item: NDArray[np.uint8]) -> _Entry[Network, NDArray[np.uint8], Prediction]:
         asked = asyncio.ensure_future(self._ask(model, item))  # cancelled, it cancels what is asked
         return _Entry(model, item, next(self._numbers), asyncio.get_running_loop().time(), asked)
 

@@ -38,6 +38,22 @@ class Milliseconds(_Shape):
     total: float
 
 
+class Segment(_Shape):
+    number: int = Field(description="its value in the map: 1, 2, …")
+    category: int
+    thing: bool = Field(description="an object; else all of a class of stuff")
+    share: float = Field(description="of the photograph's pixels")
+
+
+class Panoptic(_Shape):
+    map: str = Field(
+        description="base64 of a 16-bit PNG as large as the photograph; its values are numbers of segments, 0 where "
+        "there is none. It is as sharp as what the network saw"
+    )
+    segments: list[Segment]
+    counts: dict[str, int] = Field(description="objects, by the name of each category of things")
+
+
 class ModelAnswer(_Shape):
     model: str
     study: str
@@ -48,6 +64,7 @@ class ModelAnswer(_Shape):
     legend: list[Category] = Field(description="of its mask: models may have been trained on several label sets")
     mask: str = Field(description="base64 of a palette PNG as large as the photograph; its values are categories")
     shares: dict[str, float] = Field(description="of the photograph's pixels, by the category's name")
+    panoptic: Panoptic | None = Field(description="of models of a panoptic protocol")
     batch: int = Field(description="photographs that shared the forward pass")
     milliseconds: ModelMilliseconds
 
@@ -75,6 +92,8 @@ class Card(_Shape):
     protocol_title: str
     drawn: bool
     warning: str | None
+    task: str = Field(description="semantic, or panoptic: it tells objects apart")
+    pq: float | None = Field(description="panoptic quality; null for a semantic model, and where it is undefined")
     miou: float
     miou_interval: tuple[float, float] | None = Field(description="95 %, over the validation images; null: unknown")
     miou_official: float

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from segbench.engine.inference import Prediction
 from segbench.ledger.models import Promoted
 from segbench.serve import answers, networks, photographs
 from segbench.serve.answers import Draw, Segmented
@@ -52,7 +52,7 @@ class Service:
         self.scheduler = self._scheduler(Limits(settings.queue, in_flight))
         self.metrics.watch(self.scheduler)
 
-    def _scheduler(self, limits: Limits) -> Scheduler[Network, NDArray[np.uint8], Tensor]:
+    def _scheduler(self, limits: Limits) -> Scheduler[Network, NDArray[np.uint8], Prediction]:
         return Scheduler(
             self._lanes, limits, lambda network, size, seconds: self.metrics.batch(network.name, size, seconds)
         )
@@ -86,8 +86,7 @@ class Service:
         copies, largest = [], []
         for lane in self._lanes:
             copies.append(await self._pool.run(lane.load, promoted))
-            size = promoted.card.size
-            largest.append(await lane.run(lane.warm_up, copies[-1], size, self.settings.largest_batch))
+            largest.append(await lane.run(lane.warm_up, copies[-1], promoted.card, self.settings.largest_batch))
         fingerprint = networks.fingerprint(promoted.card, self._lanes[0].compute.record.precision)
         interval = await self._pool.run(networks.interval, promoted)
         return Network(name, promoted.card, fingerprint, tuple(copies), max(largest), interval)
@@ -138,7 +137,7 @@ class Service:
             return await self._pool.run(answer, results, photograph.seconds)
 
     async def _draw(
-        self, network: Network, future: asyncio.Future[Done[Tensor]], pixels: NDArray[np.uint8], draw: Draw
+        self, network: Network, future: asyncio.Future[Done[Prediction]], pixels: NDArray[np.uint8], draw: Draw
     ) -> Segmented:
         return await self._pool.run(answers.segmented, network, await future, pixels, draw)
 

@@ -17,6 +17,8 @@ texture     whether categories that look alike are confused
 calibration whether a network knows how sure it may be
 per_image   ratios and scores of images, which keep their resamples
 shapley     what each player of a game adds, exactly
+panoptic    panoptic quality, and what else tells objects apart
+components  the objects of a map of classes
 scaling     how errors fall with the number of images
 """
 
@@ -40,6 +42,7 @@ from segbench.stats.boundary import boundary_errors, trimap_errors
 from segbench.stats.budget import another_search, crossover, expected_best, expected_best_by_cost, expected_best_curve
 from segbench.stats.ceiling import grid_ceiling, label_ceiling
 from segbench.stats.clusters import cluster_draws, clusters
+from segbench.stats.components import components
 from segbench.stats.longer import Longer, Rise, continued, last_rise
 from segbench.stats.ranking import holm, paired, rank_probabilities, rank_range, resampled_scores
 from segbench.stats.seeds import SeedSummary, over_seeds, p_over_seeds, seed_summary, seeds_to_settle
@@ -58,6 +61,7 @@ __all__ = [
     "boundary_errors",
     "cluster_draws",
     "clusters",
+    "components",
     "continued",
     "crossover",
     "difference",

@@ -26,7 +26,7 @@ def label_ceiling(raw: NDArray[np.uint8], size: tuple[int, int], labels: LabelSe
     and scores that are resized bilinearly before the argmax, as `predict` does, can draw a border between cells.
     """
     height, width = raw.shape
-    rows, columns = _there_and_back(height, size[0]), _there_and_back(width, size[1])
+    rows, columns = there_and_back(height, size[0]), there_and_back(width, size[1])
     counts = np.bincount(raw.ravel(), minlength=256)
     if unknown := [raw for raw in np.flatnonzero(counts).tolist() if raw not in labels.raw_ids]:
         raise ValueError(f"labels hold ids that label set '{labels.name}' does not have: {unknown[:5]}")
@@ -48,7 +48,7 @@ def nearest(source: int, target: int) -> NDArray[np.int64]:
     return np.cumsum(np.concatenate([[step * 0.5], np.full(target - 1, step)])).astype(np.int64)
 
 
-def _there_and_back(full: int, small: int) -> NDArray[np.int64]:
+def there_and_back(full: int, small: int) -> NDArray[np.int64]:
     """(full,) indices: the full-size pixel whose label each full-size pixel gets."""
     return nearest(full, small)[nearest(small, full)]
 

@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from segbench.core import panoptic
 from segbench.core.labels import LabelSet
-from segbench.core.panoptic import SPAN
+from segbench.core.panoptic import SPAN, VOID
 from segbench.core.records import Quality
 from segbench.stats.bootstrap import mean_of_defined
+from segbench.stats.ceiling import there_and_back
+from segbench.stats.components import components
 
 Values = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -135,6 +137,38 @@ def _weighted(
     wrong = (wanted >= 0) & (overlaps.predicted != wanted)
     np.add.at(made[..., 2], (overlaps.image[wrong], overlaps.predicted[wrong]), overlaps.pixels[wrong])
     return made
+
+
+def overlap(truth: Ids, segments: Ids, predicted: NDArray[np.integer]) -> Overlaps:
+    """Of one image: (H, W) segment ids, true and predicted, and (H, W) classes. `engine.panoptic` does so on a GPU."""
+    columns = np.stack([truth.ravel(), segments.ravel(), predicted.ravel()]).astype(np.int64)
+    starts = np.flatnonzero(np.concatenate([[True], (columns[:, 1:] != columns[:, :-1]).any(0)]))
+    lengths = np.diff(starts, append=columns.shape[1])  # of rows of equal pixels, so that little is sorted
+    known, place = np.unique(columns[:, starts], axis=1, return_inverse=True)
+    pixels = np.bincount(place.ravel(), lengths).astype(np.int64)
+    return Overlaps(np.zeros_like(pixels), known[0], known[1], known[2], pixels)
+
+
+def label_ceiling(truth: Ids, size: tuple[int, int], labels: LabelSet) -> Counts:
+    """What a network would reach on one image that predicts its labels of `size`, (height, width), without an error,
+    and whose segments are scaled back by nearest, as `ceiling.label_ceiling` says of classes. truth: (H, W) segments
+    at the photograph's size. Where the scaled labels are void the network is free, and counts as right.
+    """
+    height, width = truth.shape
+    rows, columns = (there_and_back(full, small) for full, small in zip((height, width), size, strict=True))
+    scaled = truth[rows[:, None], columns]
+    found = np.where(scaled == VOID, truth, scaled)
+    group = (found >= 0) & np.isin(found // SPAN, panoptic.things(labels)) & (found % SPAN == 0)
+    found[group] += SPAN - 1  # no network predicts a group: it finds one object there
+    classes = np.maximum(found // SPAN, 0)
+    return counts(overlap(truth, found, classes), 1, truth.size, labels)
+
+
+def component_ceiling(truth: Ids, classes: NDArray[np.integer], labels: LabelSet) -> Counts:
+    """What connected components would reach on one image if every pixel's class was right. truth: (H, W) segments,
+    classes: (H, W), true ones or IGNORED."""
+    found = components(classes[None], labels)[0]
+    return counts(overlap(truth, found, np.where(classes < len(labels), classes, 0)), 1, truth.size, labels)
 
 
 def per_class(segments: Values) -> Values:

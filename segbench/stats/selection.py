@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from segbench.core.labels import LabelSet
-from segbench.stats.bootstrap import LEVEL, Counts, Values, draws, miou, resample
+from segbench.stats.bootstrap import LEVEL, Counts, Statistic, Values, draws, resample
 
 _FEWEST = 3  # pairs for a rank correlation: with two it could only be -1 or 1
 _FEWEST_FOR_AN_INTERVAL = 5
@@ -26,12 +24,12 @@ class Agreement(NamedTuple):
     n: int  # items with both scores
 
 
-def probability_best(trials: Sequence[Counts], labels: LabelSet) -> Values:
-    """The share of bootstrap resamples of the selection images in which each trial has the highest mIoU: (T,) shares
-    0..1, which sum to 1.
+def probability_best(trials: Sequence[Counts], statistic: Statistic) -> Values:
+    """The share of bootstrap resamples of the selection images in which each trial has the highest value of the
+    statistic, such as `miou`: (T,) shares 0..1, which sum to 1.
 
-    trials: T arrays (N, R, C), the raw confusions of the same N selection images in the same order. All trials are
-    scored on the same resamples; trials that tie for the highest mIoU share the resample. The promoted trial's share
+    trials: T arrays of counts, such as (N, R, C) raw confusions, of the same N selection images in the same order. All
+    trials are scored on the same resamples; trials that tie for the highest value share it. The promoted trial's share
     answers whether it is really the best, as far as N images can tell. It is biased upwards: resamples scatter around
     the observed scores, and the promoted trial was chosen for the highest. If ten trials are truly equal, the promoted
     one's share is 0.43 on average, and 0.24 to 0.72 in nine of ten searches (4,000 simulated searches, normal scores):
@@ -41,7 +39,7 @@ def probability_best(trials: Sequence[Counts], labels: LabelSet) -> Values:
     if not trials:
         return np.zeros(0)
     times = draws(len(trials[0]))
-    scores = np.stack([miou(labels)(resample(trial, times)) for trial in trials])  # (T, R), one trial's sums at a time
+    scores = np.stack([statistic(resample(trial, times)) for trial in trials])  # (T, R), one trial's sums at a time
     scores = np.where(np.isnan(scores), -np.inf, scores)
     highest = scores.max(0)
     winners = (scores == highest) & np.isfinite(highest)
@@ -65,6 +63,8 @@ def rank_agreement(a: Sequence[float | None], b: Sequence[float | None], level: 
     0.437 / (n-4)) for a tau one pair short of perfect. Simulated on normal pairs (true tau 0 … 0.71, n = 5 … 20), the
     95 % interval covers in 93 % of cases or more. With n = 10 it is about 1 wide: few trials say little about ranks.
     """
+    from scipy import special  # takes a tenth of a second, so not when the statistics are imported
+
     pairs = np.array([(np.nan if x is None else x, np.nan if y is None else y) for x, y in zip(a, b, strict=True)])
     pairs = pairs.reshape(-1, 2).astype(np.float64)
     pairs = pairs[np.isfinite(pairs).all(1)]

@@ -25,7 +25,7 @@ _THRESHOLD = 0.1  # of the heat
 _MOST = 200  # centres per image
 _STUFF = 2048 / (_HEIGHT * _WIDTH)  # of the image: a smaller area of stuff is dropped
 _FAR = 1e6  # where a centre is that an image lacks
-_BLOCK = 1 << 16  # pixels whose distances to all centres are in memory at once
+_DISTANCES = 1 << 18  # from pixels to all centres, that are in memory at once: what a CPU's cache holds
 
 
 class Targets(NamedTuple):
@@ -101,6 +101,12 @@ def _centres(heat: Tensor) -> Tensor:
 
 def _nearest(towards: Tensor, image: Tensor, centres: Tensor) -> Tensor:
     """The number of the centre nearest to each place. towards: (P, 2); image: (P,); centres: (B, K, 2)."""
-    blocks = zip(torch.split(towards, _BLOCK), torch.split(image, _BLOCK), strict=True)
-    found = [(one[:, None] - centres[of]).square().sum(2).argmin(1) for one, of in blocks]
+    size = max(1, _DISTANCES // centres.shape[1])
+    blocks = zip(torch.split(towards, size), torch.split(image, size), strict=True)
+    found = [_block(*block, centres) for block in blocks]
     return torch.cat(found) if found else image
+
+
+def _block(towards: Tensor, image: Tensor, centres: Tensor) -> Tensor:
+    down, right = ((centres[..., axis][image] - towards[:, axis, None]).square_() for axis in (0, 1))
+    return down.add_(right).min(1).indices

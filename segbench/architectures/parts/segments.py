@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench import stats
 from segbench.core import panoptic
 from segbench.core.labels import LabelSet
 from segbench.core.panoptic import SPAN, VOID
 
-_SMALLEST = 1 / 16384  # of the image: 4 pixels of 256×256
 _SURE = 0.8  # OBJECT_MASK_THRESHOLD of Mask2Former's configurations
 
 
 def components(predicted: Tensor, labels: LabelSet) -> Tensor:
-    """Of a network that predicts classes alone: the pixels of a thing that touch, diagonally too, are one object.
+    """Of a network that predicts classes alone: its things' connected components, as `stats.components` numbers them.
 
-    predicted: (B, H, W) int64 classes. Returns (B, H, W) int64 segment ids. An object smaller than 1/16384 of the image
-    is dropped, its pixels are VOID: it is a stray patch more often than an object. Runs in SciPy, on the host.
+    predicted: (B, H, W) int64 classes. Returns (B, H, W) int64 segment ids. Runs in SciPy, on the host.
     """
-    classes = predicted.cpu().numpy()
-    base = np.full(len(labels), VOID)
-    base[list(panoptic.stuff(labels))] = np.array(panoptic.stuff(labels), np.int64) * SPAN
-    segments = base[classes]
-    for thing in panoptic.things(labels):
-        number = _numbered(classes == thing)
-        np.copyto(segments, thing * SPAN + number, where=number > 0)
-    return torch.from_numpy(segments).to(predicted.device)
-
-
-def _numbered(where: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(B, H, W) to the number of each pixel's component in its image, 1, 2, …; 0 outside and in those too small."""
-    from scipy import ndimage  # panoptic runs alone need it
-
-    touching = np.zeros((3, 3, 3), bool)
-    touching[1] = True  # within an image, never from one to the next
-    found, count = ndimage.label(where, touching)
-    sizes = np.bincount(found.reshape(-1), minlength=count + 1)
-    kept = sizes >= _SMALLEST * where[0].size
-    kept[0] = False
-    running = np.cumsum(kept)  # SciPy numbers in the order of the pixels, hence image by image
-    last = np.maximum.accumulate(running[found.reshape(len(found), -1).max(1)])
-    earlier = np.concatenate([[0], last[:-1]])[:, None, None]
-    return np.where(kept[found], np.minimum(running[found] - earlier, SPAN - 1), 0)
+    return torch.from_numpy(stats.components(predicted.cpu().numpy(), labels)).to(predicted.device)
 
 
 def of_queries(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], labels: LabelSet) -> Tensor:

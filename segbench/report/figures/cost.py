@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from segbench.report.figures.theme import GREY, PART_COLOURS, colour, figure, safe, symbol, whiskers
 from segbench.report.numbers import tables
 from segbench.report.numbers.tables import PARTS, Summary
-from segbench.report.text.i18n import number, score, score_range, text
+from segbench.report.text.i18n import measure, number, score, score_range, text
 
 IMAGE_PARTS = ("preprocess", "inference_forward", "postprocess")  # of an inference
 COSTS = ("latency", "memory", "parameters", "gmac", "hours")  # of tables.costs
@@ -32,7 +32,7 @@ def frontier(rows: Sequence[Summary], cost: str, height: int) -> go.Figure:
     x_range = _log_range(values) if logarithmic else [0, max(values) * 1.15 or 1]
     y_range = _miou_range(rows)
     spots = [
-        (_share(math.log10(value) if logarithmic else value, x_range), _share(row.miou.estimate, y_range))
+        (_share(math.log10(value) if logarithmic else value, x_range), _share(row.value.estimate, y_range))
         for row, value in zip(known, values, strict=True)
     ]
     traces: list[Any] = [_front_line(best, cost)] if len(best) > 1 else []
@@ -40,12 +40,12 @@ def frontier(rows: Sequence[Summary], cost: str, height: int) -> go.Figure:
         traces.append(_candidate(row, cost, str(rows.index(row) + 1), place, row in best))
     x: dict[str, Any] = {"title": text(f"figures.{cost}"), "range": x_range, "type": "log" if logarithmic else "linear"}
     x |= {"dtick": "D2" if x_range[1] - x_range[0] < 2 else 1} if logarithmic else {"nticks": 6}
-    y = {"title": "mIoU", "range": y_range, "nticks": 6}
+    y = {"title": measure(), "range": y_range, "nticks": 6}
     return figure(traces, height, xaxis=x, yaxis=y, hovermode="closest", margin={"l": 52, "r": 12, "t": 12, "b": 44})
 
 
 def _miou_range(rows: Sequence[Summary]) -> list[float]:
-    ends = [v for row in rows for v in (row.miou.estimate, row.miou.low, row.miou.high) if v == v]
+    ends = [v for row in rows for v in (row.value.estimate, row.value.low, row.value.high) if v == v]
     pad = max((max(ends) - min(ends)) * 0.15, 0.01)
     return [min(ends) - pad, max(ends) + pad]
 
@@ -79,25 +79,25 @@ def _apart(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 def _front_line(best: Sequence[Summary], cost: str) -> Any:
-    steps = sorted((tables.costs(row)[cost], row.miou.estimate) for row in best)
+    steps = sorted((tables.costs(row)[cost], row.value.estimate) for row in best)
     step = {"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"}
     return go.Scatter(x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", line=step, hoverinfo="skip")
 
 
 def _candidate(row: Summary, cost: str, rank: str, place: str, best: bool) -> Any:
-    value, miou = tables.costs(row)[cost], row.miou
+    spent = tables.costs(row)[cost]
     tint = colour(row.candidate.index) if best else GREY
-    paid = f"{text(f'figures.{cost}')}: {number(value)}"
-    lines = (row.candidate.title, f"mIoU {score(miou.estimate)} {score_range(miou)}", paid)
+    paid = f"{text(f'figures.{cost}')}: {number(spent)}"
+    lines = (row.candidate.title, f"{measure()} {score(row.value.estimate)} {score_range(row.value)}", paid)
     return go.Scatter(
-        x=[value],
-        y=[miou.estimate],
+        x=[spent],
+        y=[row.value.estimate],
         mode="markers+text",
         name=safe(row.candidate.title),
         text=[f"<b>{rank}</b>" if best else rank],
         textposition=place,
         marker={"symbol": symbol(row.candidate.index), "size": 12, "color": tint, "opacity": 1 if best else 0.65},
-        error_y=whiskers([miou], 1.5 if best else 1, 5 if best else 3, tint),
+        error_y=whiskers([row.value], 1.5 if best else 1, 5 if best else 3, tint),
         hovertext=["<br>".join(map(safe, lines))],
         hovertemplate="%{hovertext}<extra></extra>",
     )

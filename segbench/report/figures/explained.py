@@ -65,6 +65,7 @@ def removal(measured: Removal, categories: Sequence[str]) -> go.Figure:
         colorscale=_DIVERGING,
         text=words,
         texttemplate="%{text}",
+        textfont={"size": 11},
         hovertemplate=text("explained.removal_hover"),
     )
     x = {"title": {"text": text("explained.recall_of"), "standoff": 10}, "tickangle": -45, "showgrid": False}

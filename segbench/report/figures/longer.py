@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from segbench.report.figures.theme import colour, figure, finite, symbol, whole_step
 from segbench.report.numbers.longer import Outlook
-from segbench.report.text.i18n import text
+from segbench.report.text.i18n import measure, text
 
 HEIGHT = 260  # pixels
 _BAND = 0.18  # opacity
@@ -39,7 +39,7 @@ def continued(outlook: Outlook, axis: tuple[float, float]) -> go.Figure:
     )
     last = len(outlook.scores) + outlook.more
     x = {"title": text("figures.epoch"), "range": [0.5, last + 0.5], "tick0": 0, "dtick": whole_step(last, 12)}
-    return figure(traces, HEIGHT, xaxis=x, yaxis={"title": "mIoU", "range": axis}, hovermode="x")
+    return figure(traces, HEIGHT, xaxis=x, yaxis={"title": measure(), "range": axis}, hovermode="x")
 
 
 def _fit(outlook: Outlook) -> list[Any]:

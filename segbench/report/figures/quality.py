@@ -11,7 +11,7 @@ from segbench.report.figures.theme import GREY, SEQUENTIAL, colour, figure, fini
 from segbench.report.numbers import pixels
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tables import ClassRow, PairwiseComparison
-from segbench.report.text.i18n import points_range, signed, text
+from segbench.report.text.i18n import class_names, points_range, signed, text
 from segbench.stats import Interval, trimap_errors
 
 CONFUSION = 400  # heights, in pixels
@@ -21,11 +21,14 @@ _BORDERS, _PANEL, _BARS, _ROW = 300, 180, 360, 26
 def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
     """The paired differences of a pair, first minus second, in points: the scores, then the categories. `reach`: how
     far the axis goes to either side, in points, so that several pairs share it."""
-    scores = ((text("summary.miou"), pair.miou), (text("summary.miou_official"), pair.miou_official))
-    named = [*scores, (text("summary.pixel_accuracy"), pair.pixel_accuracy)]
+    named = [(text("summary.value"), pair.value), *((text(f"summary.{k}"), each) for k, each in pair.groups.items())]
+    named += [(text("summary.miou"), pair.miou)] if pair.groups else []
+    named += [(text("summary.miou_official"), pair.miou_official)]
+    named += [(text("summary.pixel_accuracy"), pair.pixel_accuracy)]
+    scores = len(named)
     named += [
         (name, delta)
-        for name, delta in zip(pair.first.candidate.labels.names, pair.iou, strict=True)
+        for name, delta in zip(class_names(pair.first.candidate.labels), pair.iou, strict=True)
         if finite(delta.estimate)
     ]
     traces = [_difference(pair, name, delta, y) for y, (name, delta) in enumerate(named)]
@@ -45,14 +48,20 @@ def forest(pair: PairwiseComparison, reach: float) -> go.Figure:
     }
     made = figure(traces, _ROW * len(named) + 70, xaxis=x, yaxis=y_axis, margin={"l": 12, "r": 12, "t": 8, "b": 44})
     made.update_xaxes(zeroline=True, zerolinewidth=1.5, zerolinecolor=GREY)
-    made.add_shape(type="line", x0=0, x1=1, xref="paper", y0=2.5, y1=2.5, line={"color": GREY, "width": 0.5})
+    made.add_shape(
+        type="line", x0=0, x1=1, xref="paper", y0=scores - 0.5, y1=scores - 0.5, line={"color": GREY, "width": 0.5}
+    )
     return made
 
 
 def reach(pairs: Sequence[PairwiseComparison]) -> float:
     """A common half-width for the axes of several forests, in points."""
     ends = [
-        v for d in pairs for interval in (d.miou, d.miou_official, d.pixel_accuracy, *d.iou) for v in interval if v == v
+        v
+        for d in pairs
+        for interval in (d.value, *d.groups.values(), d.miou, d.miou_official, d.pixel_accuracy, *d.iou)
+        for v in interval
+        if v == v
     ]
     return max((abs(v) for v in ends), default=0.01) * 108
 
@@ -102,7 +111,7 @@ def class_bars(
         values = [finite(row.iou.estimate) for row in rows]
         traces.append(
             go.Bar(
-                x=[row.category for row in rows],
+                x=class_names(candidate.labels),
                 y=values,
                 name=safe(candidate.title),
                 marker={"color": colour(candidate.index)},

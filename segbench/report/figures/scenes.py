@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from segbench.core.labels import IGNORED, LabelSet
-from segbench.data import packing, pictures
+from segbench.data import packing, pictures, segment_files
 from segbench.report.figures.theme import BOTH_WRONG, MANY, WRONG, colour
 from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate, Comparison
@@ -32,7 +32,7 @@ class Chosen(NamedTuple):
 
     rule: str
     name: str
-    scores: dict[str, float]  # architecture's name to mIoU of this image alone
+    scores: dict[str, float]  # architecture's name to the value of this image alone
 
 
 class Pictured(NamedTuple):
@@ -45,11 +45,14 @@ class Pictured(NamedTuple):
     errors: dict[str, str]  # of few architectures: of many, the browser draws them, and so who is right of two
     disagreement: str  # between the first two architectures; "" where there are not two masks, or many
     entropy: dict[str, str]  # of few architectures, by name; none where its file is gone
+    objects: dict[str, str]  # of panoptic protocols, by name, and the true ones by ""; none where a file is gone
 
     @property
     def bytes(self) -> int:
         """How large its pictures are, as they stand in the page."""
-        layers = [source for layer in (self.masks, self.errors, self.entropy) for source in layer.values()]
+        layers = [
+            source for layer in (self.masks, self.errors, self.entropy, self.objects) for source in layer.values()
+        ]
         return sum(map(len, (self.image, self.truth, self.disagreement, *layers)))
 
 
@@ -65,8 +68,8 @@ class Scenes:
 def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
     """The chosen scenes as pictures, from the packed dataset and the promoted models' masks, as many as the page may
     hold: at least scene per rule."""
-    candidates = [candidate for candidate in comparison.promoted if tables.image_miou(candidate)]
-    chosen = choose({candidate.name: tables.image_miou(candidate) for candidate in candidates}, COUNTS)
+    candidates = [candidate for candidate in comparison.promoted if tables.image_values(candidate)]
+    chosen = choose({candidate.name: tables.image_values(candidate) for candidate in candidates}, COUNTS)
     if not chosen:
         return Scenes((), missing="confusions")
     index = {name: i for i, name in enumerate(val.names)} if val else {}
@@ -77,9 +80,10 @@ def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
     spent = 0
     firsts = {next(scene.name for scene in chosen if scene.rule == rule) for rule in {scene.rule for scene in chosen}}
     for scene in sorted(chosen, key=lambda scene: scene.name not in firsts):  # these come in whatever they weigh
-        made = _pictured(
-            scene, candidates, val.images[index[scene.name]], pixels.truth(val, index[scene.name]), val.label_set, size
-        )
+        place = index[scene.name]
+        objects = _objects(scene.name, candidates, pixels.true_segments(val, place), val.label_set, size)
+        truth = pixels.truth(val, place)
+        made = _pictured(scene, candidates, val.images[place], truth, val.label_set, size, objects)
         if scene.name in firsts or spent + made.bytes <= _BUDGET:
             drawn[scene.name] = made
             spent += made.bytes
@@ -87,7 +91,7 @@ def scenes(comparison: Comparison, val: packing.Split | None) -> Scenes:
 
 
 def choose(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, int]) -> list[Chosen]:
-    """From architecture → scene → mIoU: the scenes with the best, the median and the worst mean over architectures,
+    """From architecture → scene → value: the scenes with the best, the median and the worst mean over architectures,
     and those on which two architectures differ most, as many of each as `counts` says and in its order.
 
     No scene is shown twice: the next in line steps in. Rules take turns, so that each gets its first. Ties go by name.
@@ -118,6 +122,7 @@ def _pictured(
     truth: Pixels,
     labels: LabelSet,
     size: tuple[int, int],
+    objects: dict[str, str],
 ) -> Pictured:
     read = [(candidate, pixels.mask(candidate, chosen.name)) for candidate in candidates]
     predicted = [(candidate, mask) for candidate, mask in read if mask is not None and mask.shape == truth.shape]
@@ -126,7 +131,23 @@ def _pictured(
     masks = {candidate.name: _png(mask, labels, size) for candidate, mask in predicted}
     unsure = {} if len(candidates) >= MANY else {c.name: pixels.entropy(c, chosen.name) for c, _ in predicted}
     entropy = {name: _webp(_shaded(shades, size)) for name, shades in unsure.items() if shades is not None}
-    return Pictured(chosen, _webp(shown), _png(truth, labels, size), masks, errors, disagreement, entropy)
+    return Pictured(chosen, _webp(shown), _png(truth, labels, size), masks, errors, disagreement, entropy, objects)
+
+
+def _objects(
+    name: str,
+    candidates: Sequence[Candidate],
+    truth: NDArray[np.int64] | None,
+    labels: LabelSet,
+    size: tuple[int, int],
+) -> dict[str, str]:
+    """Objects told apart by shade."""
+    if truth is None:
+        return {}
+    drawn = {"": truth, **{c.name: found for c in candidates if (found := pixels.segments(c, name)) is not None}}
+    return {
+        key: _lossless(_scaled(segment_files.coloured(each, labels), size, smooth=False)) for key, each in drawn.items()
+    }
 
 
 def _derived(
@@ -183,6 +204,12 @@ def _painted(ground: Pixels, parts: Sequence[tuple[NDArray[np.bool_], str]], siz
 def _webp(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    return _uri(buffer.getvalue(), "webp")
+
+
+def _lossless(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=True, method=4)
     return _uri(buffer.getvalue(), "webp")
 
 

@@ -14,7 +14,7 @@ from segbench.report.figures.theme import GREY, colour, figure, finite, line, sa
 from segbench.report.numbers import searches
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tuning import Budgets, Tuning
-from segbench.report.text.i18n import duration, percent, scalar, score, text
+from segbench.report.text.i18n import duration, measure, percent, scalar, score, text
 
 HISTORY, PANEL, PARALLEL = 280, 180, 340
 _TICKS_OF_PANEL = 6
@@ -52,7 +52,9 @@ def history(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fig
         ends = [steps[0].trial.index - 0.4, steps[-1].trial.index + 0.4]
         traces.append(_dashed(ends, [base.value, base.value], text("figures.baseline")))
     x = {"title": text("figures.trial"), "dtick": whole_step(len(steps), 12), "tick0": 0}
-    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": span}, hovermode="closest", margin=_MARGIN)
+    return figure(
+        traces, HISTORY, xaxis=x, yaxis={"title": measure(), "range": span}, hovermode="closest", margin=_MARGIN
+    )
 
 
 def learning(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Figure:
@@ -60,17 +62,21 @@ def learning(study: StudyRecord, index: int, span: tuple[float, float]) -> go.Fi
     best = studies.best(study)
     shown = [t for t in study.trials if t.epochs]
     traces = [_curve(t, GREY, 1.4, 0.55) for t in shown if t != best and not t.baseline]
-    traces += [_dashed([e.epoch for e in t.epochs], [e.miou for e in t.epochs], _title(t)) for t in shown if t.baseline]
+    traces += [
+        _dashed([e.epoch for e in t.epochs], [e.value for e in t.epochs], _title(t)) for t in shown if t.baseline
+    ]
     if best:
         traces.append(_curve(best, colour(index), 3, 1.0))
     last = max((e.epoch for t in shown for e in t.epochs), default=1)
     x = {"title": text("figures.epoch"), "tick0": 0, "dtick": whole_step(last, 12)}
-    return figure(traces, HISTORY, xaxis=x, yaxis={"title": "mIoU", "range": span}, hovermode="closest", margin=_MARGIN)
+    return figure(
+        traces, HISTORY, xaxis=x, yaxis={"title": measure(), "range": span}, hovermode="closest", margin=_MARGIN
+    )
 
 
 def span(studies: Sequence[StudyRecord], epochs: bool = True) -> tuple[float, float]:
     """An mIoU axis that holds the value, and with `epochs` every epoch, of every trial of these studies."""
-    scores = [e.miou for study in studies for t in study.trials for e in t.epochs]
+    scores = [e.value for study in studies for t in study.trials for e in t.epochs]
     values = [v for v in scores if epochs and math.isfinite(v)]
     values += [t.value for study in studies for t in study.trials if t.value is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -118,7 +124,7 @@ def expected_by_time(
         traces,
         PANEL if only else HISTORY,
         xaxis=x,
-        yaxis={"title": "mIoU", "range": axis},
+        yaxis={"title": measure(), "range": axis},
         hovermode="x",
         margin=_MARGIN,
     )
@@ -126,7 +132,7 @@ def expected_by_time(
 
 def _expected(traces: list[Any], x: dict[str, Any], axis: tuple[float, float], only: Candidate | None) -> go.Figure:
     """`only`: as one of many, it is lower, and the heading above all of them names the axis."""
-    y = {"range": axis, "nticks": 5} if only else {"title": "mIoU", "range": axis}
+    y = {"range": axis, "nticks": 5} if only else {"title": measure(), "range": axis}
     margin = {**_MARGIN, "l": 40} if only else _MARGIN
     return figure(traces, PANEL if only else HISTORY, xaxis=x, yaxis=y, hovermode="x", margin=margin)
 
@@ -153,7 +159,7 @@ def parallel(study: StudyRecord, index: int) -> go.Figure:
     axes = searches.axes(study, shown)
     values = [t.value or 0.0 for t in shown]
     low, high = min(values), max(values)
-    last = searches.Axis("mIoU", score(low), score(high), (), tuple(_between(v, low, high) for v in values))
+    last = searches.Axis(measure(), score(low), score(high), (), tuple(_between(v, low, high) for v in values))
     best = studies.best(study)
     traces = []
     for place, trial in enumerate(shown):
@@ -198,7 +204,7 @@ def importance(shares: Sequence[tuple[str, float]], index: int) -> go.Figure:
 
 def described(trial: TrialRecord) -> str:
     """A trial's hyperparameters, one a line, for a tooltip."""
-    lines = [f"{_title(trial)}: mIoU {score(trial.value)}" if trial.value is not None else _title(trial)]
+    lines = [f"{_title(trial)}: {measure()} {score(trial.value)}" if trial.value is not None else _title(trial)]
     return "<br>".join(safe(line_) for line_ in [*lines, *(f"{k} {scalar(v)}" for k, v in trial.params.items())])
 
 
@@ -209,7 +215,7 @@ def _title(trial: TrialRecord) -> str:
 def _curve(trial: TrialRecord, tint: str, width: float, opacity: float) -> Any:
     return go.Scatter(
         x=[e.epoch for e in trial.epochs],
-        y=[e.miou for e in trial.epochs],
+        y=[e.value for e in trial.epochs],
         mode="lines+markers",
         line={"color": tint, "width": width, "dash": "dot" if trial.state == TrialState.PRUNED else "solid"},
         marker={"size": 5},

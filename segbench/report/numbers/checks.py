@@ -11,7 +11,7 @@ from segbench.core.protocol import Search
 from segbench.core.records import Device, ModelCard
 from segbench.core.study_record import TrialRecord
 from segbench.ledger import studies
-from segbench.report.numbers import searches
+from segbench.report.numbers import searches, seen
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.text.i18n import MISSING, clauses, decimals, duration, text
 
@@ -59,6 +59,7 @@ def checks(comparison: Comparison) -> list[Check]:
             _alike("data", promoted, _cards(lambda c: c.data_fingerprint)),
             _alike("images", promoted, lambda s: f"{_cards(_images)(s)}{_names(s)}"),
             _alike("size", promoted, _cards(lambda c: text("record.size_cell", height=c.size[0], width=c.size[1]))),
+            _alike("seen", promoted, _cards(lambda c: seen.said(c.crop, c.passes) or text("seen.whole"))),
             _alike("epochs", promoted, _cards(lambda c: text("checks.recorded_epochs", epochs=c.epochs))),
             _alike("keep", promoted, _cards(lambda c: text(f"keep.{c.keep}"))),
             _alike("seeds", promoted, _cards(lambda c: text("checks.recorded_seed", seed=c.seed))),

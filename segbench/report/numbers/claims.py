@@ -10,7 +10,7 @@ The claims about context and robustness are tested in modules of these names, on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -57,6 +57,26 @@ CLAIMS = (
 )
 
 
+class Quantity(NamedTuple):
+    """What `evidence.widest` takes: draws to the value in them, and one score per seed of either side."""
+
+    sampled: Callable[[Times], Sampled]
+    of_seeds: tuple[Sequence[float], Sequence[float]]
+
+    @classmethod
+    def alone(cls, sampled: Callable[[Times], Sampled], of_seeds: Sequence[float]) -> Quantity:
+        """Of one architecture: a difference to what has no seeds."""
+        return cls(sampled, (of_seeds, [0.0] * len(of_seeds)))
+
+
+class Reading(NamedTuple):
+    """One way to test a claim."""
+
+    found: Evidence  # the difference
+    verdict: str
+    here: str  # likewise, on these trainings alone
+
+
 class Row(NamedTuple):
     """One claim, tested."""
 
@@ -67,6 +87,7 @@ class Row(NamedTuple):
     shares: Evidence | None  # likewise, of the shares of their grid's ceiling
     verdict: str
     contrary: tuple[str, ...] = ()  # the verdicts of two readings that disagree, which leaves the claim undecided
+    here: str = ""  # the verdict on these trainings alone, as if there were no other seeds
 
 
 def rows(measured: Measured) -> list[Row]:
@@ -96,6 +117,38 @@ def judged(sense: int, difference: Interval, own: Interval | None) -> str:
     return HOLDS if all(low > 0 for low, _ in ends) else UNDECIDED
 
 
+def reading(
+    claim: Claim,
+    times: Mapping[str, Times],
+    difference: Quantity,
+    own: Quantity | None = None,
+) -> Reading:
+    """`difference`: the subject minus the other, one score per seed of either; `own`: how far the subject is beyond its
+    reference, if the claim also says that."""
+    found = evidence.widest(times, *difference)
+    here = evidence.widest(times, difference.sampled)
+    beyond = evidence.widest(times, *own).interval if own else None
+    beyond_here = evidence.widest(times, own.sampled).interval if own else None
+    verdict = judged(claim.sense, found.interval, beyond)
+    return Reading(found, verdict, judged(claim.sense, here.interval, beyond_here))
+
+
+def row(claim: Claim, values: Mapping[str, Interval], ceilings: Mapping[str, float], *readings: Reading) -> Row:
+    """A claim that all its readings must agree on; shown is the difference of the first."""
+    verdicts, here = tuple(r.verdict for r in readings), {r.here for r in readings}
+    agreed = len(set(verdicts)) == 1
+    return Row(
+        claim,
+        values,
+        ceilings,
+        readings[0].found,
+        readings[1].found if claim.by_grid else None,
+        verdicts[0] if agreed else UNDECIDED,
+        () if agreed else verdicts,
+        here.pop() if len(here) == 1 else UNDECIDED,
+    )
+
+
 def _row(claim: Claim, statistic: Statistic, measured: Measured) -> Row:
     times = measured.draws
     values = {side.candidate.name: side.interval(statistic, times["images"]) for side in measured.sides}
@@ -107,44 +160,30 @@ def _row(claim: Claim, statistic: Statistic, measured: Measured) -> Row:
     sides = pair(claim, {side.candidate.name: side for side in measured.sides})
     if sides is None or len(measured.names) < FEWEST:
         return Row(claim, values, ceilings, None, None, FEW if sides else MISSING)
-    subject, other = sides
-    found, verdict = _tested(claim, subject, other, statistic, times, by_grid=False)
-    if not claim.by_grid:
-        return Row(claim, values, ceilings, found, None, verdict)
-    shares, of_shares = _tested(claim, subject, other, statistic, times, by_grid=True)
-    if verdict == of_shares:
-        return Row(claim, values, ceilings, found, shares, verdict)
-    return Row(claim, values, ceilings, found, shares, UNDECIDED, (verdict, of_shares))
+    by_grid = (False, True) if claim.by_grid else (False,)
+    return row(claim, values, ceilings, *(_reading(claim, *sides, statistic, times, shares) for shares in by_grid))
 
 
-def _tested(
+def _reading(
     claim: Claim, subject: Side, other: Side, statistic: Statistic, times: Mapping[str, Times], by_grid: bool
-) -> tuple[Evidence, str]:
-    found = _difference(subject, other, statistic, times, by_grid)
-    return found, judged(claim.sense, found.interval, _own(claim, subject, statistic, times))
-
-
-def _difference(
-    subject: Side, other: Side, statistic: Statistic, times: Mapping[str, Times], by_grid: bool
-) -> Evidence:
-    def sampled(drawn: Times) -> Sampled:
+) -> Reading:
+    def difference(drawn: Times) -> Sampled:
         return _value(subject, statistic, drawn, by_grid).minus(_value(other, statistic, drawn, by_grid))
 
-    of_seeds = [_of_seeds(side, statistic, by_grid) for side in (subject, other)]
-    return evidence.widest(times, sampled, (of_seeds[0], of_seeds[1]))
+    of_seeds = (_of_seeds(subject, statistic, by_grid), _of_seeds(other, statistic, by_grid))
+    own = _beyond(subject, statistic, claim.by_grid) if claim.by_itself else None
+    return reading(claim, times, Quantity(difference, of_seeds), own)
 
 
-def _own(claim: Claim, subject: Side, statistic: Statistic, times: Mapping[str, Times]) -> Interval | None:
-    """How far the subject is beyond its ceiling, or beyond 0; None where the claim is only about a difference."""
-    if not claim.by_itself:
-        return None
+def _beyond(subject: Side, statistic: Statistic, by_grid: bool) -> Quantity:
+    """How far the subject is beyond its ceiling, or beyond 0."""
+    reference = 1.0 if by_grid else 0.0
 
     def sampled(drawn: Times) -> Sampled:
-        value = _value(subject, statistic, drawn, claim.by_grid)
-        return Sampled(value.estimate - 1, value.values - 1) if claim.by_grid else value
+        value = _value(subject, statistic, drawn, by_grid)
+        return Sampled(value.estimate - reference, value.values - reference)
 
-    seeds = [v - 1 if claim.by_grid else v for v in _of_seeds(subject, statistic, claim.by_grid)]
-    return evidence.own(times, sampled, seeds).interval
+    return Quantity.alone(sampled, _of_seeds(subject, statistic, by_grid))
 
 
 def _value(side: Side, statistic: Statistic, times: Times, by_grid: bool) -> Sampled:

@@ -9,20 +9,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from segbench import stats
 from segbench.core import artefacts, paths, protocol, urls
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
+from segbench.core.panoptic import PANOPTIC, stuff, things
 from segbench.core.protocol import Protocol, Published
 from segbench.core.records import EpochRecord, ModelCard
 from segbench.core.study_record import StudyRecord, TrialState
 from segbench.ledger import database, models, runs, studies, tracking
+from segbench.stats import Statistic, panoptic
 
 CONTENDERS = 50  # so many of a search's best trials are asked which is the best; another one hardly ever is
 
-Counts = NDArray[np.int64]
+Counts = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Model:
     epochs: tuple[EpochRecord, ...]  # from MLflow; where it lost the run, only the card's best and last epoch
     confusions: Counts | None  # (N, R, C), one per final validation image; None where the file is unusable
     names: tuple[str, ...]  # N scenes, in the same order
+    segments: panoptic.Counts | None = None  # of panoptic protocols, of the same images
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Candidate:
     study: StudyRecord | None
     models: tuple[Model, ...]  # in order of seed
     labels: LabelSet  # what it was trained on
-    trial_confusions: Mapping[int, Counts]  # of each contender: (N, R, C), of the same N selection images
+    trial_runs: Mapping[int, Counts]  # of each contender, as `value_runs`, of the same N selection images
     published: Published | None = None  # a score from the literature
 
     @property
@@ -58,6 +61,30 @@ class Candidate:
     def scored(self) -> tuple[Model, ...]:
         """The models whose per-image confusions are there."""
         return tuple(m for m in self.models if m.confusions is not None)
+
+    @property
+    def counted(self) -> list[panoptic.Counts]:
+        """The segments of these models; none unless they are there of all of them."""
+        known = [m.segments for m in self.scored if m.segments is not None]
+        return known if len(known) == len(self.scored) else []
+
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether its value is PQ."""
+        tasks = [model.card.task for model in self.models] or [self.study.protocol.data.task if self.study else ""]
+        return tasks[0] == PANOPTIC
+
+    @property
+    def value_runs(self) -> list[Counts]:
+        """What the value is computed from, of each of these models: confusions, or of panoptic protocols (N, C, 4)."""
+        return [each.segments for each in self.counted] if self.is_panoptic else self.runs
+
+    @property
+    def value(self) -> Statistic:
+        """From such counts to what the search maximised: mIoU or PQ."""
+        if not self.is_panoptic:
+            return stats.miou(self.labels)
+        return panoptic.pq((*things(self.labels), *stuff(self.labels)))
 
     @property
     def runs(self) -> list[Counts]:
@@ -130,8 +157,8 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
         own.sort(key=lambda m: m.card.seed)
         title = study.architecture.title if study else own[-1].card.title if own else name
         labels = own[-1].card.labels if own else study.protocol.data.labels if study else wanted.data.labels
-        known = _trial_confusions(study)
-        candidates.append(Candidate(name, title, index, study, tuple(own), labels, known, _published(folder, name)))
+        known = None if wanted.drawn else published(folder, name)  # nobody published scores of drawn streets
+        candidates.append(Candidate(name, title, index, study, tuple(own), labels, _trial_runs(study), known))
     return Comparison(wanted, protocol_option, options, tuple(candidates), tuple(problems))
 
 
@@ -146,8 +173,8 @@ def _unreadable(folders: Sequence[Path], protocol: str, names: Collection[str]) 
     return problems
 
 
-def _published(folder: Path, name: str) -> Published | None:
-    """As the architecture's file says now: it may have been added after the search."""
+def published(folder: Path, name: str) -> Published | None:
+    """A score from the literature, as the architecture's file says now: it may have been added after the search."""
     try:
         return protocol.load_architecture(folder, name).published
     except UserError:  # the file is gone, or has a mistake: the report needs nothing else of it
@@ -176,7 +203,8 @@ def _model(promoted: models.Promoted, client: Any, problems: list[Problem]) -> M
     confusions, names = models.confusions(promoted.folder / artefacts.CONFUSIONS, card.labels)
     if confusions is None:
         problems.append(Problem("confusions", who))
-    return Model(promoted.folder, card, epochs, confusions, names)
+    counts = models.segments(promoted.folder / artefacts.CONFUSIONS) if card.task == PANOPTIC else None
+    return Model(promoted.folder, card, epochs, confusions, names, counts)
 
 
 def contenders(study: StudyRecord) -> list[int]:
@@ -186,16 +214,19 @@ def contenders(study: StudyRecord) -> list[int]:
     return [trial.index for trial in ranked[:CONTENDERS]]
 
 
-def _trial_confusions(study: StudyRecord | None) -> dict[int, Counts]:
+def _trial_runs(study: StudyRecord | None) -> dict[int, Counts]:
     """What the search kept of its contenders; none where they are not all of the same images."""
     if study is None:
         return {}
+    data = study.protocol.data
     kept: dict[int, Counts] = {}
     scenes = set()
     for index in contenders(study):
         path = paths.trial_folder(study.name, index) / artefacts.CONFUSIONS
-        confusions, names = models.confusions(path, study.protocol.data.labels)
-        if confusions is not None:
-            kept[index] = confusions
+        confusions, names = models.confusions(path, data.labels)
+        segments = models.segments(path) if data.task == PANOPTIC else None
+        counts = segments.segments if segments else None if data.task == PANOPTIC else confusions
+        if counts is not None:
+            kept[index] = counts
             scenes.add(names)
     return kept if len(scenes) == 1 else {}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segbench.core import explained
 from segbench.report.numbers import claims, evidence
-from segbench.report.numbers.claims import FEW, MISSING, UNDECIDED, UNMEASURED, Claim, Row
+from segbench.report.numbers.claims import FEW, MISSING, UNMEASURED, Claim, Quantity, Row
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.evidence import FEWEST, Evidence, Times
 from segbench.report.numbers.explained import Measured, common
@@ -43,7 +43,19 @@ class Context(NamedTuple):
         """What the whole image adds to the window alone."""
         return per_image.ratio(self._added(fill).mean(0), self.counted, times)
 
-    def gain_of_seeds(self, fill: str) -> list[float]:
+    def quantity(self, fill: str) -> Quantity:
+        """The gain, and that of each seed."""
+        return Quantity.alone(partial(self.gain, fill), self._of_seeds(fill))
+
+    def minus(self, other: Context, fill: str) -> Quantity:
+        """How much more it gains than the other."""
+
+        def sampled(times: Times) -> Sampled:
+            return self.gain(fill, times).minus(other.gain(fill, times))
+
+        return Quantity(sampled, (self._of_seeds(fill), other._of_seeds(fill)))
+
+    def _of_seeds(self, fill: str) -> list[float]:
         return [per_image.ratio(added, self.counted).estimate for added in self._added(fill)]
 
     def _added(self, fill: str) -> NDArray[np.int64]:
@@ -59,17 +71,12 @@ class Contexts(NamedTuple):
     def gains(self, row: Context) -> dict[str, Interval]:
         """By fill, the widest interval of the gain."""
         times = evidence.draws(self.names)
-        return {f: evidence.own(times, partial(row.gain, f), row.gain_of_seeds(f)).interval for f in explained.FILLS}
+        return {fill: evidence.widest(times, *row.quantity(fill)).interval for fill in explained.FILLS}
 
     def differences(self, first: Context, second: Context) -> dict[str, Evidence]:
         """By fill, how much more the first gains than the second."""
-
-        def difference(fill: str, times: Times) -> Sampled:
-            return first.gain(fill, times).minus(second.gain(fill, times))
-
         times = evidence.draws(self.names)
-        of_seeds = {fill: (first.gain_of_seeds(fill), second.gain_of_seeds(fill)) for fill in explained.FILLS}
-        return {f: evidence.widest(times, partial(difference, f), of_seeds[f]) for f in explained.FILLS}
+        return {fill: evidence.widest(times, *first.minus(second, fill)) for fill in explained.FILLS}
 
 
 def contexts(measured: Sequence[Measured]) -> Contexts | None:
@@ -131,12 +138,9 @@ def _row(claim: Claim, found: Contexts) -> Row:
     if pair is None or len(found.names) < FEWEST:
         return claims.untested(claim, FEW if pair else MISSING, values)
     subject, other = pair
-    differences = found.differences(subject, other)
-    verdicts = []
-    for fill, difference in differences.items():
-        own = gains[subject.candidate.name][fill] if claim.by_itself else None
-        verdicts.append(claims.judged(claim.sense, difference.interval, own))
-    shown = differences[explained.FILLS[0]]
-    if len(set(verdicts)) > 1:
-        return Row(claim, values, {}, shown, None, UNDECIDED, tuple(verdicts))
-    return Row(claim, values, {}, shown, None, verdicts[0])
+    times = evidence.draws(found.names)
+    readings = []
+    for fill in explained.FILLS:
+        own = subject.quantity(fill) if claim.by_itself else None
+        readings.append(claims.reading(claim, times, subject.minus(other, fill), own))
+    return claims.row(claim, values, {}, *readings)

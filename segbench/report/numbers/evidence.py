@@ -46,11 +46,6 @@ def widest(
     return max(found, key=lambda evidence: _width(evidence.interval))
 
 
-def own(times: Mapping[str, Times], sampled: Callable[[Times], Sampled], of_seeds: Sequence[float]) -> Evidence:
-    """The same for a number of one architecture: a difference to what has no seeds."""
-    return widest(times, sampled, (of_seeds, [0.0] * len(of_seeds)))
-
-
 def _width(interval: Interval) -> float:
     width = interval.high - interval.low
     return width if np.isfinite(width) else -1.0

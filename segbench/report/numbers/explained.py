@@ -47,6 +47,7 @@ class Removal(NamedTuple):
     change: Mapping[str, Values]  # by fill
     certain: NDArray[np.bool_]  # where the intervals of both fills exclude 0, on the same side
     shapley: Values | None  # (C, C), what the row's category adds to the column's recall; None if not measured
+    with_shapley: int  # of how many images
     images: int
 
 
@@ -121,11 +122,11 @@ def _removal(measured: Measured, scenes: Sequence[str]) -> Removal:
                 interval = delta.interval()
                 sides[fill][gone, other] = (interval.low > 0) - (interval.high < 0) if len(present) >= FEWEST else 0
     certain = np.abs(sum(sides.values())) == len(sides)
-    return Removal(measured.candidate, change, certain, _shapley(measured, scenes), len(scenes))
-
-
-def _shapley(measured: Measured, scenes: Sequence[str]) -> Values | None:
     with_values = sorted(set(scenes) & set(common([measured], "coalitions")))
+    return Removal(measured.candidate, change, certain, _shapley(measured, with_values), len(with_values), len(scenes))
+
+
+def _shapley(measured: Measured, with_values: Sequence[str]) -> Values | None:
     if not with_values:
         return None
     seeds = measured.of_seeds("coalitions", with_values)

@@ -48,7 +48,7 @@ def crossings(found: Sequence[Outlook]) -> list[Crossing]:
 
 
 def _curve(candidate: Candidate) -> tuple[float, ...]:
-    curves = [[epoch.miou for epoch in model.epochs] for model in candidate.models]
+    curves = [[epoch.value for epoch in model.epochs] for model in candidate.models]
     numbers = {tuple(epoch.epoch for epoch in model.epochs) for model in candidate.models}
     if len(numbers) != 1 or next(iter(numbers)) != tuple(range(1, len(curves[0]) + 1)):
         return ()  # MLflow lost a run, or was asked for other epochs

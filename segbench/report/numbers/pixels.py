@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench import stats
-from segbench.core import artefacts, metrics, paths
+from segbench.core import artefacts, metrics, panoptic, paths
 from segbench.core.errors import UserError
 from segbench.core.labels import IGNORED
-from segbench.data import layouts, masks, packing, pictures
-from segbench.data.archives import File
+from segbench.core.panoptic import PANOPTIC
+from segbench.data import layouts, masks, packing, pictures, segment_files
+from segbench.data.scenes import Scene
 from segbench.report.numbers.comparison import Candidate, Comparison
 
 EDGES = (1, 2, 3, 5, 9, 17)  # pixels; bands widen as errors get rare
@@ -54,7 +55,9 @@ def split(comparison: Comparison) -> packing.Split | None:
     card = comparison.promoted[0].models[0].card
     folder = paths.cache() / card.cache
     try:
-        train, val = (packing.open_split(folder / part, card.labels) for part in ("train", "val"))
+        train, val = (
+            packing.open_split(folder / part, card.labels, card.task == PANOPTIC) for part in ("train", "val")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     same = packing.Dataset(train, val, card.size, folder).fingerprint == card.data_fingerprint
@@ -69,6 +72,22 @@ def mask(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
 def entropy(candidate: Candidate, name: str) -> NDArray[np.uint8] | None:
     """(H, W), how unsure the candidate's first seed was of each pixel, 0 … 255; None where the file is gone."""
     return _kept(candidate, artefacts.ENTROPY, name, "L")
+
+
+def segments(candidate: Candidate, name: str) -> NDArray[np.int64] | None:
+    """(H, W) segments that the candidate's first seed predicted; None where the file is gone or damaged."""
+    model = next(iter(candidate.scored or candidate.models))
+    try:
+        return segment_files.read_coco(model.folder / artefacts.SEGMENTS / f"{name}.png")
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def true_segments(val: packing.Split, index: int) -> NDArray[np.int64] | None:
+    """(H, W) segments of an image; None of semantic protocols."""
+    if val.instances is None:
+        return None
+    return panoptic.truth(np.asarray(val.labels[index]), np.asarray(val.instances[index]), val.label_set)
 
 
 def _kept(candidate: Candidate, folder: str, name: str, mode: str) -> NDArray[np.uint8] | None:
@@ -108,38 +127,52 @@ def ceiling(comparison: Comparison, val: packing.Split | None) -> Ceiling | None
     if val is None:
         return None
     card = comparison.promoted[0].models[0].card
+    scenes = sources(comparison, val)
+    total = _measured(scenes, val, card.size)
+    if not scenes or total is None:
+        return None
+    scores = metrics.scores(total, card.labels)
+    return Ceiling(scores.miou, scores.iou, len(scenes), card.size)
+
+
+def sources(comparison: Comparison, val: packing.Split) -> list[Scene]:
+    """The files that the validation images were packed from, as many as may be looked at; none where these are not at
+    hand, or are not those that were packed."""
+    card = comparison.promoted[0].models[0].card
+    index = {name: i for i, name in enumerate(val.names)}
     for root in _roots(card.cache):
         try:
             pairs, _ = layouts.of(comparison.protocol.data).find(root, "val")
         except UserError:
             continue
-        files = {scene.name: scene.labels for scene in pairs}
+        files = {scene.name: scene for scene in pairs}
         if not set(val.names) <= set(files):
             continue
         try:
-            width, height = pictures.upright(files[val.names[0]]).size
+            width, height = pictures.upright(files[val.names[0]].labels).size
         except pictures.Unreadable:
             continue
         names = _some(list(val.names), width * height)
-        total = _measured(files, names, val, card.size)
-        if total is not None:
-            scores = metrics.scores(total, card.labels)
-            return Ceiling(scores.miou, scores.iou, len(names), card.size)
-    return None
+        if all(_is_packed(files[name], val, index[name], card.size) for name in names):
+            return [files[name] for name in names]
+    return []
 
 
-def _measured(
-    files: Mapping[str, File], names: list[str], val: packing.Split, size: tuple[int, int]
-) -> NDArray[np.int64] | None:
-    index = {name: i for i, name in enumerate(val.names)}
+def _is_packed(scene: Scene, val: packing.Split, index: int, size: tuple[int, int]) -> bool:
+    """Whether these labels are those that were packed, not another dataset's of the same name."""
+    try:
+        raw = masks.read(scene.labels, val.label_set)
+    except (pictures.Unreadable, masks.Unknown):
+        return False
+    small = np.asarray(Image.fromarray(raw).resize((size[1], size[0]), Image.Resampling.NEAREST))
+    return np.array_equal(small, val.labels[index])
+
+
+def _measured(scenes: list[Scene], val: packing.Split, size: tuple[int, int]) -> NDArray[np.int64] | None:
     total = np.zeros((len(val.label_set.rows), len(val.label_set)), np.int64)
     try:
-        for name in names:
-            raw = masks.read(files[name], val.label_set)
-            small = np.asarray(Image.fromarray(raw).resize((size[1], size[0]), Image.Resampling.NEAREST))
-            if not np.array_equal(small, val.labels[index[name]]):
-                return None  # another dataset of the same names
-            total += stats.label_ceiling(raw, size, val.label_set)
+        for scene in scenes:
+            total += stats.label_ceiling(masks.read(scene.labels, val.label_set), size, val.label_set)
     except (pictures.Unreadable, masks.Unknown):
         return None
     return total
@@ -148,7 +181,8 @@ def _measured(
 def _roots(cache: str) -> list[Path]:
     """Where the photographs may lie: streets drawn into the cache, whose name the packed folder's begins with, or the
     dataset the environment names."""
-    drawn = [paths.cache() / cache.rsplit("-", 2)[0]]
+    name = cache.rsplit("-", 2)[0]
+    drawn = [path for path in sorted(paths.cache().glob("*")) if packing.shown_name(path) == name]
     try:
         named = paths.dataset(None)
     except UserError:

@@ -18,15 +18,15 @@ from segbench.stats.bootstrap import LEVEL, Values
 FEWEST = 3  # architectures: two are a pair, which `tables.pairs` compares
 
 
-Test = tuple[Interval, float]  # of a difference of mIoU, and p, not corrected
+Test = tuple[Interval, float]  # of a difference of values, and p, not corrected
 
 
 class Pair(NamedTuple):
-    """Two of them; `first` has the higher mIoU."""
+    """Two of them; `first` has the higher value."""
 
     first: Summary
     second: Summary
-    difference: Interval  # of mIoU, first minus second
+    difference: Interval  # of values, first minus second
     p: float  # corrected for the number of pairs
 
     @property
@@ -43,7 +43,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranking:
-    """All that have per-image confusions, best mIoU first."""
+    """All that have per-image confusions, highest value first."""
 
     rows: tuple[Summary, ...]
     images: int
@@ -74,12 +74,12 @@ class Ranking:
 
 def ranking(rows: Sequence[Summary]) -> Ranking | None:
     """None below FEWEST, and where the per-image confusions are not of the same images and classes."""
-    order = tables.ranked(row for row in rows if row.candidate.runs)
+    order = tables.ranked(row for row in rows if row.candidate.value_runs)
     names = {model.names for row in order for model in row.candidate.scored}
     labels = [row.candidate.labels for row in order]
     if len(order) < FEWEST or len(names) != 1 or any(other != labels[0] for other in labels):
         return None
-    scenes, statistic, runs = names.pop(), stats.miou(labels[0]), [row.candidate.runs for row in order]
+    scenes, statistic, runs = names.pop(), order[0].candidate.value, [row.candidate.value_runs for row in order]
     drawn = {
         level: stats.resampled_scores(runs, statistic, groups=groups)
         for level, groups in stats.clusters(scenes).items()
@@ -101,7 +101,7 @@ def ranking(rows: Sequence[Summary]) -> Ranking | None:
 def _tests(order: Sequence[Summary], scores: Values) -> list[Test]:
     """All pairs, in order of rank."""
     couples = itertools.combinations(range(len(order)), 2)
-    gaps = {(a, b): order[a].miou.estimate - order[b].miou.estimate for a, b in couples}
+    gaps = {(a, b): order[a].value.estimate - order[b].value.estimate for a, b in couples}
     return [stats.paired(scores[a], scores[b], gap) for (a, b), gap in gaps.items()]
 
 
@@ -111,7 +111,7 @@ def _seeds_too(order: Sequence[Summary], images: Sequence[Sampled], tests: Seque
     made = []
     couples = itertools.combinations(zip(order, images, strict=True), 2)
     for ((first, a), (second, b)), test in zip(couples, tests, strict=True):
-        difference, seeds = a.minus(b), (first.miou_of_seed, second.miou_of_seed)
+        difference, seeds = a.minus(b), (first.value_of_seed, second.value_of_seed)
         interval = stats.over_seeds(difference, *seeds)
         found = (interval, stats.p_over_seeds(difference, *seeds)) if interval else test
         made.append(max(test, found, key=_width))

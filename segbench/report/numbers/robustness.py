@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segbench.core import explained
 from segbench.report.numbers import claims, evidence
-from segbench.report.numbers.claims import FEW, MISSING, UNMEASURED, Claim, Row
+from segbench.report.numbers.claims import FEW, MISSING, UNMEASURED, Claim, Quantity, Row
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.evidence import FEWEST, Evidence, Times
 from segbench.report.numbers.explained import Measured, common
@@ -73,9 +73,7 @@ def _robustness(measured: Measured, names: Sequence[str]) -> Robustness:
 
 def difference(first: Robustness, second: Robustness) -> Evidence:
     """How much more of its mIoU the first keeps."""
-    times = evidence.draws(first.names)
-    of_seeds = (first.of_seeds(times["images"]), second.of_seeds(times["images"]))
-    return evidence.widest(times, lambda drawn: first.overall(drawn).minus(second.overall(drawn)), of_seeds)
+    return evidence.widest(evidence.draws(first.names), *_difference(first, second))
 
 
 def row(found: Sequence[Robustness]) -> Row:
@@ -86,5 +84,10 @@ def row(found: Sequence[Robustness]) -> Row:
     pair = claims.pair(CLAIM, {each.candidate.name: each for each in found})
     if pair is None or len(found[0].names) < FEWEST:
         return claims.untested(CLAIM, FEW if pair else MISSING, values)
-    measured = difference(*pair)
-    return Row(CLAIM, values, {}, measured, None, claims.judged(CLAIM.sense, measured.interval, None))
+    return claims.row(CLAIM, values, {}, claims.reading(CLAIM, evidence.draws(found[0].names), _difference(*pair)))
+
+
+def _difference(first: Robustness, second: Robustness) -> Quantity:
+    images = evidence.draws(first.names)["images"]
+    of_seeds = (first.of_seeds(images), second.of_seeds(images))
+    return Quantity(lambda drawn: first.overall(drawn).minus(second.overall(drawn)), of_seeds)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segbench import stats
 from segbench.core import metrics
+from segbench.core import panoptic as facts
 from segbench.core.labels import LabelSet
 from segbench.core.records import EpochRecord, EpochSeconds
 from segbench.report.numbers import evidence
 from segbench.report.numbers.comparison import Candidate, Comparison
-from segbench.stats import Interval
+from segbench.stats import Interval, panoptic
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "bookkeeping", "rest")  # of an epoch
+GROUPS = ("pq_things", "pq_stuff")  # the kinds of classes of panoptic protocols
 NAN = float("nan")
 SEED_NOISE = 0.02  # FIELD-NOTES: 1 to 3 points between seeds; a single-run gap under about 2 is no evidence
 
@@ -28,12 +30,13 @@ class Summary:
 
     candidate: Candidate
     seeds: tuple[int, ...]
-    miou: Interval  # of the best epoch's weights, from the per-image confusions
+    value: Interval  # of the best epoch's weights, from the per-image counts: PQ of panoptic protocols, else mIoU
+    miou: Interval  # likewise
     miou_official: Interval
     pixel_accuracy: Interval
     val_nll: float  # of the best epoch, nats
-    last_miou: float  # of the last epoch
-    miou_of_seed: tuple[float, ...]
+    last_value: float  # of the last epoch
+    value_of_seed: tuple[float, ...]
     majority_miou: float
     inference_images_per_second: float
     latency_ms: float
@@ -48,22 +51,25 @@ class Summary:
     seconds: float  # wall-clock of the promotion, all seeds together
     search_seconds: float  # wall-clock of the search, all trials together
     on_gpu: bool
+    groups: Mapping[str, Interval]  # of panoptic protocols the PQ of things and of stuff, by GROUPS; else empty
 
 
 @dataclass(frozen=True)
 class PairwiseComparison:
-    """Two promoted architectures on the same validation images: `first` has the higher mIoU."""
+    """Two promoted architectures on the same validation images: `first` has the higher value."""
 
     first: Summary
     second: Summary
     images: int
-    miou: Interval  # first minus second: the widest of the intervals of `evidence`
+    value: Interval  # first minus second: the widest of the intervals of `evidence`
+    miou: Interval
     miou_official: Interval
     pixel_accuracy: Interval
     iou: tuple[Interval, ...]  # per category
 
-    ahead: float  # in which share of the resamples `first` has the higher mIoU, 0..1
-    over: str = "images"  # what was drawn again for `miou`, see `evidence.Evidence`
+    ahead: float  # in which share of the resamples `first` has the higher value, 0..1
+    groups: Mapping[str, Interval] = field(default_factory=dict)  # the differences of `Summary.groups`
+    over: str = "images"  # what was drawn again for `value`, see `evidence.Evidence`
     seeds_needed: int | None = None  # how many of each would decide; None where that is unknown, or none would
 
     @property
@@ -88,13 +94,13 @@ def summaries(comparison: Comparison) -> list[Summary]:
 
 
 def ranked(rows: Iterable[Summary]) -> list[Summary]:
-    """Best mIoU first; undefined ones last."""
-    return sorted(rows, key=lambda row: (math.isnan(row.miou.estimate), -row.miou.estimate, row.candidate.name))
+    """Highest value first; undefined ones last."""
+    return sorted(rows, key=lambda row: (math.isnan(row.value.estimate), -row.value.estimate, row.candidate.name))
 
 
 def pairs(rows: list[Summary]) -> list[PairwiseComparison]:
     """The best against each other one; none where the per-image confusions are not of the same images."""
-    order = ranked(row for row in rows if row.candidate.runs)
+    order = ranked(row for row in rows if row.candidate.value_runs)
     return [pair for other in order[1:] if (pair := _pair(order[0], other))]
 
 
@@ -132,6 +138,11 @@ def majority_accuracy(candidate: Candidate) -> float | None:
     return None
 
 
+def majorities(rows: Sequence[Summary]) -> list[float]:
+    """The value of the majority baseline beside each; none of panoptic protocols, which have no such baseline."""
+    return [] if any(row.candidate.is_panoptic for row in rows) else [row.majority_miou for row in rows]
+
+
 def device_hours(row: Summary) -> float:
     """Wall-clock hours of the search and of the full training of one seed."""
     return (row.search_seconds + row.seconds / max(len(row.seeds), 1)) / 3600
@@ -153,18 +164,18 @@ def front(rows: list[Summary], cost: str) -> list[Summary]:
     unknown cost are neither beaten nor on it."""
 
     def beaten(row: Summary) -> bool:
-        mine = (row.miou.estimate, -costs(row)[cost])
-        others = [(other.miou.estimate, -costs(other)[cost]) for other in rows if other is not row]
+        mine = (row.value.estimate, -costs(row)[cost])
+        others = [(other.value.estimate, -costs(other)[cost]) for other in rows if other is not row]
         return any(o[0] >= mine[0] and o[1] >= mine[1] and o != mine for o in others)
 
     return [row for row in rows if not beaten(row) and not math.isnan(costs(row)[cost])]
 
 
-def image_miou(candidate: Candidate) -> dict[str, float]:
-    """Scene to mIoU of that image alone, mean over seeds."""
-    if not candidate.runs or any(model.names != candidate.scored[0].names for model in candidate.scored):
+def image_values(candidate: Candidate) -> dict[str, float]:
+    """Scene to the value of that image alone, mean over seeds."""
+    if not candidate.value_runs or any(model.names != candidate.scored[0].names for model in candidate.scored):
         return {}
-    values = np.mean([stats.miou(candidate.labels)(run) for run in candidate.runs], axis=0)
+    values = np.mean([candidate.value(run) for run in candidate.value_runs], axis=0)
     return dict(zip(candidate.scored[0].names, values.tolist(), strict=True))
 
 
@@ -176,12 +187,13 @@ def _summary(candidate: Candidate) -> Summary:
     return Summary(
         candidate=candidate,
         seeds=tuple(card.seed for card in cards),
+        value=_value(candidate),
         miou=_score(candidate, stats.miou, [card.best.miou for card in cards]),
         miou_official=_score(candidate, stats.miou_official, [card.best.miou_official for card in cards]),
         pixel_accuracy=_score(candidate, stats.pixel_accuracy, [card.best.pixel_accuracy for card in cards]),
         val_nll=_mean(card.best.val_nll for card in cards),
-        last_miou=_mean(card.last.miou for card in cards),
-        miou_of_seed=tuple(card.best.miou for card in cards),
+        last_value=_mean(card.last.value for card in cards),
+        value_of_seed=tuple(card.best.value for card in cards),
         majority_miou=_mean(card.majority_miou for card in cards),
         inference_images_per_second=_mean(speed.inference_images_per_second for speed in speeds),
         latency_ms=_mean(speed.latency_ms for speed in speeds),
@@ -200,6 +212,7 @@ def _summary(candidate: Candidate) -> Summary:
         seconds=sum(card.seconds for card in cards),
         search_seconds=sum(trial.seconds for trial in candidate.study.trials) if candidate.study else 0.0,
         on_gpu=all(card.device.is_gpu for card in cards),
+        groups={name: stats.interval(_segments(candidate), pq)[0] for name, pq in _groups(candidate).items()},
     )
 
 
@@ -209,6 +222,25 @@ def parts_of_epoch(epochs: list[EpochRecord]) -> tuple[float, ...]:
     means = [_mean(getattr(epoch.seconds, name) for epoch in epochs) for name in named]
     total = _mean(epoch.seconds.total for epoch in epochs)
     return (*means, max(total - sum(means), 0.0))
+
+
+def _groups(candidate: Candidate) -> dict[str, stats.Statistic]:
+    """The statistic of each of GROUPS; none where the counts of segments are gone."""
+    kinds = (facts.things(candidate.labels), facts.stuff(candidate.labels))
+    return (
+        {name: panoptic.pq(classes) for name, classes in zip(GROUPS, kinds, strict=True)} if candidate.counted else {}
+    )
+
+
+def _segments(candidate: Candidate) -> list[NDArray[np.float64]]:
+    return [counts.segments for counts in candidate.counted]
+
+
+def _value(candidate: Candidate) -> Interval:
+    """As `_score`, of the value."""
+    if len(candidate.value_runs) == len(candidate.models):
+        return stats.interval(candidate.value_runs, candidate.value)[0]
+    return Interval(_mean(model.card.best.value for model in candidate.models), NAN, NAN)
 
 
 def _score(candidate: Candidate, statistic: Callable[[LabelSet], stats.Statistic], recorded: list[float]) -> Interval:
@@ -223,20 +255,25 @@ def _pair(first: Summary, second: Summary) -> PairwiseComparison | None:
     if len(names) != 1 or first.candidate.labels != second.candidate.labels:
         return None
     a, b, labels = first.candidate.runs, second.candidate.runs, first.candidate.labels
-    times, of_seeds = evidence.draws(scenes := names.pop()), (first.miou_of_seed, second.miou_of_seed)
-    statistic = stats.miou(labels)
-    miou = evidence.widest(times, lambda drawn: stats.sampled_difference(a, b, statistic, drawn), of_seeds)
+    times, of_seeds = evidence.draws(scenes := names.pop()), (first.value_of_seed, second.value_of_seed)
+    runs, statistic = (first.candidate.value_runs, second.candidate.value_runs), first.candidate.value
+    value = evidence.widest(times, lambda drawn: stats.sampled_difference(*runs, statistic, drawn), of_seeds)
     return PairwiseComparison(
         first,
         second,
         len(scenes),
-        miou.interval,
+        value.interval,
+        stats.difference(a, b, stats.miou(labels))[0],
         stats.difference(a, b, stats.miou_official(labels))[0],
         stats.difference(a, b, stats.pixel_accuracy(labels))[0],
         tuple(stats.difference(a, b, stats.iou(labels))),
-        stats.superiority(a, b, statistic)[0],
-        miou.over,
-        stats.seeds_to_settle(stats.sampled_difference(a, b, statistic, times["images"]), *of_seeds),
+        stats.superiority(*runs, statistic)[0],
+        {
+            name: stats.difference(_segments(first.candidate), _segments(second.candidate), pq)[0]
+            for name, pq in _groups(first.candidate).items()
+        },
+        value.over,
+        stats.seeds_to_settle(stats.sampled_difference(*runs, statistic, times["images"]), *of_seeds),
     )
 
 

@@ -125,7 +125,7 @@ def _tuning(candidate: Candidate, study: StudyRecord) -> Tuning | None:
 def _chance(candidate: Candidate, study: StudyRecord, best: int) -> float:
     """Among the contenders, from the confusions the search kept of them; NaN where one of them has none."""
     indices = contenders(study)
-    if best not in indices or not set(indices) <= set(candidate.trial_confusions):
+    if best not in indices or not set(indices) <= set(candidate.trial_runs):
         return NAN
-    chances = stats.probability_best([candidate.trial_confusions[i] for i in indices], study.protocol.data.labels)
+    chances = stats.probability_best([candidate.trial_runs[i] for i in indices], candidate.value)
     return float(chances[indices.index(best)])

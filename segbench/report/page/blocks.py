@@ -75,6 +75,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
     dense: bool = False
+    cards: bool = False  # on a phone each row is a card, read from top to bottom
     csv_rows: tuple[tuple[Cell, ...], ...] = ()  # what the CSV holds, where that is more than the page shows
     csv_columns: tuple[Cell, ...] = ()  # and under which heads, where these are others
     kind: str = "table"

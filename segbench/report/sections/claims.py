@@ -11,24 +11,47 @@ from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.evidence import Evidence
 from segbench.report.page.blocks import Cell, Table
 from segbench.report.text.i18n import MISSING as NOTHING
-from segbench.report.text.i18n import clauses, listed, points, points_range, signed, text
+from segbench.report.text.i18n import listed, points, points_range, signed, text
 from segbench.stats import Interval
 
 
 def table(rows: Sequence[Row], candidates: Sequence[Candidate]) -> Table:
-    """A row per claim, a column per architecture."""
+    """A row per claim: the verdict, a column per architecture, and the difference."""
     heads = [Cell(c.title, swatch=colour(c.index), number=True) for c in candidates]
     columns = (
         Cell(text("claims.claim")),
-        Cell(text("claims.measure")),
-        *heads,
-        Cell(text("claims.ceiling"), number=True),
-        Cell(text("claims.difference"), number=True),
-        Cell(text("claims.shares"), number=True),
         Cell(text("claims.verdict")),
+        *heads,
+        Cell(text("claims.difference"), number=True),
     )
     made = tuple(_row(row, candidates) for row in rows)
-    return Table("claims", text("claims.title"), columns, made, _caption(rows))
+    return Table("claims", text("claims.title"), columns, made, _caption(rows), cards=True)
+
+
+def grids(rows: Sequence[Row], candidates: Sequence[Candidate]) -> Table | None:
+    """Of the claims that a coarser grid may explain: the difference as shares of each one's own ceiling."""
+    compared = [row for row in rows if row.shares and row.difference]
+    if not compared:
+        return None
+    heads = [Cell(c.title, text("claims.ceiling"), swatch=colour(c.index), number=True) for c in candidates]
+    columns = (
+        Cell(text("claims.claim")),
+        *heads,
+        Cell(text("claims.difference"), number=True),
+        Cell(text("claims.shares"), number=True),
+    )
+    made = []
+    for row in compared:
+        ceilings = [row.ceilings.get(candidate.name, float("nan")) for candidate in candidates]
+        made.append(
+            (
+                Cell(text(f"claims.{row.claim.key}"), text(f"claims.{row.claim.key}_measure")),
+                *(Cell(points(ceiling), number=True, values=(ceiling,)) for ceiling in ceilings),
+                _difference(row.difference),
+                _difference(row.shares),
+            )
+        )
+    return Table("grids", text("claims.grids"), columns, tuple(made), text("claims.grids_caption"), cards=True)
 
 
 def lead(rows: Sequence[Row]) -> str:
@@ -41,24 +64,27 @@ def lead(rows: Sequence[Row]) -> str:
     return text("claims.lead", number=len(rows), list=listed(said))
 
 
+def explained(rows: Sequence[Row], seeds: int) -> str:
+    """How to read the verdicts, and whether they are about these trained networks or about other seeds, too."""
+    key = "one_seed" if seeds == 1 else "several_seeds"
+    decided = sum(row.here in (HOLDS, FAILS) and row.verdict == UNDECIDED for row in rows)
+    return f"{text('claims.how')} {text(f'claims.{key}', seeds=seeds, number=decided)}"
+
+
 def _row(row: Row, candidates: Sequence[Candidate]) -> tuple[Cell, ...]:
-    values = [_value(row.values.get(candidate.name)) for candidate in candidates]
-    ceilings = [row.ceilings[c.name] for c in candidates if c.name in row.ceilings]
     return (
-        Cell(text(f"claims.{row.claim.key}")),
-        Cell(text(f"claims.{row.claim.key}_measure")),
-        *values,
-        Cell(clauses(points(ceiling) for ceiling in ceilings) or NOTHING, number=True, values=tuple(ceilings[:1])),
+        Cell(text(f"claims.{row.claim.key}"), text(f"claims.{row.claim.key}_measure")),
+        Cell(text(f"claims.{row.verdict}"), _why(row), best=row.verdict in (HOLDS, FAILS)),
+        *(_value(row.values.get(c.name), row.ceilings.get(c.name)) for c in candidates),
         _difference(row.difference),
-        _difference(row.shares),
-        Cell(_verdict(row), best=row.verdict in (HOLDS, FAILS)),
     )
 
 
-def _value(value: Interval | None) -> Cell:
+def _value(value: Interval | None, ceiling: float | None) -> Cell:
     if value is None:
         return Cell(NOTHING, number=True)
-    return Cell(points(value.estimate), f"({points_range(value)})", number=True, values=tuple(value))
+    limit = "" if ceiling is None else f", {text('claims.at_most', ceiling=points(ceiling))}"
+    return Cell(points(value.estimate), f"({points_range(value)}{limit})", number=True, values=tuple(value))
 
 
 def _difference(found: Evidence | None) -> Cell:
@@ -69,13 +95,16 @@ def _difference(found: Evidence | None) -> Cell:
     return Cell(signed(found.interval.estimate), note, number=True, values=tuple(v * 100 for v in found.interval))
 
 
-def _verdict(row: Row) -> str:
-    said = text(f"claims.{row.verdict}")
+def _why(row: Row) -> str:
+    """What leaves a claim undecided."""
+    if row.verdict != UNDECIDED:
+        return ""
+    if row.here in (HOLDS, FAILS):
+        return text("claims.here", verdict=text(f"claims.{row.here}"))
     if not row.contrary:
-        return said
+        return text("claims.chance_or_grid" if row.claim.by_grid else "claims.chance")
     first, second = (text(f"claims.{verdict}") for verdict in row.contrary)
-    key = "contrary" if row.claim.by_grid else "contrary_fills"
-    return f"{said} {text(f'claims.{key}', first=first, second=second)}"
+    return text("claims.contrary" if row.claim.by_grid else "claims.contrary_fills", first=first, second=second)
 
 
 def _caption(rows: Sequence[Row]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from segbench.core import explained as sizes
+from segbench.core import panoptic
+from segbench.core.records import ModelCard
 from segbench.data import packing
 from segbench.report.figures import explained as figures
 from segbench.report.figures import maps as pictures
@@ -31,7 +34,7 @@ from segbench.report.page.blocks import (
     plot,
     single,
 )
-from segbench.report.text.i18n import decimals, percent, points_range, score, score_range, signed, text
+from segbench.report.text.i18n import class_names, decimals, percent, points_range, score, score_range, signed, text
 from segbench.stats import Interval
 
 
@@ -120,7 +123,7 @@ def _removal(measured: Sequence[Measured]) -> list[Block]:
         return []
     plots = []
     for row in rows:
-        categories = row.candidate.models[0].card.categories
+        categories = class_names(row.candidate.labels)
         drawn = figures.removal(row, categories)
         label = f"{text('explained.removal')}, {row.candidate.title}"
         plots.append(Plot(f"removal-{row.candidate.index}", drawn, label, figures.REMOVAL, row.candidate.title))
@@ -131,7 +134,7 @@ def _removal(measured: Sequence[Measured]) -> list[Block]:
 
 def _shapley(row: explained.Removal) -> Table:
     assert row.shapley is not None
-    categories = row.candidate.models[0].card.categories
+    categories = class_names(row.candidate.labels)
     kept = [i for i in range(len(categories)) if (row.shapley[:, i] == row.shapley[:, i]).any()]
     head = (Cell(text("explained.player")), *(Cell(categories[i], number=True) for i in kept))
     cells = [
@@ -139,7 +142,8 @@ def _shapley(row: explained.Removal) -> Table:
         for i in kept
     ]
     title = f"{text('explained.shapley')}, {row.candidate.title}"
-    return Table(f"shapley-{row.candidate.index}", title, head, tuple(cells), text("explained.shapley_caption"))
+    caption = text("explained.shapley_caption", images=row.with_shapley)
+    return Table(f"shapley-{row.candidate.index}", title, head, tuple(cells), caption)
 
 
 def _maps(measured: Sequence[Measured], val: packing.Split | None) -> list[Block]:
@@ -155,26 +159,25 @@ def _maps(measured: Sequence[Measured], val: packing.Split | None) -> list[Block
 
 
 def _deletion(tests: Sequence[maps.MapTest]) -> Table:
-    heads = ("map", "deletion_other", "deletion_blur", "verdict", "random")
-    columns = tuple(Cell(text(f"explained.{key}"), number=i in (1, 2, 4)) for i, key in enumerate(heads))
+    heads = ("map", "verdict", "deletion_other", "deletion_blur", "random")
+    columns = tuple(Cell(text(f"explained.{key}"), number=i > 1) for i, key in enumerate(heads))
     rows = tuple(_deletion_row(test) for test in tests)
     images = max(test.images for test in tests)
-    return Table(
-        "deletion", text("explained.deletion"), columns, rows, text("explained.deletion_caption", images=images)
-    )
+    caption = text("explained.deletion_caption", images=images)
+    return Table("deletion", text("explained.deletion"), columns, rows, caption, cards=True)
 
 
 def _deletion_row(test: maps.MapTest) -> tuple[Cell, ...]:
     name = f"{test.candidate.title}, {text(f'explained.{test.kind}')}"
     head = Cell(name, swatch=colour(test.candidate.index))
     if test.missing:
-        return head, Cell("—"), Cell("—"), Cell(text(f"explained.missing_{test.missing}")), Cell("—")
+        return head, Cell(text(f"explained.missing_{test.missing}")), *[Cell("—", number=True)] * 3
     lost = [Cell(decimals(v.estimate, 3), _nats(v), number=True, values=tuple(v)) for v in test.lost.values()]
     verdict = Cell(text("explained.explains" if test.explains else "explained.picture_only"), test.layer)
     if test.random is None:
-        return head, *lost, verdict, Cell("—")
+        return head, verdict, *lost, Cell("—", number=True)
     random = Cell(decimals(test.random.estimate, 2), score_range(test.random), number=True, values=tuple(test.random))
-    return head, *lost, verdict, random
+    return head, verdict, *lost, random
 
 
 def _nats(value: Interval) -> str:
@@ -186,7 +189,7 @@ def _strips(
 ) -> list[Strip]:
     photograph = val.images[val.names.index(shown.name)]
     first = next(iter(shown.maps.values()))
-    categories = measured[0].candidate.models[0].card.categories
+    categories = class_names(measured[0].candidate.labels)
     layers = [Picture("image", pictures.region(photograph, first["box"]), text("explained.region"))]
     for test in tests:
         values = shown.maps[test.candidate.name][test.kind]
@@ -204,13 +207,23 @@ def _strips(
                 Picture(
                     "query",
                     pictures.query(photograph, query["mask"]),
-                    categories[query["category"]],
+                    name,
                     text("explained.query_note", score=score(query["score"]), share=percent(query["share"])),
                 )
-                for query in queries
+                for query, name in zip(queries, _query_names(queries, each.candidate.models[0].card), strict=True)
             ]
             made.append(Strip(text("explained.queries", title=each.candidate.title), shown.name, tuple(own)))
     return made
+
+
+def _query_names(queries: Sequence[Mapping[str, Any]], card: ModelCard) -> list[str]:
+    """What each query is taken for. Each of a panoptic model finds an object: things are numbered, largest first."""
+    counted = panoptic.things(card.labels) if card.task == panoptic.PANOPTIC else ()
+    kinds, names = [int(query["category"]) for query in queries], class_names(card.labels)
+    return [
+        f"{names[kind]} {kinds[: place + 1].count(kind)}" if kind in counted else names[kind]
+        for place, kind in enumerate(kinds)
+    ]
 
 
 def _robustness(comparison: Comparison, measured: Sequence[Measured]) -> list[Block]:

@@ -10,13 +10,14 @@ from segbench.report.figures import curves, quality
 from segbench.report.figures.theme import GREY, MANY, colour
 from segbench.report.numbers import pixels, tables
 from segbench.report.numbers.comparison import Candidate, Comparison
+from segbench.report.numbers.panoptic import Ceilings
 from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
-from segbench.report.sections import longer, quality_many, ranks, scaling, sentences
+from segbench.report.sections import longer, panoptic, quality_many, ranks, scaling, seen, sentences
 from segbench.report.sections.heads import candidate_cell, candidate_keys
 from segbench.report.sections.summary import interval_cell, quality_table
-from segbench.report.text.i18n import decimals, listed, percent, score, text
+from segbench.report.text.i18n import class_name, class_names, decimals, listed, percent, score, text
 
 _NEAR = 2  # of pixels.EDGES: what lies nearer is called the border
 
@@ -30,6 +31,7 @@ def section(
     ranking: Ranking | None,
     borders: pixels.Borders | None,
     ceiling: pixels.Ceiling | None,
+    objects: Ceilings | None = None,
 ) -> Section:
     """Intervals first, training curves last."""
     if rows:
@@ -44,6 +46,8 @@ def section(
         ]
         blocks: list[Block] = [quality_table(ordered)] if many else []
         blocks += _differences(pairs, ranking)
+        blocks += seen.blocks(comparison)
+        blocks += panoptic.blocks(comparison, [row.candidate for row in shown], objects)
         if categories:
             blocks += _categories(categories, pairs, ceiling, many)
         blocks.append(_borders(comparison, shown, borders, keys))
@@ -87,12 +91,12 @@ def _categories(
         return [made[0], Prose((_ceiling(ceiling),), tone="note"), *made[1:], quality_many.confusions(categories)]
     keys = candidate_keys([candidate for candidate, _ in categories], "box")
     labels = categories[0][0].labels
-    known = dict(zip(labels.names, ceiling.iou, strict=True)) if ceiling else None
+    known = dict(zip(class_names(labels), ceiling.iou, strict=True)) if ceiling else None
     bars = quality.class_bars(categories, known)
     caption = text("quality.bars_caption", ceiling=" " + text("quality.bars_ceiling") if ceiling else "")
     matrices = []
     for candidate, _ in categories:
-        drawn = quality.confusion(tables.confusion(candidate), candidate.labels.names)
+        drawn = quality.confusion(tables.confusion(candidate), class_names(candidate.labels))
         label = f"{text('quality.confusion')}, {candidate.title}"
         matrices.append(Plot(f"confusion-{candidate.index}", drawn, label, quality.CONFUSION, candidate.title))
     return [
@@ -121,7 +125,7 @@ def _table(categories: ByCategory, ceiling: pixels.Ceiling | None) -> Table:
     rows = []
     for i, one in enumerate(categories[0][0].labels.classes):
         share = categories[0][1][i].share
-        cells = [Cell(one.name, swatch=f"rgb{one.colour}"), Cell(_share(share), number=True, values=(share,))]
+        cells = [Cell(class_name(one), swatch=f"rgb{one.colour}"), Cell(_share(share), number=True, values=(share,))]
         for _, own in categories:
             official = own[i].iou_official
             cells += [interval_cell(own[i].iou), Cell(score(official), number=True, values=(official,))]
@@ -159,7 +163,8 @@ def _borders(
 def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ...]) -> list[Block]:
     candidates = comparison.promoted
     majority = Key(text("figures.majority"), GREY, "dash")
-    miou = curves.curves(candidates, lambda e: e.miou, [row.majority_miou for row in rows])
+    majorities = tables.majorities(rows)
+    value = curves.curves(candidates, lambda e: e.value, majorities)
     accuracies = [tables.majority_accuracy(s) for s in candidates]
     accuracy = curves.curves(candidates, lambda e: e.pixel_accuracy, accuracies)
     nll = curves.curves(candidates, lambda e: e.val_nll)
@@ -167,7 +172,7 @@ def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ..
     return [
         Heading(text("quality.learning")),
         *([Prose((text("quality.learning_selection", images=selection),), tone="note")] if selection else []),
-        _named("miou", miou, (*keys, majority), half=True),
+        _named("miou" if majorities else "pq", value, (*keys, majority) if majorities else keys, half=True),
         _named("accuracy", accuracy, (*keys, majority), half=True),
         _named("nll", nll, keys),
         _losses(candidates, "train_loss", lambda e: e.train_loss),

@@ -12,7 +12,7 @@ from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.tables import ClassRow, PairwiseComparison, Summary
 from segbench.report.page.blocks import Block, Cell, Figure, Plot, Table, plot
 from segbench.report.sections.heads import candidate_cell
-from segbench.report.text.i18n import decimals, score, signed, text
+from segbench.report.text.i18n import class_name, class_names, decimals, score, signed, text
 
 ByCategory = Sequence[tuple[Candidate, Sequence[ClassRow]]]
 
@@ -23,7 +23,7 @@ def categories(
     """A panel per category with every architecture; the table with a row per architecture, `long` as its CSV; the
     distance from the best per category."""
     panels = []
-    for i, name in enumerate(own[0][0].labels.names):
+    for i, name in enumerate(class_names(own[0][0].labels)):
         drawn = ranks.category([(candidate, rows[i].iou) for candidate, rows in own], ceiling and ceiling.iou[i])
         panels.append(plot(f"category-{i}", drawn, name))
     caption = text("quality.panels_caption") + (text("quality.bars_ceiling") if ceiling else "")
@@ -35,7 +35,7 @@ def confusions(own: ByCategory) -> Figure:
     """Two matrices at a time, which the reader chooses."""
     plots = []
     for candidate, _ in own:
-        drawn = quality.confusion(tables.confusion(candidate), candidate.labels.names)
+        drawn = quality.confusion(tables.confusion(candidate), class_names(candidate.labels))
         label = f"{text('quality.confusion')}, {candidate.title}"
         name = f"confusion-{candidate.index}"
         plots.append(Plot(name, drawn, label, quality.CONFUSION, candidate.title, choice=candidate.title))
@@ -54,8 +54,9 @@ def training(rows: Sequence[Summary]) -> Figure:
     """A panel per architecture, the others grey behind it; one measure at a time, which the reader chooses."""
     candidates = [row.candidate for row in rows]
     accuracies = [tables.majority_accuracy(candidate) for candidate in candidates]
+    majorities = tables.majorities(rows)
     plots = [
-        *_panels("miou", candidates, lambda e: e.miou, [row.majority_miou for row in rows]),
+        *_panels("miou" if majorities else "pq", candidates, lambda e: e.value, majorities),
         *_panels("accuracy", candidates, lambda e: e.pixel_accuracy, accuracies),
         *_panels("nll", candidates, lambda e: e.val_nll),
         *_panels("train_loss", candidates, lambda e: e.train_loss, alone=True),
@@ -129,4 +130,4 @@ def _differences(pairs: Sequence[PairwiseComparison]) -> Table:
 
 
 def _heads(labels: LabelSet) -> list[Cell]:
-    return [Cell(one.name, swatch=f"rgb{one.colour}", number=True) for one in labels.classes]
+    return [Cell(class_name(one), swatch=f"rgb{one.colour}", number=True) for one in labels.classes]

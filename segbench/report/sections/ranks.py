@@ -23,7 +23,7 @@ def verdict(ranking: Ranking) -> tuple[str, str]:
     best, undecided, count = ranking.best, ranking.undecided, len(ranking.rows)
     tied = [pair.second for pair in ranking.of_best if not pair.told_apart]
     close = [row for row in undecided if row not in tied]
-    values = {"first": best.candidate.title, "count": count, "a": score(best.miou.estimate)}
+    values = {"first": best.candidate.title, "count": count, "a": score(best.value.estimate)}
     if not undecided:
         gap = ranking.of_best[0]
         values |= {"second": gap.second.candidate.title, "delta": points(gap.difference.estimate)}
@@ -49,7 +49,7 @@ def conclusion(ranking: Ranking) -> list[str]:
             "many.spread",
             first=best.candidate.title,
             last=last.candidate.title,
-            delta=points(best.miou.estimate - last.miou.estimate),
+            delta=points(best.value.estimate - last.value.estimate),
         )
     ]
     fast, small = min(rows, key=lambda row: row.latency_ms), min(rows, key=lambda row: row.parameters)
@@ -64,14 +64,14 @@ def conclusion(ranking: Ranking) -> list[str]:
 
 def opposite(ranking: Ranking, official: list[tables.PairwiseComparison]) -> list[str]:
     """Whom the official mIoU puts above the best, and not by chance in the choice of images."""
-    against = tuple(pair.second for pair in official if pair.miou_official.high < 0)
+    against = tuple(pair.second for pair in official if not pair.groups and pair.miou_official.high < 0)
     return [text("many.opposite", first=ranking.best.candidate.title, list=_titles(against))] if against else []
 
 
 def table(ranking: Ranking) -> Table:
     """A row per architecture: score, distance from the best, and the probability of each rank."""
     places = range(1, len(ranking.rows) + 1)
-    head = [text("many.architecture"), text("summary.miou"), text("many.behind"), text("many.p"), text("many.ranks")]
+    head = [text("many.architecture"), text("summary.value"), text("many.behind"), text("many.p"), text("many.ranks")]
     columns = (Cell(head[0]), *(Cell(each, number=True) for each in (*head[1:], *map(str, places))))
     pairs = (None, *ranking.of_best)
     rows = tuple(_row(ranking, place, pair) for place, pair in enumerate(pairs))
@@ -99,7 +99,7 @@ def _row(ranking: Ranking, place: int, pair: Pair | None) -> tuple[Cell, ...]:
     low, high = ranking.ranks[place]
     ranks_ = Cell(str(low) if low == high else text("common.range", low=low, high=high), number=True)
     chances = [_chance(float(share)) for share in ranking.chances[place]]
-    return (candidate_cell(row.candidate, place + 1), interval_cell(row.miou), behind, p, ranks_, *chances)
+    return (candidate_cell(row.candidate, place + 1), interval_cell(row.value), behind, p, ranks_, *chances)
 
 
 def _chance(share: float) -> Cell:
@@ -153,7 +153,7 @@ def _choice(ranking: Ranking) -> str:
 
 
 def _extreme(key: str, row: Summary, value: float, best: Summary) -> str:
-    gap = best.miou.estimate - row.miou.estimate
+    gap = best.value.estimate - row.value.estimate
     if row is best:
         return text(f"many.{key}_best", title=row.candidate.title, value=number(value))
     return text(f"many.{key}", title=row.candidate.title, value=number(value), delta=points(gap))

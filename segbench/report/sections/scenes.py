@@ -13,7 +13,7 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.tables import Summary, ranked
 from segbench.report.page.blocks import Block, Gallery, Legend, Picture, Prose, Scene, Section
 from segbench.report.sections.heads import mark
-from segbench.report.text.i18n import language, listed, score, text
+from segbench.report.text.i18n import class_names, language, listed, measure, score, text
 
 
 def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split | None) -> Section:
@@ -30,22 +30,25 @@ def section(comparison: Comparison, rows: Sequence[Summary], val: packing.Split 
 def _legend(labels: LabelSet) -> Legend:
     """The classes, with what they cover and which colours somebody may take for theirs."""
     alike: dict[int, list[str]] = {}
+    names = class_names(labels)
     for i, j in colour_vision.confusable(labels.colours):
-        alike.setdefault(i, []).append(labels.names[j])
-        alike.setdefault(j, []).append(labels.names[i])
+        alike.setdefault(i, []).append(names[j])
+        alike.setdefault(j, []).append(names[i])
     entries = []
     for index, one in enumerate(labels.classes):
-        about = (one.about_french or one.french) if language() == "fr" else one.about
+        about = one.about_french if language() == "fr" else one.about
         warning = text("scenes.alike", list=listed(alike[index])) if index in alike else ""
-        entries.append((f"rgb{one.colour}", one.name, " ".join(filter(None, (about, warning)))))
+        entries.append((f"rgb{one.colour}", names[index], " ".join(filter(None, (about, warning)))))
     return Legend(tuple(entries))
 
 
 def _gallery(comparison: Comparison, rows: Sequence[Summary], chosen: scenes.Scenes) -> Gallery:
     candidates = [row.candidate for row in (ranked(rows) if len(rows) >= MANY else rows)]
     order = [row.candidate for row in ranked(rows) if row.candidate.name in chosen.shown[0].chosen.scores]
-    right = f"mask-{order[0].index}"
+    # Of panoptic protocols, the objects of the best against the true ones; else the masks of the best two.
+    right = f"objects-{order[0].index}" if order[0].name in chosen.shown[0].objects else f"mask-{order[0].index}"
     left = f"mask-{order[1].index}" if len(order) > 1 else "truth"
+    left = "objects" if right.startswith("objects") else left
     shown, seen = [], set()
     for pictured in chosen.shown:
         shown.append(_scene(candidates, pictured, pictured.chosen.rule not in seen))
@@ -69,9 +72,14 @@ def _scene(candidates: Sequence[Candidate], pictured: scenes.Pictured, first: bo
         Picture("truth", pictured.truth, text("scenes.truth"), pixels=True),
     ]
     for candidate in scored:
-        note = f"mIoU {score(pictured.chosen.scores[candidate.name])}"
+        note = f"{measure()} {score(pictured.chosen.scores[candidate.name])}"
         source = pictured.masks.get(candidate.name, "")
         layers.append(Picture(f"mask-{candidate.index}", source, candidate.title, note, *mark(candidate), pixels=True))
+    for key, title in (("", text("scenes.true")), *((c.name, c.title) for c in scored)):
+        if key in pictured.objects:
+            layer = next((f"objects-{c.index}" for c in scored if c.name == key), "objects")
+            label = text("scenes.objects", title=title)
+            layers.append(Picture(layer, pictured.objects[key], label, text("scenes.objects_note"), pixels=True))
     for candidate in scored:
         if candidate.name in pictured.errors:
             label = text("scenes.errors", title=candidate.title)

@@ -10,7 +10,7 @@ from segbench.core.study_record import StudyRecord, TrialState
 from segbench.ledger import samplers
 from segbench.report.figures import search
 from segbench.report.figures.theme import GREY, MANY, colour
-from segbench.report.numbers import searches
+from segbench.report.numbers import searches, seen
 from segbench.report.numbers import tuning as tunings
 from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.page.blocks import Block, Figure, Fold, Heading, Key, Plot, Prose, Section, plot
@@ -83,6 +83,8 @@ def _facts(study: StudyRecord) -> tuple[str, ...]:
     if augmentation := searches.augmentation(study):
         own = "search.augmented_own" if study.architecture.augment is not None else "search.augmented"
         facts.append(text(own, how=augmentation))
+    if how := seen.said(study.protocol.train.crop, study.protocol.passes):
+        facts.append(text("seen.how", how=how))
     if recipe := searches.recipe(study):
         facts.append(text("search.recipe", fields=recipe))
     return (*facts, *map(_at_bound, searches.at_bounds(study)))

@@ -14,7 +14,18 @@ from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import SEED_NOISE, PairwiseComparison, Summary, costs, front, ranked
 from segbench.report.numbers.tuning import Budgets, Tuning, shared_seconds
 from segbench.report.sections import ranks
-from segbench.report.text.i18n import clauses, duration, listed, number, percent, points, score, text
+from segbench.report.text.i18n import (
+    class_names,
+    clauses,
+    duration,
+    listed,
+    number,
+    percent,
+    points,
+    score,
+    signed,
+    text,
+)
 
 
 def verdict(
@@ -83,7 +94,7 @@ def missing(comparison: Comparison) -> list[str]:
 def by_category(pair: PairwiseComparison) -> str:
     """On which categories the first is better, worse or not distinguishable, by their paired intervals."""
     groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
-    for name, delta in zip(pair.first.candidate.labels.names, pair.iou, strict=True):
+    for name, delta in zip(class_names(pair.first.candidate.labels), pair.iou, strict=True):
         groups["better" if delta.low > 0 else "worse" if delta.high < 0 else "same"].append(name)
     parts = [text(f"quality.{group}", list=listed(names)) for group, names in groups.items() if names]
     return _say("quality.by_category", first=pair.first, second=pair.second, parts=clauses(parts))
@@ -142,7 +153,7 @@ def price(rows: Sequence[Summary]) -> list[str]:
         ratios = [(c, a / b) for c, a, b in pairs if b > 0]
         each = [text("cost.times", ratio=number(r, 2), what=text(f"cost.axis_{c}")) for c, r in ratios]
         key = "dominates" if all(r <= 1 for _, r in ratios) else "price"
-        gap = points(first.miou.estimate - second.miou.estimate)
+        gap = points(first.value.estimate - second.value.estimate)
         return [_say(f"cost.{key}", first=first, second=second, list=listed(each), delta=gap)]
     fronts = {name: front(ranked(rows), name) for name in names}
     sentences = [
@@ -155,25 +166,26 @@ def price(rows: Sequence[Summary]) -> list[str]:
 
 def decided(pair: PairwiseComparison) -> bool:
     """Whether the gap is more than the choice of images explains and, with one seed, than a seed may change."""
-    return pair.miou.excludes_zero and (pair.seeds > 1 or pair.miou.estimate >= SEED_NOISE)
+    return pair.value.excludes_zero and (pair.seeds > 1 or pair.value.estimate >= SEED_NOISE)
 
 
 def contradicted(pair: PairwiseComparison) -> bool:
-    """Whether the official mIoU puts the other one first, and not by chance in the choice of images."""
-    return pair.miou_official.high < 0
+    """Whether the official mIoU puts the other one first, and not by chance in the choice of images. It is no other
+    definition of PQ, so it cannot contradict that."""
+    return not pair.groups and pair.miou_official.high < 0
 
 
 def _verdict(rows: Sequence[Summary], pairs: Sequence[PairwiseComparison]) -> tuple[str, str]:
     order = ranked(rows)
     if len(rows) == 1:
         card = order[0].candidate.models[0].card
-        headline = _say("verdict.only_one", first=order[0], a=score(order[0].miou.estimate), images=card.val_images)
+        headline = _say("verdict.only_one", first=order[0], a=score(order[0].value.estimate), images=card.val_images)
         return headline, text("verdict.only_one_detail")
     if pairs:
         return _decided(pairs[0])
     first, second = order[:2]
-    gap = points(first.miou.estimate - second.miou.estimate)
-    values = {"a": score(first.miou.estimate), "b": score(second.miou.estimate), "delta": gap}
+    gap = points(first.value.estimate - second.value.estimate)
+    values = {"a": score(first.value.estimate), "b": score(second.value.estimate), "delta": gap}
     return _say("verdict.no_interval", first=first, second=second, **values), text("verdict.no_interval_detail")
 
 
@@ -190,13 +202,13 @@ def _kept(rows: Sequence[Summary]) -> str:
 
 
 def _decided(pair: PairwiseComparison) -> tuple[str, str]:
-    key = "clear" if decided(pair) else "close" if pair.miou.excludes_zero else "unclear"
+    key = "clear" if decided(pair) else "close" if pair.value.excludes_zero else "unclear"
     values = {
-        "a": score(pair.first.miou.estimate),
-        "b": score(pair.second.miou.estimate),
-        "delta": points(pair.miou.estimate),
+        "a": score(pair.first.value.estimate),
+        "b": score(pair.second.value.estimate),
+        "delta": points(pair.value.estimate),
     }
-    ends = {"low": points(pair.miou.low), "high": points(pair.miou.high)}
+    ends = {"low": points(pair.value.low), "high": points(pair.value.high)}
     title = pair.first.candidate.title
     detail = text(f"verdict.{key}_detail", first=title, images=pair.images, share=percent(pair.ahead), **ends)
     return _say(f"verdict.{key}", first=pair.first, second=pair.second, **values), f"{detail}{_widest(pair)}"
@@ -205,7 +217,7 @@ def _decided(pair: PairwiseComparison) -> tuple[str, str]:
 def _widest(pair: PairwiseComparison) -> str:
     """Over what else than images the interval is, and how many seeds would decide."""
     said = [] if pair.over == "images" else [text(f"verdict.over_{pair.over}")]
-    if pair.seeds > 1 and not pair.miou.excludes_zero:
+    if pair.seeds > 1 and not pair.value.excludes_zero:
         needed = pair.seeds_needed
         said.append(text("verdict.seeds_needed", seeds=needed) if needed else text("verdict.images_needed"))
     return "".join(f" {sentence}" for sentence in said)
@@ -225,10 +237,10 @@ def _others(pairs: Sequence[PairwiseComparison]) -> list[str]:
     parts = [
         text(
             "verdict.other",
-            delta=points(pair.miou.estimate),
+            delta=points(pair.value.estimate),
             title=pair.second.candidate.title,
-            low=points(pair.miou.low),
-            high=points(pair.miou.high),
+            low=points(pair.value.low),
+            high=points(pair.value.high),
         )
         for pair in pairs
     ]
@@ -237,17 +249,21 @@ def _others(pairs: Sequence[PairwiseComparison]) -> list[str]:
 
 def _quality(pair: PairwiseComparison) -> str:
     opposite = contradicted(pair)
-    key = "quality_opposite" if opposite else "quality" if pair.miou.excludes_zero else "quality_tie"
+    key = "quality_opposite" if opposite else "quality" if pair.value.excludes_zero else "quality_tie"
     official = pair.miou_official.estimate
+    if pair.groups and key == "quality":
+        key = "quality_objects"
     return _say(
         f"conclusion.{key}",
         first=pair.first,
         second=pair.second,
-        delta=points(pair.miou.estimate),
-        low=points(pair.miou.low),
-        high=points(pair.miou.high),
+        delta=points(pair.value.estimate),
+        low=points(pair.value.low),
+        high=points(pair.value.high),
         official=points(-official if opposite else official),
         accuracy=points(pair.pixel_accuracy.estimate),
+        miou=signed(pair.miou.estimate),
+        **{name: signed(each.estimate) for name, each in pair.groups.items()},
     )
 
 

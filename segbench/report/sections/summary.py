@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from segbench import stats
 from segbench.report.numbers import searches
@@ -61,12 +62,16 @@ def _table(key: str, rows: Sequence[Summary], made: Sequence[list[Cell]], captio
 def _quality(
     rows: Sequence[Summary], both: Sequence[Summary] | None, pair: PairwiseComparison | None
 ) -> list[list[Cell]]:
+    groups = rows[0].groups if all(row.groups for row in rows) else {}
+    gaps = pair.groups if pair else {}
     made = [
-        _scores("miou", rows, lambda row: row.miou, pair.miou if pair else None),
+        _scores("value", rows, lambda row: row.value, pair.value if pair else None),
+        *(_scores(name, rows, partial(_group, name), gaps.get(name)) for name in groups),
+        *([_scores("miou", rows, lambda row: row.miou, pair.miou if pair else None)] if groups else []),
         _scores("miou_official", rows, lambda row: row.miou_official, pair.miou_official if pair else None),
         _scores("pixel_accuracy", rows, lambda row: row.pixel_accuracy, pair.pixel_accuracy if pair else None),
         _line("val_nll", rows, both, lambda row: row.val_nll, _LOWER),
-        _line("last_miou", rows, both, lambda row: row.last_miou, _HIGHER, score, ratio=False),
+        _line("last_value", rows, both, lambda row: row.last_value, _HIGHER, score, ratio=False),
         _line("majority", rows, both, lambda row: row.majority_miou, 0, score, ratio=False),
     ]
     if any(row.candidate.published for row in rows):
@@ -74,6 +79,10 @@ def _quality(
     if any(len(row.seeds) > 1 for row in rows):
         made.insert(1, _seeds(rows))
     return made
+
+
+def _group(name: str, row: Summary) -> Interval:
+    return row.groups[name]
 
 
 def _costs(rows: Sequence[Summary], both: Sequence[Summary] | None) -> list[list[Cell]]:
@@ -137,7 +146,7 @@ def _line(
 def _seeds(rows: Sequence[Summary]) -> list[Cell]:
     cells = []
     for row in rows:
-        over_seeds = stats.seed_summary(row.miou_of_seed)
+        over_seeds = stats.seed_summary(row.value_of_seed)
         spread = "" if math.isnan(over_seeds.spread) else f"± {score(over_seeds.spread)}"
         cells.append(Cell(score(over_seeds.mean), spread, number=True, values=(over_seeds.mean,)))
     most = max(len(row.seeds) for row in rows)

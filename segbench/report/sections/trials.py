@@ -69,7 +69,7 @@ def _row(
     trial: TrialRecord, names: list[str], mark: str, best: float | None, final: Mapping[int, float]
 ) -> tuple[Cell, ...]:
     best_epoch = trial.best_epoch
-    last = trial.epochs[-1].miou if trial.epochs else None
+    last = trial.epochs[-1].value if trial.epochs else None
     highest = trial.value is not None and trial.value == best and not trial.baseline
     return (
         Cell(f"{title(trial)} {_BASELINE if trial.baseline else mark}".rstrip()),

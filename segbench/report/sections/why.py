@@ -33,7 +33,7 @@ from segbench.report.page.blocks import (
 )
 from segbench.report.sections import claims
 from segbench.report.sections import explained as explanations
-from segbench.report.text.i18n import decimals, listed, points, points_range, text
+from segbench.report.text.i18n import class_names, decimals, listed, points, points_range, text
 from segbench.stats import Interval, Sampled, behaviour, calibration
 from segbench.stats.regions import SIZES
 from segbench.stats.taxonomy import PARTS
@@ -56,8 +56,10 @@ def section(comparison: Comparison, measured: Measured, val: packing.Split | Non
         candidates = [side.candidate for side in measured.sides]
         blocks += [
             Prose((claims.lead(rows),), tone="lead"),
+            Prose((claims.explained(rows, min(len(c.models) for c in candidates)),)),
             claims.table(rows, candidates),
             Points(_limits(comparison), text("why.limits")),
+            *([Fold(text("claims.grids"), (grids,))] if (grids := claims.grids(rows, candidates)) else ()),
             Fold(text("why.errors"), _errors(comparison, measured)),
             Fold(text("why.cases"), _cases(comparison, measured, val)),
             Fold(text("why.regions"), _regions(measured)),
@@ -258,4 +260,4 @@ def _capital(sentence: str) -> str:
 
 
 def _classes(comparison: Comparison) -> tuple[str, ...]:
-    return comparison.promoted[0].models[0].card.categories
+    return class_names(comparison.promoted[0].labels)

@@ -12,12 +12,16 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.core.labels import Class, LabelSet
+from segbench.core.panoptic import PANOPTIC, SEMANTIC, VALUE_NAMES
+
 if TYPE_CHECKING:  # which imports SciPy, and the page to try a photograph on has none
     from segbench.stats import Interval
 
 LANGUAGES = ("en", "fr")
 MISSING = "—"
 _spoken: ContextVar[str] = ContextVar("language", default="en")
+_measure: ContextVar[str] = ContextVar("measure", default=VALUE_NAMES[SEMANTIC])
 _FRENCH_DIGITS = str.maketrans({".": ",", ",": "\u202f"})  # 41,300.5 becomes 41 300,5
 # French sets a space before these marks and inside guillemets; it must not break a line. Apostrophes are curly.
 _FRENCH_TYPE = ((r"(?<=\w)'(?=\w)", "’"), (r" (?=[;!?×])", "\u202f"), (r" (?=[:%»])", "\u00a0"), (r"(?<=«) ", "\u00a0"))
@@ -38,17 +42,44 @@ def language() -> str:
     return _spoken.get()
 
 
+@contextmanager
+def measuring(name: str) -> Iterator[None]:
+    """Texts say what the comparison is by, such as "PQ", until the block ends."""
+    token = _measure.set(name)
+    try:
+        yield
+    finally:
+        _measure.reset(token)
+
+
+def measure() -> str:
+    """What the comparison is by: "mIoU" unless `measuring` says otherwise."""
+    return _measure.get()
+
+
 def text(key: str, **values: Any) -> str:
-    """The text of a dotted key with its {names} filled in. Raises KeyError where there is none."""
+    """The text of a dotted key with its {names} filled in, {measure} by itself. Raises KeyError where there is none."""
     entry: Any = table(language())
     for part in key.split("."):
         entry = entry[part]
-    return str(entry).strip().format(**values)
+    return str(entry).strip().format(**{"measure": measure(), **values})
 
 
 def glossary() -> dict[str, tuple[str, str]]:
-    """Key to (term, meaning), in the order of the file."""
-    return {key: (str(entry["term"]), str(entry["means"])) for key, entry in table(language())["glossary"].items()}
+    """Key to (term, meaning), in the order of the file; those of panoptic scores where the comparison is by them."""
+    entries = table(language())["glossary"]
+    known = entries if measure() == VALUE_NAMES[PANOPTIC] else {k: v for k, v in entries.items() if "task" not in v}
+    return {key: (text(f"glossary.{key}.term"), text(f"glossary.{key}.means")) for key in known}
+
+
+def class_name(one: Class) -> str:
+    """What a class is called in the language spoken, if its label set says."""
+    return one.french or one.name if language() == "fr" else one.name
+
+
+def class_names(labels: LabelSet) -> tuple[str, ...]:
+    """The names of all classes, likewise."""
+    return tuple(map(class_name, labels.classes))
 
 
 def score(value: float | None) -> str:
@@ -117,7 +148,7 @@ def scalar(value: object) -> str:
 
 def decimals(value: float, places: int) -> str:
     """With so many decimals."""
-    return MISSING if math.isnan(value) else _digits(f"{value:,.{places}f}")
+    return MISSING if math.isnan(value) else _digits(f"{round(value, places) + 0.0:,.{places}f}".replace("-", "−"))
 
 
 def listed(parts: list[str]) -> str:

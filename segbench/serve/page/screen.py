@@ -153,8 +153,14 @@ def _downloads(photograph: bytes, model: Mapping[str, Any]) -> None:
     def mask() -> bytes:
         return base64.b64decode(model["mask"])
 
+    def instance_ids() -> bytes:
+        return _png(viewer.instance_ids(model))
+
     name = model["model"]
-    for kind, made in {"mask": mask, "overlay": overlay, "label-ids": label_ids}.items():
+    kinds = {"mask": mask, "overlay": overlay, "label-ids": label_ids}
+    if model.get("panoptic"):
+        kinds["instance-ids"] = instance_ids
+    for kind, made in kinds.items():
         st.download_button(
             text(f"downloads.{kind}"), made, f"{name}-{kind}.png", "image/png", on_click="ignore", key=f"{name}-{kind}"
         )

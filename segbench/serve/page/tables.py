@@ -36,7 +36,9 @@ def _card(model: Mapping[str, Any]) -> str:
     size = f"{model['size']['height']} × {model['size']['width']}"
     ends = model.get("miou_interval")
     between = text("cards.interval", low=i18n.score(ends[0]), high=i18n.score(ends[1])) if ends else ""
+    pq = [(text("cards.pq"), f"<b>{i18n.score(model['pq'])}</b>")] if model.get("pq") is not None else []
     facts = (
+        *pq,
         (text("cards.miou"), f"<b>{i18n.score(model['miou'])}</b> {escape(between)}"),
         (text("cards.protocol"), escape(model["protocol_title"])),
         (text("cards.validated"), text("cards.images", images=i18n.decimals(model["val_images"], 0))),

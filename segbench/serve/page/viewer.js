@@ -3,6 +3,7 @@
 
 const AGREE = [18, 20, 24, 170];
 const DIFFER = [255, 61, 165, 255];
+const OUTLINE = [255, 255, 255, 255];
 const kept = new WeakMap(); // what the visitor has set, for as long as the page lives
 
 export default function ({ data, parentElement }) {
@@ -10,7 +11,7 @@ export default function ({ data, parentElement }) {
   const shown = `${data.id} ${data.language}`;
   if (root.dataset.shown === shown) return;
   root.dataset.shown = shown;
-  const settings = kept.get(parentElement) ?? { edge: 75, opacity: 60, off: new Set(), only: false };
+  const settings = kept.get(parentElement) ?? { edge: 75, opacity: 60, off: new Set(), only: false, outlines: true };
   kept.set(parentElement, settings);
   new Viewer(root, data, settings).show();
 }
@@ -46,6 +47,9 @@ class Viewer {
   async show() {
     const { shown } = this.root.dataset;
     this.maps = await Promise.all(this.data.models.map((model) => inflated(model.map)));
+    this.objects = await Promise.all(this.data.models.map(async ({ objects }) => objects && {
+      ...objects, map: new Uint16Array((await inflated(objects.map)).buffer),
+    }));
     if (this.root.dataset.shown !== shown) return; // another photograph has come meanwhile
     this.panes = [
       this.pane(this.text.photograph),
@@ -81,11 +85,13 @@ class Viewer {
       return make("label", {}, make("span", {}, label), input, output);
     };
     const parts = [range("edge", this.text.edge), range("opacity", this.text.opacity)];
-    if (this.several) {
-      const only = make("input", { type: "checkbox", checked: this.settings.only, name: "only" });
-      only.onchange = () => { this.settings.only = only.checked; this.paint(); };
-      parts.push(make("label", { className: "switch" }, only, make("span", {}, this.text.only)));
-    }
+    const choice = (name, label) => {
+      const input = make("input", { type: "checkbox", checked: this.settings[name], name });
+      input.onchange = () => { this.settings[name] = input.checked; this.paint(); };
+      parts.push(make("label", { className: "switch" }, input, make("span", {}, label)));
+    };
+    if (this.several) choice("only", this.text.only);
+    if (this.objects.some((objects) => objects)) choice("outlines", this.text.outlines);
     return parts;
   }
 
@@ -106,7 +112,7 @@ class Viewer {
     const [x, y] = this.point ?? [0.5, 0.5];
     this.at([x + move[0], y + move[1]].map((value) => Math.min(Math.max(value, 0), 1)));
     this.root.querySelector("[aria-live]").textContent =
-      this.data.models.map((model, k) => `${model.title}: ${this.names[this.here[k]]}`).join("; ");
+      this.data.models.map((model, k) => `${model.title}: ${this.name(k)}`).join("; ");
   }
 
   // ---- the panes
@@ -158,9 +164,10 @@ class Viewer {
     const pixel = point && Math.min(Math.floor(point[1] * height), height - 1) * width
       + Math.min(Math.floor(point[0] * width), width - 1);
     this.here = point ? this.maps.map((map) => map[pixel]) : this.maps.map(() => null);
+    this.objectsHere = this.objects.map((objects) => point && objects && objects.known[objects.map[pixel]]);
     this.here.forEach((category, k) => {
       const { note } = this.panes[k + 1];
-      note.replaceChildren(...(point ? [this.swatch(category), this.names[category]] : []));
+      note.replaceChildren(...(point ? [this.swatch(category), this.name(k)] : []));
       this.cells[k].forEach((cell, row) => cell.classList.toggle("here", row === category));
     });
     if (this.several) {
@@ -169,6 +176,15 @@ class Viewer {
         ? this.percent.format(this.data.disagreement)
         : same ? this.text.same : this.text.differ;
     }
+  }
+
+  // What is at the point for a model: its class, and which object of a class it is where it is one.
+  name(k) {
+    const name = this.names[this.here[k]];
+    if (!this.objectsHere[k]) return name;
+    const [kind, number] = this.objectsHere[k];
+    const object = filled(this.text.object, { number, count: this.objects[k].counts[kind] });
+    return kind === this.here[k] ? `${name} · ${object}` : `${name} · ${this.names[kind]}, ${object}`;
   }
 
   paint() {
@@ -184,6 +200,22 @@ class Viewer {
     const map = this.maps[k];
     const look = this.colours.map((colour, category) => (this.settings.off.has(category) ? 0 : packed([...colour, 255])));
     for (let i = 0; i < out.length; i++) if (!this.settings.only || this.differs(i)) out[i] = look[map[i]];
+    if (this.objects[k] && this.settings.outlines) this.outline(out, this.objects[k]);
+  }
+
+  // A line inside the edge of every object.
+  outline(out, { map, known }) {
+    const { width, height } = this.data;
+    const [line, reach] = [packed(OUTLINE), Math.max(1, Math.round(width / 800))];
+    const drawn = known.map((object) => object && !this.settings.off.has(object[0]));
+    for (let y = 0, i = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        if (!drawn[map[i]] || (this.settings.only && !this.differs(i))) continue;
+        const edge = (x >= reach && map[i - reach] !== map[i]) || (x + reach < width && map[i + reach] !== map[i])
+          || (y >= reach && map[i - reach * width] !== map[i]) || (y + reach < height && map[i + reach * width] !== map[i]);
+        if (edge) out[i] = line;
+      }
+    }
   }
 
   paintDisagreement(out) {
@@ -227,7 +259,7 @@ class Viewer {
     const head = make("tr", {}, make("th", { scope: "col" }, make("label", {}, all, make("span", {}, this.text.classes))), ...heads);
     const rows = this.names.map((name, category) => {
       const shares = this.data.models.map((model, k) => {
-        const cell = this.share(model.shares[category]);
+        const cell = this.share(model.shares[category], this.objects[k]?.counts[category]);
         this.cells[k].push(cell);
         return cell;
       });
@@ -238,14 +270,20 @@ class Viewer {
     return make("table", {}, make("caption", {}, this.text.caption), make("thead", {}, head), make("tbody", {}, ...rows));
   }
 
-  share(value) {
+  share(value, count) {
+    const plural = new Intl.PluralRules(this.data.language).select(count || 0);
+    const objects = count ? [make("small", {}, filled(this.text[plural === "one" ? "counted_one" : "counted"], { count })), " "] : [];
     const bar = make("span", { className: "bar", style: { "--share": `${value * 100}%` } });
-    return make("td", { className: value ? "number" : "number none" }, make("span", {}, this.percent.format(value)), bar);
+    return make("td", { className: value ? "number" : "number none" }, ...objects, make("span", {}, this.percent.format(value)), bar);
   }
 
   swatch(category) {
     return make("span", { className: "swatch", style: { "--swatch": this.data.legend[category].colour } });
   }
+}
+
+function filled(text, values) {
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
 // Red, green, blue and opacity as one number, in the order in which this machine stores them.

@@ -10,6 +10,7 @@ import base64
 import functools
 import io
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from PIL import Image, ImageColor
 
 from segbench.core.errors import UserError
 from segbench.core.labels import Colour
+from segbench.core.panoptic import PER_LABEL
 from segbench.data import pictures
 from segbench.report.text import i18n
 from segbench.serve.page import texts
@@ -64,10 +66,25 @@ def photograph(content: bytes) -> NDArray[np.uint8]:
         raise UserError(f"the photograph cannot be read: {reason}") from reason
 
 
-def categories(mask: str) -> NDArray[np.uint8]:
-    """(H, W) categories of a base64 palette PNG of the API's."""
+def categories(mask: str) -> NDArray[Any]:
+    """(H, W) values of a base64 PNG of the API's: categories of a palette, or numbers of 16 bits."""
     with Image.open(io.BytesIO(base64.b64decode(mask)), formats=("PNG",)) as picture:
         return np.asarray(picture)
+
+
+def instance_ids(model: Mapping[str, Any]) -> Image.Image:
+    """A panoptic model's objects as Cityscapes' instanceIds, as the API's own picture of them."""
+    segments = model["panoptic"]["segments"]
+    values, given = np.zeros(len(segments) + 1, np.uint16), Counter[int]()
+    for segment in sorted(segments, key=lambda each: -each["share"]):  # the largest of a class is its first
+        label = model["legend"][segment["category"]]["id"]
+        k = given[segment["category"]]
+        given[segment["category"]] += 1
+        if not segment["thing"]:
+            values[segment["number"]] = label
+        elif k < PER_LABEL:
+            values[segment["number"]] = label * PER_LABEL + k
+    return Image.fromarray(values[categories(model["panoptic"]["map"])])
 
 
 def colours(model: Mapping[str, Any]) -> list[Colour]:
@@ -95,12 +112,31 @@ def prepared(digest: str, pixels: NDArray[np.uint8], report: Mapping[str, Any]) 
                 "title": model["title"],
                 "shares": _shares(model, place),
                 "map": _deflated(_places(model, place)[categories(model["mask"])], (width, height)),
+                "objects": _objects(model, place, (width, height)),
             }
             for model in report["models"]
         ],
         "legend": [{**one, "category": index} for index, one in enumerate(legend)],
         "disagreement": None if agreement is None else 1 - agreement["share"],
     }
+
+
+def _objects(
+    model: Mapping[str, Any], place: Mapping[tuple[str, str], int], size: tuple[int, int]
+) -> dict[str, Any] | None:
+    """A panoptic model's objects: a map of their numbers, two bytes each, lowest first; for each number, 0 among them,
+    its class in the common legend and the how manieth it is there, null for stuff; and the count of each class."""
+    panoptic = model.get("panoptic")
+    if panoptic is None:
+        return None
+    own, counts = _places(model, place), [0] * len(place)
+    known: list[list[int] | None] = [None] * (len(panoptic["segments"]) + 1)
+    for segment in panoptic["segments"]:
+        if segment["thing"]:
+            kind = int(own[segment["category"]])
+            counts[kind] += 1
+            known[segment["number"]] = [kind, counts[kind]]
+    return {"map": _deflated(categories(panoptic["map"]).astype("<u2"), size), "known": known, "counts": counts}
 
 
 def _shares(model: Mapping[str, Any], place: Mapping[tuple[str, str], int]) -> list[float]:
@@ -127,7 +163,7 @@ def _jpeg(picture: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _deflated(values: NDArray[np.uint8], size: tuple[int, int]) -> str:
-    """A class map of that (width, height), row by row: nearest pixels, for a category has no in-between."""
-    small = Image.fromarray(np.ascontiguousarray(values)).resize(size, Image.Resampling.NEAREST)
-    return base64.b64encode(zlib.compress(small.tobytes())).decode()
+def _deflated(values: NDArray[Any], size: tuple[int, int]) -> str:
+    """A map of that (width, height), row by row: nearest pixels, for a category has no in-between."""
+    rows, columns = ((2 * np.arange(to) + 1) * of // (2 * to) for to, of in zip(size[::-1], values.shape, strict=True))
+    return base64.b64encode(zlib.compress(values[rows[:, None], columns].tobytes())).decode()
