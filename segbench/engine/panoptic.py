@@ -28,7 +28,10 @@ def overlap(truth: Tensor, segments: Tensor, predicted: Tensor, classes: int) ->
     """
     spread = classes * SPAN + 1
     image = torch.arange(len(truth), device=truth.device)[:, None, None]
-    key = ((image * spread + truth + 1) * spread + segments + 1) * classes + predicted
+    # ((image · spread + truth + 1) · spread + segment + 1) · classes + predicted, in few passes over the pixels
+    first = (image * spread * spread + spread + 1) * classes
+    key = torch.add(segments, truth, alpha=spread)
+    torch.add(predicted, key, alpha=classes, out=key).add_(first)
     runs, lengths = torch.unique_consecutive(key, return_counts=True)
     cells, place = torch.unique(runs, return_inverse=True)
     pixels = torch.zeros_like(cells).index_add_(0, place, lengths)
