@@ -30,9 +30,10 @@ from segbench import architectures
 from segbench.architectures.parts import matching
 from segbench.core import paths
 from segbench.core.errors import UserError
-from segbench.core.protocol import Search
+from segbench.core.panoptic import PANOPTIC
+from segbench.core.protocol import Data, Search
 from segbench.core.records import PRECISIONS, to_json
-from segbench.data import packing, streets, subsets
+from segbench.data import layouts, packing, streets, subsets
 from segbench.data.batches import Batches
 from segbench.engine import evaluation, training
 from segbench.engine.inference import predict, ready
@@ -102,6 +103,12 @@ def packing_case(device: Compute, folder: Path) -> Iterator[Case]:
         "packing", "(a) PIL per item", TRAIN + VAL, "images/s", 0,
         lambda: packing.prepare(root, SIZE, folder / f"cache-{next(number)}"),
         lambda: [split[index] for split in theirs for index in range(len(split))],
+    )  # fmt: skip
+    instances = layouts.of(Data(SIZE, task=PANOPTIC))
+    yield Case(
+        "packing with instances", "(a) without", TRAIN + VAL, "images/s", 1 / 1.3,
+        lambda: packing.prepare(root, SIZE, folder / f"cache-{next(number)}", layout=instances),
+        lambda: packing.prepare(root, SIZE, folder / f"cache-{next(number)}"),
     )  # fmt: skip
 
 

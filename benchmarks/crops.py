@@ -1,10 +1,10 @@
-"""What crops cost in training, and how fast windows are against whole images, at Cityscapes' full size.
+"""What crops cost in training, and how fast windows are against whole images.
 
     python -m benchmarks.crops
 
-Crops of 512×1024 with the published augmentation against a training step on them; an evaluation by windows of that size
+Crops with the published augmentation against a training step on them; an evaluation by windows of the crop's size
 against one of whole images, in pixels that the network sees a second. All in turn: the median of the pairs and their
-range.
+range. On a CPU the time is the process's own, so that other programs count less.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from segbench.engine.passes import windows
 from segbench.runtime import compute, terminal
 from segbench.runtime.compute import Compute
 
-PHOTOGRAPH, CROP = (1024, 2048), (512, 1024)
-BATCH, IMAGES = 4, 8
+SIZE, CROP = (512, 1024), (256, 512)
+BATCH = 4
 PUBLISHED = Augment(flip=0.5, scale=(0.5, 2.0), colour=0.4)
 NETWORKS = {"efficientvit": "b0", "segformer": "b0", "deeplab": "tiny"}
 
@@ -45,11 +45,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     device = compute.choose(arguments.device)
     with tempfile.TemporaryDirectory() as folder:
-        streets.write(Path(folder) / "streets", IMAGES, 2, *PHOTOGRAPH, 0)
+        streets.write(Path(folder) / "streets", BATCH, 2, *SIZE, 0)
         labels = chosen("cityscapes-19", Path(folder))
-        data = packing.prepare(Path(folder) / "streets", PHOTOGRAPH, Path(folder) / "cache", label_set=labels)
+        data = packing.prepare(Path(folder) / "streets", SIZE, Path(folder) / "cache", label_set=labels)
         rows = [*_crops(data, device, arguments.pairs), *_windows(data, device, arguments.pairs)]
-    terminal.table(device.description, ["network", "measured", "median", "range"], rows, right={2, 3})
+    sizes = f"images of {SIZE[0]}×{SIZE[1]}, crops and windows of {CROP[0]}×{CROP[1]}"
+    terminal.table(f"{device.description}, {sizes}", ["network", "measured", "median", "range"], rows, right={2, 3})
     return 0
 
 
@@ -57,18 +58,19 @@ def _crops(data: packing.Dataset, device: Compute, pairs: int) -> Iterator[list[
     """The share of crops, drawn and sampled, in a training step of the smallest network."""
     model, _ = architectures.create("efficientvit", len(data.train.label_set), "random", {"size": "b0"}, 0)
     state = training.begin(model, Hyperparameters(1e-3, 1e-4, "adamw", {}), device)
-    train = Batches(data.train, np.arange(IMAGES), BATCH, device.device, PUBLISHED, CROP)
+    train = Batches(data.train, np.arange(BATCH), BATCH, device.device, PUBLISHED, CROP)
     shares = []
     for epoch in range(pairs + 1):
-        seconds, batches = _timed(lambda epoch=epoch: list(train.shuffled(0, epoch)))
-        steps, _ = _timed(lambda batches=batches: [_step(state, batch) for batch in batches])
-        shares.append(seconds / (seconds + steps))
+        drawn = _seconds(functools.partial(list, train.shuffled(0, epoch)), device)
+        [batch] = train.shuffled(0, epoch)
+        step = _seconds(functools.partial(_step, state, batch), device)
+        shares.append(drawn / (drawn + step))
     yield ["efficientvit", "crops, share of a step", *_spread(shares[1:], "{:.1%}")]
 
 
 def _windows(data: packing.Dataset, device: Compute, pairs: int) -> Iterator[list[str]]:
     """The pixels that the network sees a second by windows, over those in whole images."""
-    by_windows = Passes.of(PHOTOGRAPH, CROP, None, False, (1.0,))
+    by_windows = Passes.of(SIZE, CROP, None, False, (1.0,))
     for name, size in NETWORKS.items():
         model, _ = architectures.create(name, len(data.val.label_set), "random", {"size": size}, 0)
         model.to(device.device)
@@ -78,7 +80,7 @@ def _windows(data: packing.Dataset, device: Compute, pairs: int) -> Iterator[lis
             rates = []
             for passes in (WHOLE, by_windows):
                 model.passes = passes
-                seconds, _ = _timed(functools.partial(evaluation.evaluate, model, val, device))
+                seconds = _seconds(functools.partial(evaluation.evaluate, model, val, device), device)
                 rates.append(_pixels(passes) / seconds)
             ratios.append(rates[1] / rates[0])
         yield [name, "windows : whole, pixels/s", *_spread(ratios[1:], "{:.2f}")]
@@ -86,14 +88,15 @@ def _windows(data: packing.Dataset, device: Compute, pairs: int) -> Iterator[lis
 
 def _pixels(passes: Passes) -> int:
     """What a network sees of an image."""
-    height, width = passes.window or PHOTOGRAPH
-    return windows(passes, PHOTOGRAPH) * height * width
+    height, width = passes.window or SIZE
+    return windows(passes, SIZE) * height * width
 
 
-def _timed(call: Callable[[], object]) -> tuple[float, object]:
-    started = time.perf_counter()
-    result = call()
-    return time.perf_counter() - started, result
+def _seconds(call: Callable[[], object], device: Compute) -> float:
+    clock = time.process_time if device.device.type == "cpu" else time.perf_counter
+    started = clock()
+    call()  # both end with numbers on the host, so that the device has finished
+    return clock() - started
 
 
 def _spread(values: list[float], form: str) -> tuple[str, str]:

@@ -72,6 +72,9 @@ def test_an_architecture_of_ones_own_is_explained_and_reported(
 
     def look(tab: object) -> None:
         tab.evaluate("document.querySelectorAll('#why details').forEach(fold => fold.open = true)")  # type: ignore[attr-defined]
+        claims = tab.locator("#why table.cards").first.locator("tbody tr")  # type: ignore[attr-defined]
+        assert claims.count() == 12
+        assert "pas mise à l’épreuve" in claims.first.inner_text()
         assert "Beta" in tab.locator("#removal-1").locator("xpath=..").inner_text()  # type: ignore[attr-defined]
 
     pages = [paths.reports() / "fab.html", paths.reports() / "fab.fr.html"]
@@ -121,7 +124,9 @@ def test_what_is_missing_is_named_in_one_line(explainable: Path, capsys: pytest.
     (cache,) = [path for path in paths.cache().iterdir() if path.is_dir()]
     (cache / "val" / "images.npy").unlink()
     assert call(explain, *WHERE) == 2
-    assert "the packed images of fab-alpha are gone or damaged" in error_of(capsys)
+    message = error_of(capsys)
+    assert "the packed images of fab-alpha are gone or damaged" in message
+    assert "pack them again: python -m segbench.prepare --protocol fab" in message
     (model.folder / artefacts.CONFUSIONS).write_bytes(b"")
     assert call(explain, *WHERE) == 2
     assert "names the final images" in error_of(capsys)
@@ -150,10 +155,10 @@ def test_values_of_other_weights_do_not_count(explainable: Path) -> None:
 
 def test_more_images_keep_what_is_known(explainable: Path) -> None:
     (model, _) = models.promoted("fab")
-    task = running.task(model, 8, Extras())
+    task = running.task(model, 8, Extras(), "")
     assert len(task.left) == 8
     assert call(explain, "alpha", *WHERE, "--images", "4") == 0
-    assert len(running.task(model, 4, Extras()).left) == 0
+    assert len(running.task(model, 4, Extras(), "").left) == 0
     known = set(explanations.read(model))
-    later = running.task(model, 8, Extras())
+    later = running.task(model, 8, Extras(), "")
     assert all("context" not in later.left.get(name, []) for name in known)

@@ -95,7 +95,7 @@ def test_smooth_outlines_are_seen(compared: comparison.Comparison) -> None:
     assert found["smooth"].verdict == found["details_smoothed"].verdict == claims.HOLDS
     assert found["borders"].verdict == claims.FAILS
     turned = rows(side(compared, "deeplab", lambda scene: smoothed(scene, 7)), side(compared, "mask2former", perfect))
-    assert turned["smooth"].verdict == claims.FAILS
+    assert turned["smooth"].verdict == turned["details_smoothed"].verdict == claims.FAILS
     assert turned["borders"].verdict == claims.HOLDS
 
 
@@ -109,6 +109,8 @@ def test_confusion_of_alike_categories_is_seen(compared: comparison.Comparison) 
 def test_invented_regions_are_seen(compared: comparison.Comparison) -> None:
     found = rows(side(compared, "deeplab", speckled), side(compared, "mask2former", perfect))
     assert found["coherence"].verdict == found["regular"].verdict == claims.HOLDS
+    turned = rows(side(compared, "deeplab", perfect), side(compared, "mask2former", speckled))
+    assert turned["coherence"].verdict == turned["regular"].verdict == claims.FAILS
 
 
 def test_equal_models_leave_all_undecided(compared: comparison.Comparison) -> None:

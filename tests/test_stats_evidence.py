@@ -9,6 +9,7 @@ from segbench import stats
 from segbench.stats import calibration
 from segbench.stats.bootstrap import Sampled, resample
 from segbench.stats.clusters import FEWEST
+from segbench.stats.scaling import gain_of_doubling
 
 
 def bins_of(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -137,3 +138,28 @@ def test_sampled_differences_and_ratios_are_paired() -> None:
     assert one.over(one).interval() == (1, 1, 1)
     assert one.over(two).estimate == counts[:, 0].sum() / counts[:, 1].sum()
     assert np.isnan(one.over(Sampled(0.0, np.zeros(2000))).interval().low)
+
+
+def test_the_gain_of_more_images_covers() -> None:
+    """Scores of 60 images after trainings on 30, 100 and 300, whose errors truly follow a power law."""
+    images, generator = np.array([30, 100, 300]), np.random.default_rng(4)
+    errors = 0.9 * images**-0.2
+    gain, covered = 0.9 * (300**-0.2 - 600**-0.2), 0
+    times = stats.draws(60)
+    for _ in range(300):
+        hard = 0.1 * generator.standard_normal(60)  # an image that is hard for one is hard for all
+        scores = [1 - error + hard + 0.05 * generator.standard_normal(60) for error in errors]
+        found = gain_of_doubling(images, [stats.per_image.ratio(score, np.ones(60), times) for score in scores])
+        covered += found.interval().low <= gain <= found.interval().high
+    assert 0.91 <= covered / 300 <= 0.98
+
+
+def test_the_interval_of_a_ratio_covers() -> None:
+    """As of context and removed categories: shares of pixels, images of very different size."""
+    generator, covered = np.random.default_rng(5), 0
+    for _ in range(300):
+        wholes = generator.integers(1, 400, 50)
+        parts = generator.binomial(wholes, generator.beta(2, 3, 50))
+        interval = stats.per_image.ratio(parts, wholes).interval()
+        covered += interval.low <= 0.4 <= interval.high
+    assert 0.9 <= covered / 300 <= 0.98

@@ -78,7 +78,7 @@ class Batches:
         self.label_set = split.label_set
         of_raw = [NO_CLASS if index == IGNORED else index for index in split.label_set.class_of_raw]
         self._classes = torch.tensor(of_raw, dtype=torch.int64, device=device)
-        labels = (split.labels[int(index)] for index in indices)
+        labels = (raw.cpu().numpy() for raw in self._rows.rows(_LABELS))
         self._crops = augmentation.Crops(crop, labels, split.label_set) if crop else None
 
     @property

@@ -1,4 +1,4 @@
-"""Packs a dataset once into uint8 memory maps at the protocol's size, so that no epoch decodes PNGs.
+"""Packs a dataset once into uint8 arrays at the protocol's size, so that no epoch decodes PNGs.
 
 <cache>/<key>/<split>/images.npy   (N, H, W, 3) uint8, RGB
                       labels.npy   (N, H, W) uint8, raw ids

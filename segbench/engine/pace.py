@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import psutil
 import torch
 
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.records import EpochRecord, Hyperparameters
 from segbench.data.batches import Batches
 from segbench.engine import training
+from segbench.runtime import memory
 from segbench.runtime.compute import Compute
 
 _LEAST, _MOST = 3, 20  # timed epochs
@@ -91,7 +91,7 @@ def largest_batch(peaks: Mapping[int, float], free: float) -> int:
 
 
 def free_gb(compute: Compute) -> float:
-    """The memory that is free, in GB: on the device, or on this machine."""
+    """The memory that is free, in GB: on the device, or for this process."""
     if compute.device.type == "cuda":
         return torch.cuda.mem_get_info(compute.device)[0] / 1e9
-    return float(psutil.virtual_memory().available) / 1e9
+    return memory.available() / 1e9

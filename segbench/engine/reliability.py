@@ -16,6 +16,7 @@ from segbench.runtime.compute import Compute
 from segbench.stats.calibration import BINS, ENTROPIES
 
 _STRIDE = 4  # every fourth pixel down and across: neighbours tell a temperature little new
+_USUAL = 256  # pixels a side; of larger images as many pixels tell as much, in as much memory
 _COLDEST, _HOTTEST = 0.05, 20.0
 
 
@@ -71,8 +72,9 @@ def fit_temperature(model: Segmenter, batches: Batches, compute: Compute) -> flo
     labels: list[Tensor] = []
 
     def keep(view: evaluation.View) -> None:
-        sparse = view.log_probabilities[..., ::_STRIDE, ::_STRIDE].permute(0, 2, 3, 1)
-        truth = view.labels[..., ::_STRIDE, ::_STRIDE]
+        step = _STRIDE * max(min(view.labels.shape[1:]) // _USUAL, 1)
+        sparse = view.log_probabilities[..., ::step, ::step].permute(0, 2, 3, 1)
+        truth = view.labels[..., ::step, ::step]
         counted = labelled(truth, batches.label_set)
         seen.append(sparse[counted].float().cpu())
         labels.append(truth[counted].cpu())

@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = options.parse(parser, argv)
     if arguments.images < 1:
         raise UserError(f"--images must be at least 1, not {arguments.images}")
-    command = f"python -m segbench.promote{options.repeat_protocol(arguments)}"
-    chosen = _chosen(options.folder_of(arguments), arguments.architecture, command)
+    protocol = options.repeat_protocol(arguments)
+    chosen = _chosen(options.folder_of(arguments), arguments.architecture, f"python -m segbench.promote{protocol}")
     if arguments.exact:
         _require_few(chosen)
 
@@ -51,10 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     tasks, pictured = [], set[str]()
     for model in chosen:
         extras = Extras(arguments.exact, arguments.corruptions, maps=model.card.architecture not in pictured)
-        tasks.append(running.task(model, arguments.images, extras))
+        tasks.append(running.task(model, arguments.images, extras, f"python -m segbench.prepare{protocol}"))
         pictured.add(model.card.architecture)
     running.run(tasks, compute.choose(arguments.device, "fp32"))
-    terminal.next_command("python -m segbench.report" + options.repeat_protocol(arguments))
+    terminal.next_command("python -m segbench.report" + protocol)
     return 0
 
 

@@ -34,9 +34,9 @@ class Task:
     scenes: list[str]  # all of them
 
 
-def task(model: Promoted, number: int, extras: Extras) -> Task:
-    """What to measure on `number` final images of a model, evenly spread. Raises UserError if its packed images or the
-    names of its final images are gone."""
+def task(model: Promoted, number: int, extras: Extras, prepare: str) -> Task:
+    """What to measure on `number` final images of a model, evenly spread. Raises UserError if its packed images, which
+    the command `prepare` packs again, or the names of its final images are gone."""
     _, names = models.confusions(model.folder / artefacts.CONFUSIONS, model.card.labels)
     if not names:
         raise UserError(
@@ -47,7 +47,7 @@ def task(model: Promoted, number: int, extras: Extras) -> Task:
     known = explanations.read(model)
     wanted = measures.planned(scenes, extras)
     left = {name: [m for m in wanted[name] if m not in known.get(name, {})] for name in scenes}
-    return Task(model, _data(model.card), {name: missing for name, missing in left.items() if missing}, scenes)
+    return Task(model, _data(model.card, prepare), {name: missing for name, missing in left.items() if missing}, scenes)
 
 
 def run(tasks: Sequence[Task], compute: Compute) -> None:
@@ -97,10 +97,10 @@ def load(data: packing.Dataset, name: str, normalisation: Normalisation, device:
     return Scene(name, pixels[0], image, truth, labelled, tuple(others))
 
 
-def _data(card: ModelCard) -> packing.Dataset:
+def _data(card: ModelCard, prepare: str) -> packing.Dataset:
     """The packed images that the model was trained and scored on."""
     folder = paths.cache() / card.cache
-    again = f"pack them again: python -m segbench.prepare --protocol {card.protocol}"
+    again = f"pack them again: {prepare}"
     again += "" if card.drawn else " --data DIR"
     try:
         data = packing.Dataset(

@@ -19,7 +19,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,9 @@ from segbench.core import artefacts, files, paths
 from segbench.core.errors import UserError
 from segbench.core.labels import LabelSet
 from segbench.core.records import ModelCard, from_json, to_json
-from segbench.stats.panoptic import Counts
+
+if TYPE_CHECKING:  # which imports SciPy, and predict has no use for it
+    from segbench.stats.panoptic import Counts
 
 _LONGEST_SIDE = 16_384  # pixels
 _SEED = re.compile(r"seed\d+")  # the folder of a finished promotion, as paths.model_folder names it
@@ -89,6 +91,8 @@ def confusions(path: Path, labels: LabelSet) -> tuple[NDArray[np.int64] | None, 
 
 def segments(path: Path) -> Counts | None:
     """What of the same file counts the segments of the N scenes; None where it has no such counts."""
+    from segbench.stats.panoptic import Counts
+
     try:
         with np.load(path) as file:
             return Counts(*(file[name] for name in Counts._fields))

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from segbench.stats.bootstrap import LEVEL, Interval, Values
 
@@ -41,6 +40,8 @@ def last_rise(scores: Sequence[float], level: float = LEVEL) -> Rise:
 
     scores: one per epoch, such as mIoU. The interval is NaN below 4 epochs.
     """
+    from scipy import special  # takes a tenth of a second, so not when the statistics are imported
+
     n = max(FEWEST_FOR_A_RISE, -(-len(scores) // 3))
     if len(scores) < n:
         return Rise(len(scores), _NONE)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from segbench.stats.bootstrap import LEVEL, Interval, Sampled
 
@@ -31,6 +30,8 @@ def seed_summary(values: Sequence[float], level: float = LEVEL) -> SeedSummary:
     With two seeds it is 12.7 standard errors on either side. With one seed spread and interval are NaN, with none also
     the mean.
     """
+    from scipy import special  # takes a tenth of a second, so not when the statistics are imported
+
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]
     n, nan = len(known), float("nan")
@@ -61,6 +62,8 @@ def over_seeds(
 def p_over_seeds(difference: Sampled, first: Sequence[float], second: Sequence[float]) -> float:
     """Two-sided p of no difference: the largest level at which the interval of `over_seeds` includes 0. NaN below two
     seeds each."""
+    from scipy import special  # takes a tenth of a second, so not when the statistics are imported
+
     if min(len(first), len(second)) < 2:
         return float("nan")
     total, freedom = _variance(_image_variance(difference), _of_means(first, second), [len(first), len(second)])
@@ -105,6 +108,8 @@ def _variance(images: float, seeds: Sequence[float], numbers: Sequence[int]) -> 
 
 def _reach(images: float, seeds: Sequence[float], numbers: Sequence[int], level: float) -> float:
     """Half the interval's width."""
+    from scipy import special  # takes a tenth of a second, so not when the statistics are imported
+
     total, freedom = _variance(images, seeds, numbers)
     quantile = special.stdtrit(freedom, (1 + level) / 2) if np.isfinite(freedom) else special.ndtri((1 + level) / 2)
     return float(quantile * total**0.5)

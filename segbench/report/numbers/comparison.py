@@ -157,8 +157,8 @@ def read(folder: Path, asked: str, study_db: str | None = None) -> Comparison:
         own.sort(key=lambda m: m.card.seed)
         title = study.architecture.title if study else own[-1].card.title if own else name
         labels = own[-1].card.labels if own else study.protocol.data.labels if study else wanted.data.labels
-        known = _trial_runs(study)
-        candidates.append(Candidate(name, title, index, study, tuple(own), labels, known, _published(folder, name)))
+        known = None if wanted.drawn else published(folder, name)  # nobody published scores of drawn streets
+        candidates.append(Candidate(name, title, index, study, tuple(own), labels, _trial_runs(study), known))
     return Comparison(wanted, protocol_option, options, tuple(candidates), tuple(problems))
 
 
@@ -173,8 +173,8 @@ def _unreadable(folders: Sequence[Path], protocol: str, names: Collection[str]) 
     return problems
 
 
-def _published(folder: Path, name: str) -> Published | None:
-    """As the architecture's file says now: it may have been added after the search."""
+def published(folder: Path, name: str) -> Published | None:
+    """A score from the literature, as the architecture's file says now: it may have been added after the search."""
     try:
         return protocol.load_architecture(folder, name).published
     except UserError:  # the file is gone, or has a mistake: the report needs nothing else of it

@@ -219,9 +219,9 @@ def _strips(
 def _query_names(queries: Sequence[Mapping[str, Any]], card: ModelCard) -> list[str]:
     """What each query is taken for. Each of a panoptic model finds an object: things are numbered, largest first."""
     counted = panoptic.things(card.labels) if card.task == panoptic.PANOPTIC else ()
-    kinds = [int(query["category"]) for query in queries]
+    kinds, names = [int(query["category"]) for query in queries], class_names(card.labels)
     return [
-        f"{card.categories[kind]} {kinds[: place + 1].count(kind)}" if kind in counted else card.categories[kind]
+        f"{names[kind]} {kinds[: place + 1].count(kind)}" if kind in counted else names[kind]
         for place, kind in enumerate(kinds)
     ]
 
