@@ -1,9 +1,7 @@
-"""The contract of an architecture, as a test for its author.
+"""The contract of an architecture, as a test for its author: it takes seconds on a CPU, and CHECKS are its rules.
 
-    def test_my_net():
-        testing.check_architecture(my_net.build, width=8)
-
-It takes seconds for a small network, on the CPU. The functions in CHECKS define the contract.
+def test_my_net():
+    testing.check_architecture(my_net.build, width=8)
 """
 
 from __future__ import annotations
@@ -324,10 +322,10 @@ def _require_scores(model: Segmenter, scores: Any) -> None:
 
 def _require_segments(model: Segmenter, outputs: Any, labels: Tensor) -> None:
     found = model.segments(outputs, labels, DEFAULT)
-    ids = set(found[found != VOID].tolist())
-    fits = all(0 <= k // SPAN < CLASSES and (k % SPAN > 0) == (k // SPAN in things(DEFAULT)) for k in ids)
-    right = fits and found.shape == labels.shape and found.dtype == torch.int64
-    _require(right, "segments must be (B, H, W) int64: VOID, class * SPAN of stuff, class * SPAN + n, n > 0, of things")
+    kinds = {(k // SPAN, k % SPAN > 0) for k in found[found != VOID].tolist()}
+    known = {(index, index in things(DEFAULT)) for index in range(CLASSES)}
+    fits = kinds <= known and (found.shape, found.dtype) == (labels.shape, torch.int64)
+    _require(fits, "segments must be (B, H, W) int64: VOID, class * SPAN of stuff, class * SPAN + n, n > 0, of things")
 
 
 def _require_refused(subject: Subject, weights: Weights, what: str) -> None:

@@ -16,6 +16,7 @@ from segbench import testing
 from segbench.architectures.parts.weights import Weights, load_state_dict, read_state_dict
 from segbench.architectures.segmenter import Segmenter
 from segbench.core.errors import UserError
+from segbench.core.labels import LabelSet
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "my_architecture" / "my_unet.py"
 
@@ -136,6 +137,15 @@ class UnlikeLosses(Net):
         return super().losses(outputs, (labels + 1) % testing.CLASSES)
 
 
+class ClassesAsSegments(Net):
+    def segments(self, outputs: Tensor, predicted: Tensor, labels: LabelSet) -> Tensor:
+        return predicted
+
+
+class OnlySaysItLearnsSegments(Net):
+    learns_segments = True
+
+
 class Frozen(Net):
     def losses(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         return {"main": super().losses(outputs.detach(), labels)["main"] + 0 * self.last.bias.sum()}
@@ -198,6 +208,8 @@ class Full(Net):
         (ListOfLosses, "losses must return a dict of tensors"),
         (PixelLosses, "losses: 'main' must be one finite number"),
         (UnlikeLosses, "its scores must match what its losses teach"),
+        (ClassesAsSegments, "segments must be .* VOID, class . SPAN of stuff"),
+        (OnlySaysItLearnsSegments, "it fails with images of .* OnlySaysItLearnsSegments does not learn segments"),
         (Frozen, "the loss must reach the parameters; 1 of 6 got a gradient"),
         (FixedSize, "it fails with images of 72×100 pixels: RuntimeError"),
         (LooksAtItsBatch, "the scores of an image must not depend on its batch"),

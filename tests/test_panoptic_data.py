@@ -235,6 +235,14 @@ def test_pairs_have_instances_by_a_third_pattern(few: Path, tmp_path: Path) -> N
     assert problem.what == "image without instances"
 
 
+def test_instance_files_without_an_instance_are_refused_in_one_line(few: Path, storage: Path, tmp_path: Path) -> None:
+    for file in few.rglob("*_instanceIds.png"):
+        shutil.copy(str(file).replace("instanceIds", "labelIds"), file)
+    folder = write_protocol(tmp_path / "asked", PROTOCOL.replace("[search]", 'task = "panoptic"\n[search]', 1))
+    with pytest.raises(UserError, match=r"^no training image in .* has an instance: .*label ids alone"):
+        dataset.ready(protocol.load(folder), str(few))
+
+
 def test_a_dataset_without_instances_is_refused_in_one_line(few: Path, storage: Path, tmp_path: Path) -> None:
     for path in few.rglob("*_instanceIds.png"):
         path.unlink()

@@ -31,6 +31,7 @@ def ready(protocol: Protocol, data: str | None) -> packing.Dataset:
         root, layout = root_of(protocol, data), layouts.of(protocol.data)
         with terminal.progress("packing", packing.count(root, layout)) as advance:
             packed = packing.prepare(root, protocol.data.size, paths.cache(), advance, protocol.data.labels, layout)
+        _require_instances(packed.train, root)
         if protocol.final.score_at != ORIGINAL:
             return packed
         return dataclasses.replace(packed, originals=tuple(scene.labels for scene in layout.find(root, "val")[0]))
@@ -75,6 +76,16 @@ def strange(problems: Sequence[Problem]) -> list[Strange]:
             values.setdefault(value, []).append((pixels, problem))
     found = [Strange(value, sum(n for n, _ in seen), len(seen), max(seen)[1]) for value, seen in values.items()]
     return sorted(found, key=lambda each: -each.pixels)
+
+
+def _require_instances(train: packing.Split, root: Path) -> None:
+    """Raises UserError if instances are known, and no image has one."""
+    plane = train.instances
+    if plane is not None and not any(plane[index].any() for index in range(len(train))):
+        raise UserError(
+            f"no training image in {root} has an instance: the instance files hold label ids alone; expected "
+            "label * 1000 + k in each instance, as in Cityscapes' *_instanceIds.png"
+        )
 
 
 def root_of(protocol: Protocol, data: str | None) -> Path:
