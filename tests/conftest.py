@@ -14,12 +14,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
 from segbench.data import streets
 from segbench.runtime import terminal
 from tests.postgres import postgres  # noqa: F401  (a fixture)
+
+# A shared machine may be slow, and no timing decides a test.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SIZE = (32, 64)
 PROTOCOL = """

@@ -163,7 +163,7 @@ def opened(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return packing.prepare(drawn, SIZE, tmp_path_factory.mktemp("cache"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), train=st.integers(1, 16), val=st.integers(1, 6))
 def test_selection_images_come_from_other_cities(opened: Dataset, seed: int, train: int, val: int) -> None:
     chosen = subsets.draw_search(opened, Search(1, 1, train, val, seed=seed))

@@ -113,7 +113,7 @@ def test_loss_and_gradients_are_transformers_on_the_same_points(
     assert_equal_to_theirs(model.network, blocks(ids), queries)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(ids=arrays(np.int64, (2, 2, 4), elements=st.integers(0, C - 1)), seed=st.integers(0, 1000))
 def test_loss_is_transformers_for_any_labels(model: Mask2Former, ids: np.ndarray, seed: int) -> None:
     assert_equal_to_theirs(model.network, blocks(ids), seed=seed)

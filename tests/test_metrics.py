@@ -68,7 +68,7 @@ def test_empty_confusion_is_undefined_not_zero() -> None:
 maps = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(maps)
 def test_confusion_is_additive_and_complete(generator: np.random.Generator) -> None:
     raw = generator.choice(np.array(labels.DEFAULT.raw_ids, np.uint8), (2, 9, 7))

@@ -19,7 +19,7 @@ from segbench.architectures.segmenter import Segmenter
 from segbench.core.crops import WHOLE, Passes
 from segbench.data import packing
 from segbench.data.batches import Batches
-from segbench.engine import inference, passes
+from segbench.engine import evaluation, inference, passes
 from segbench.engine.evaluation import Evaluation, View, evaluate
 from segbench.runtime.compute import choose
 from tests.planted import Box
@@ -131,6 +131,16 @@ def test_an_evaluation_by_windows_equals_a_whole_one_where_only_the_pixel_matter
     assert mirrored.loss == pytest.approx(whole.loss, rel=1e-5)  # labels are mirrored with the images
     scaled = evaluated(Dot(), data, Passes(scales=(2.0,)))
     assert scaled.loss == pytest.approx(whole.loss, rel=0.02)  # and scaled
+
+
+def test_large_images_are_scored_one_by_one(data: packing.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    views: list[View] = []
+    together = evaluated(Dot(), data, WHOLE)
+    monkeypatch.setattr(evaluation, "_MOST_SCORES", 2 * 8 * SIZE[0] * SIZE[1])  # those of two images
+    alone = evaluated(Dot(), data, WHOLE, views)
+    assert [len(view.labels) for view in views] == [1] * 7
+    assert (alone.confusions == together.confusions).all()
+    assert (alone.loss, alone.nll) == pytest.approx((together.loss, together.nll), rel=1e-5)
 
 
 def test_the_grid_of_the_scores_is_that_of_the_whole_image(data: packing.Dataset) -> None:

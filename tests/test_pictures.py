@@ -76,7 +76,7 @@ def test_unreadable_images(tmp_path: Path) -> None:
         pictures.read(tmp_path / "float.tif")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(where=st.integers(0, 400), what=st.binary(min_size=1, max_size=8), kind=st.sampled_from(["PNG", "JPEG", "TIFF"]))
 def test_any_damage_is_read_or_refused_in_one_line(damaged: Path, where: int, what: bytes, kind: str) -> None:
     Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(damaged, kind)

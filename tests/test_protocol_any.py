@@ -53,7 +53,7 @@ def write_toml(path: Path, content: dict[str, Any]) -> None:
     path.write_text("".join(f"{as_toml(key)} = {as_toml(value)}\n" for key, value in content.items()))
 
 
-OFTEN = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
+OFTEN = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 
 
 @OFTEN

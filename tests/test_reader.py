@@ -48,7 +48,7 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("reader")]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rows=st.lists(st.integers(0, 23), min_size=1, max_size=30),
     order=st.lists(st.integers(0, 10**6), max_size=30),

@@ -161,7 +161,7 @@ def test_the_server_is_as_it_describes_itself(live: Live) -> None:
     asked = set()
     for operation in (found.ok() for found in described.get_all_operations()):
 
-        @settings(max_examples=5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=5, database=None, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy())
         def conforms(case: schemathesis.Case) -> None:
             case.call_and_validate(checks=[not_a_server_error, *conform])

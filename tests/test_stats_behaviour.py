@@ -57,7 +57,7 @@ def test_a_missed_and_an_invented_region_are_segments() -> None:
     assert codes[3, 2] == CODES["boundary_fn"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([None, 0]))
 def test_iou_and_the_six_parts_make_the_union(seed: int, void: int | None) -> None:
     generator = np.random.default_rng(seed)

@@ -33,7 +33,7 @@ def test_expected_best_by_hand() -> None:
     assert expected_best_curve([4, 1, 2]) == pytest.approx([7 / 3, 10 / 3, 4])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(MIOU, min_size=1, max_size=8))
 def test_expected_best_is_the_mean_over_all_subsets(values: list[float]) -> None:
     wanted = [np.mean([max(subset) for subset in itertools.combinations(values, k)]) for k in range(1, len(values) + 1)]
@@ -74,7 +74,7 @@ def test_within_a_budget_by_hand() -> None:
     assert found == pytest.approx([0, 0.2, 0.5, 0.5, 0.6, 0.6])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(MIOU | st.just(math.nan), st.integers(0, 6)), min_size=1, max_size=6), st.integers(0, 30))
 def test_within_a_budget_is_the_mean_over_all_orders(trials: list[tuple[float, int]], limit: int) -> None:
     values, costs = [value for value, _ in trials], [cost for _, cost in trials]

@@ -42,7 +42,7 @@ def test_ceiling_refuses_ids_that_are_none() -> None:
         label_ceiling(np.full((4, 4), 77, np.uint8), (2, 2), DEFAULT)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SIDE, SIDE)
 def test_nearest_is_pils(source: int, target: int) -> None:
     line = (np.arange(source) % 251).astype(np.uint8)  # neighbours differ, and so do pixels a rounding apart
@@ -89,7 +89,7 @@ def test_without_a_border_all_is_far() -> None:
     assert boundary_errors(road * 0, road, (0,), (1, 5)).sum() == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_boundary_errors_are_by_euclidean_distance(seed: int) -> None:
     generator = np.random.default_rng(seed)

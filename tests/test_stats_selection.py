@@ -65,7 +65,7 @@ def test_trials_without_pixels_win_nothing() -> None:
     assert len(probability_best([], miou(DEFAULT))) == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SCORES)
 def test_agreement_is_scipys_tau_b(scores: list[tuple[int, int]]) -> None:
     a, b = ([float(pair[i]) for pair in scores] for i in (0, 1))

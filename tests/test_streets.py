@@ -58,7 +58,7 @@ def test_raw_ids_are_diverse_and_valid(scenes: list[tuple[np.ndarray, np.ndarray
     assert ids >= {7, 8, 9, 11, 13, 17, 20, 21, 22, 23, 24, 25, 26, 33}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(32, 110), st.integers(32, 220), st.integers(0, 2**40), st.integers(0, 1000))
 def test_any_size(height: int, width: int, seed: int, city: int) -> None:
     image, labels = streets.draw(seed, city, height, width)

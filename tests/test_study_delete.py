@@ -148,7 +148,7 @@ def test_delete_waits_for_no_promotion_and_ends_none(
 NAMES = st.text(min_size=1, max_size=40) | st.sampled_from(HOSTILE)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES)
 def test_any_name_is_refused_or_works(name: str, storage: Path, protocol: Path, tmp_path: Path) -> None:
     """As a protocol's, and as that of a study which another program has put into the database."""

@@ -5,7 +5,6 @@ Both give the same rows in the same order, so that the size of the memory change
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,7 +49,8 @@ class Reader:
         waiting, running = iter(batches), deque[Future[list[Tensor]]]()
         try:
             while True:
-                running.extend(pool.submit(self._read, rows) for rows in islice(waiting, _AHEAD - len(running)))
+                for rows in islice(waiting, _AHEAD - len(running)):
+                    running.append(pool.submit(self._read, self._indices[rows.numpy()], self._buffers(len(rows))))
                 if not running:
                     return
                 yield [pixels.to(self._device, non_blocking=True) for pixels in running.popleft().result()]
@@ -65,24 +65,24 @@ class Reader:
         """Each chosen row of one array, on the CPU."""
         return (torch.from_numpy(self._planes[plane][int(index)]) for index in self._indices)
 
-    def _read(self, rows: Tensor) -> list[Tensor]:
-        """Into new tensors. On CUDA they are pinned, so that they are copied while the device works; PyTorch keeps the
-        memory of pinned tensors and gives it out again as soon as the device has copied them."""
-        cuda = self._device.type == "cuda"
-        with torch.cuda.device(self._device) if cuda else contextlib.nullcontext():
-            chosen = self._indices[rows.numpy()]
-            read = []
-            for plane in self._planes:
-                pixels = torch.empty((len(chosen), *plane.shape[1:]), dtype=torch.uint8, pin_memory=cuda)
-                if isinstance(plane, Rows):
-                    plane.read(chosen, pixels.numpy())
-                else:
-                    np.take(plane, chosen, 0, pixels.numpy())
-                read.append(pixels)
+    def _buffers(self, number: int) -> list[Tensor]:
+        """New tensors, made by the caller's thread: what another thread frees, the C library gives back to the system,
+        and the page faults of new memory made a full-size row take four times as long. On CUDA they are pinned, so that
+        they are copied while the device works; PyTorch gives their memory out again when the device has copied it."""
+        pinned = self._device.type == "cuda"
+        shapes = [(number, *plane.shape[1:]) for plane in self._planes]
+        return [torch.empty(shape, dtype=torch.uint8, pin_memory=pinned) for shape in shapes]
+
+    def _read(self, rows: Indices, buffers: list[Tensor]) -> list[Tensor]:
+        for plane, pixels in zip(self._planes, buffers, strict=True):
+            if isinstance(plane, Rows):
+                plane.read(rows, pixels.numpy())
+            else:
+                np.take(plane, rows, 0, pixels.numpy())
         if self._digests:
-            for index, row in enumerate(chosen.tolist()):
-                self._digests.check(row, *(pixels[index].numpy() for pixels in read))
-        return read
+            for index, row in enumerate(rows.tolist()):
+                self._digests.check(row, *(pixels[index].numpy() for pixels in buffers))
+        return buffers
 
 
 class Resident:

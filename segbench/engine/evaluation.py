@@ -25,6 +25,8 @@ from segbench.runtime import process_group
 from segbench.runtime.compute import Compute
 from segbench.stats.panoptic import Counts, quality
 
+_MOST_SCORES = 1 << 28  # of the images of a batch at their size: 1 GB, and again as log-probabilities
+
 
 class Evaluation(NamedTuple):
     loss: float  # the architecture's own, mean over images
@@ -93,7 +95,7 @@ def _pass(
     weight = torch.zeros((), device=compute.device)
     counts, objects = [], []
     with torch.inference_mode():
-        for batch in batches if model.passes == WHOLE else _alone(batches):
+        for batch in _bounded(batches, model, len(label_set)):
             watch = _Watch(model, batch, label_set)
             coarse = passes.scores(model, batch.images, compute, watch.see)
             loss += watch.loss * (len(batch.images) / watch.seen)
@@ -142,11 +144,17 @@ class _Watch:
             self.grid = (round(rows * one.size[0] / height), round(columns * one.size[1] / width))
 
 
-def _alone(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Each image as a batch of its own: with several passes its scores are as large as the image."""
+def _bounded(batches: Iterable[Batch], model: Segmenter, classes: int) -> Iterator[Batch]:
+    """The batches. Each image is a batch of its own if the model has several passes, which are made image by image, or
+    if the scores of all images at their size would be too large."""
     for batch in batches:
-        for images, labels, raw in zip(*(torch.split(part, 1) for part in batch[:3]), strict=True):
-            yield batch._replace(images=images, labels=labels, raw=raw)
+        if model.passes == WHOLE and batch.labels.numel() * classes <= _MOST_SCORES:
+            yield batch
+            continue
+        for i in range(len(batch.images)):
+            images, labels, raw = (part[i : i + 1] for part in (batch.images, batch.labels, batch.raw))
+            instances = None if batch.instances is None else batch.instances[i : i + 1]
+            yield batch._replace(images=images, labels=labels, raw=raw, instances=instances)
 
 
 def _joined(parts: list[_Part], batches: Batches) -> Evaluation:
