@@ -1,6 +1,6 @@
 """Makes `import torchvision` work where its compiled operators do not load.
 
-The registry's torchvision wheel is built for CUDA. Beside a CPU build of torch its `_C` library does not load, and the
+The registry's torchvision wheel is built for CUDA. Beside a CPU build of torch its library does not load, and the
 import fails with "operator torchvision::nms does not exist" (transformers' Mask2Former imports torchvision too).
 segbench calls no compiled operator of torchvision, so declaring the two names its import looks up is enough.
 """
@@ -14,6 +14,7 @@ import sys
 import torch
 
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_LIBRARIES = ("_C", "_C_stable")  # the second from torchvision 0.29 on
 _keep: list[torch.library.Library] = []  # a declaration lives as long as its Library
 
 
@@ -31,11 +32,15 @@ def _own_operators_load() -> bool:
     package = importlib.util.find_spec("torchvision")
     if package is None or not package.submodule_search_locations:
         return True  # let the import itself say what is missing
-    compiled = importlib.machinery.PathFinder.find_spec("_C", list(package.submodule_search_locations))
-    if compiled is None or compiled.origin is None:
+    folders = list(package.submodule_search_locations)
+    return any(_loads(importlib.machinery.PathFinder.find_spec(name, folders)) for name in _LIBRARIES)
+
+
+def _loads(library: importlib.machinery.ModuleSpec | None) -> bool:
+    if library is None or library.origin is None:
         return False
     try:
-        torch.ops.load_library(compiled.origin)  # type: ignore[no-untyped-call]
+        torch.ops.load_library(library.origin)  # type: ignore[no-untyped-call]
     except OSError:
         return False
     return True
