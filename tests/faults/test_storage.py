@@ -46,7 +46,7 @@ FULLER = {
         Instant("optuna.study", "Study.tell", 2),
     ],
     "promote": [
-        Instant("segbench.experiment.promotion", "_open_mlflow"),
+        Instant("segbench.experiment.promotion", "open_mlflow"),
         Instant("segbench.ledger.runs", "log_epoch", 2),
         Instant("segbench.ledger.models", "write_card"),
     ],
