@@ -229,7 +229,7 @@ def test_only_the_best_trial_keeps_its_weights(storage: Path, drawn: Path, tmp_p
         names = ["best.safetensors", "confusions.npz"] if trial is best else ["confusions.npz"]
         assert sorted(path.name for path in folder.iterdir()) == names
     about = checkpoint.metadata(paths.trial_folder("small-deeplab", best.index) / "best.safetensors")
-    assert float(about["miou"]) == best.value
+    assert float(about["value"]) == best.value
 
 
 def test_two_promotions_of_the_same_are_one_too_many(

@@ -156,6 +156,7 @@ HEADS = {
     "internimage": {"project", "fuse", "out"},
     "lraspp": {"classifier"},
     "mask2former": {"transformer_module", "class_predictor", "decoder", "layernorm"},
+    "panoptic_deeplab": {"classifier", "aux_classifier", "objects"},
     "segformer": {"decode_head"},
 }
 
@@ -338,5 +339,7 @@ def test_every_architecture_trains_with_everything_on(name: str, images: tuple[B
     state, records = trained(name, images, recipe, 2)
     assert [record.epoch for record in records] == [1, 2]
     initial = tiny(name)
-    moved = {k for k, p in state.model.named_parameters() if not torch.equal(p, initial.get_parameter(k))}
-    assert len(moved) > 0.9 * len(list(initial.parameters()))
+    # What finds objects learns only where a batch knows them.
+    asked = {k: p for k, p in state.model.named_parameters() if not k.startswith("network.objects.")}
+    moved = {k for k, p in asked.items() if not torch.equal(p, initial.get_parameter(k))}
+    assert len(moved) > 0.9 * len(asked)

@@ -298,9 +298,9 @@ def test_streets_are_drawn_once(tmp_path: Path, storage: Path, monkeypatch: pyte
     asked = protocols.load(write_protocol(tmp_path / "small", text))
     begun, write = [], streets.write
 
-    def slowly(*arguments: Any) -> None:
+    def slowly(*arguments: Any, **options: Any) -> None:
         begun.append(threading.current_thread())
-        write(*arguments)
+        write(*arguments, **options)
 
     monkeypatch.setattr(streets, "write", slowly)
     found: list[str] = []

@@ -23,7 +23,7 @@ IN_A_SEARCH = {
     "between a checkpoint's two renames": Instant("segbench.engine.checkpoint", "os.replace", 1, after=True),
     "epoch kept, not logged": Instant("segbench.ledger.runs", "log_epoch", 1),
     "in a step": Instant("segbench.architectures.parts.per_pixel", "PerPixel.losses", 5),
-    "all trained, confusions half written": Instant("segbench.experiment.objective", "np.savez_compressed"),
+    "all trained, confusions half written": Instant("segbench.ledger.models", "np.savez_compressed"),
     "while weights are kept": Instant("segbench.core.files", "os.replace", 2),
     "MLflow run ended, trial not": Instant("optuna.study", "Study.tell", 1),
 }
