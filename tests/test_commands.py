@@ -101,6 +101,7 @@ def test_search_promote_predict(
     assert (folder / "card.json").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_interrupted_search_ends_with_the_same_configurations(
     storage: Path, made_databases: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -220,7 +221,8 @@ def test_what_has_a_result_is_promoted_next(
     assert note.user_attrs["commands"][0].endswith(" --trials 1")
 
 
-@pytest.mark.parametrize("sampler", ["tpe", pytest.param("qmc", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_other_samplers_and_pruners(sampler: str, storage: Path, drawn: Path, protocol: Path) -> None:
     options = ["--sampler", sampler, "--pruner", "median", "--trials", 3]
     assert call(search, "deeplab", "--protocol", protocol, "--data", drawn, *options) == 0

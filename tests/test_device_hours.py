@@ -94,7 +94,7 @@ def used(study: optuna.Study) -> float:
 SECONDS = st.floats(0.5, 40, allow_nan=False)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     budget=st.floats(1, 200),
     costs=st.lists(st.lists(SECONDS, min_size=1, max_size=4), min_size=1, max_size=4),

@@ -56,6 +56,7 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return sum(float((one[name].double() - other[name].double()).square().sum()) for name in one) ** 0.5
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_what_one_comes_to(
     storage: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

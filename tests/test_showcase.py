@@ -154,6 +154,7 @@ def test_the_dashboard_hides_the_password(capsys: pytest.CaptureFixture[str]) ->
     assert "hunter2" not in said
 
 
+@pytest.mark.slow
 def test_mlflow_shows_runs_pictures_and_the_champion(shown: Path) -> None:
     client = tracking.client()
     ((_, card),) = models.promoted("small")
