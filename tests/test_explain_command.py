@@ -121,8 +121,7 @@ def test_what_is_missing_is_named_in_one_line(explainable: Path, capsys: pytest.
     assert call(explain, *WHERE, "--images", "0") == 2
     assert "--images must be at least 1" in error_of(capsys)
     (model, _) = models.promoted("fab")
-    (cache,) = [path for path in paths.cache().iterdir() if path.is_dir()]
-    (cache / "val" / "images.npy").unlink()
+    (paths.cache() / model.card.cache / "val" / "images.npy").unlink()
     assert call(explain, *WHERE) == 2
     message = error_of(capsys)
     assert "the packed images of fab-alpha are gone or damaged" in message
