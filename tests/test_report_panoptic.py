@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segbench.core import panoptic as facts
+from segbench.core import paths
 from segbench.core.labels import DEFAULT
 from segbench.core.panoptic import PANOPTIC, SPAN, VOID
 from segbench.data import layouts, packing, segment_files
@@ -22,6 +23,7 @@ from segbench.report.sections import sentences
 from segbench.report.text import i18n
 from segbench.stats import components
 from segbench.stats import panoptic as statistics
+from tests.fabricated import read
 
 pytest_plugins = ["tests.fabricated"]
 
@@ -52,13 +54,13 @@ def as_panoptic(
 
 
 @pytest.fixture
-def panoptically(fabricated: Path, compared: Comparison, monkeypatch: pytest.MonkeyPatch) -> Comparison:
+def panoptically(here: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
     """Alpha has found most objects; taught classes alone, it has components of the true classes."""
-    monkeypatch.setenv("SEGBENCH_STORAGE", str(fabricated / "storage"))
-    monkeypatch.setenv("CITYSCAPES_DATASET", str(fabricated / "data"))
+    monkeypatch.setenv("CITYSCAPES_DATASET", str(here / "data"))
+    compared = read(here)
     protocol = replace(compared.protocol, data=replace(compared.protocol.data, task=PANOPTIC))
     layout = layouts.of(protocol.data)
-    data = packing.prepare(fabricated / "data", protocol.data.size, fabricated / "storage" / "cache", layout=layout)
+    data = packing.prepare(here / "data", protocol.data.size, paths.cache(), layout=layout)
     assert data.val.instances is not None
     raw, plane = (np.stack([rows[i] for i in range(len(data.val))]) for rows in (data.val.labels, data.val.instances))
     truths = facts.truth(raw, plane, DEFAULT)
