@@ -83,11 +83,10 @@ def tab(address: str, **options: Any) -> Iterator[Any]:
 
 def drop(opened: Any, content: bytes) -> None:
     """As a visitor drags a file there."""
-    opened.evaluate(
-        """bytes => {
+    opened.locator("[data-testid=stFileUploaderDropzone]").evaluate(  # which waits until it is there
+        """(zone, bytes) => {
             const given = new DataTransfer();
             given.items.add(new File([new Uint8Array(bytes)], 'street.png', { type: 'image/png' }));
-            const zone = document.querySelector('[data-testid=stFileUploaderDropzone]');
             for (const kind of ['dragenter', 'dragover', 'drop'])
                 zone.dispatchEvent(new DragEvent(kind, { dataTransfer: given, bubbles: true, cancelable: true }));
         }""",
