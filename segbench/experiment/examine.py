@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segbench import architectures
 from segbench.architectures.segmenter import Segmenter
@@ -99,13 +98,8 @@ def score_originals(
     chosen = images.chosen.val
     with terminal.progress(f"{plan.architecture.name}, at the photographs' own size", len(chosen)) as advance:
         found = original.confusions(model, data.val, chosen, data.originals, compute, advance)
-    _write_confusions(folder / artefacts.ORIGINAL, found, images)
+    models.write_confusions(folder / artefacts.ORIGINAL, images.names, found, None)
     return metrics.scores(found.sum(0), data.val.label_set).miou
-
-
-def _write_confusions(path: Path, confusions: NDArray[np.int64], images: Images) -> None:
-    with files.replaced(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, confusions=confusions.astype(np.int32), names=np.array(images.names))
 
 
 def final_images(plan: Plan, data: Dataset, trained_on: Images, compute: Compute) -> Images:
