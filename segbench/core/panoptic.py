@@ -44,6 +44,11 @@ def label_of(instances: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return np.asarray(np.where(instances >= PER_LABEL, instances // PER_LABEL, instances).astype(np.uint8))
 
 
+def plane_of(instances: NDArray[np.integer]) -> Plane:
+    """What is packed of the pixels of an instance file whose k are at most MOST."""
+    return np.asarray(np.where(instances >= PER_LABEL, instances % PER_LABEL + 1, 0).astype(np.uint8))
+
+
 def require_things(labels: LabelSet) -> None:
     """Raises ValueError if the label set has nothing to tell apart."""
     what = f"labels '{labels.name}' have no class with thing = true, whose objects task = \"panoptic\" tells apart"

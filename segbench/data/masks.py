@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.core.labels import LabelSet
-from segbench.core.panoptic import MOST, PER_LABEL, Plane, label_of
+from segbench.core.panoptic import MOST, PER_LABEL, Plane, label_of, plane_of
 from segbench.data import pictures
 from segbench.data.archives import File
 
@@ -95,11 +95,11 @@ def _mismatch(ids: NDArray[Any], labels: NDArray[np.uint8]) -> str:
 
 @functools.cache
 def _instance_tables() -> tuple[NDArray[np.uint16], Plane]:
-    """Id 0..65535 to its label, or 65535 if it cannot be used, and to its value in the plane."""
+    """Id 0..65535 to its label, or 65535 if it cannot be used, and to its value in the plane if it can."""
     ids = np.arange(65536)
     label = np.where(ids >= PER_LABEL, ids // PER_LABEL, ids)
     k = np.where(ids >= PER_LABEL, ids % PER_LABEL, -1)
-    return np.where(k <= MOST, label, 65535).astype(np.uint16), np.where(k <= MOST, k + 1, 0).astype(np.uint8)
+    return np.where(k <= MOST, label, 65535).astype(np.uint16), plane_of(ids)
 
 
 def _of_colours(pixels: NDArray[np.uint8], labels: LabelSet) -> NDArray[np.uint8]:

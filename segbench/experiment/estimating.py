@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench.architectures.segmenter import Segmenter
-from segbench.core.panoptic import PANOPTIC, PER_LABEL, Plane, label_of
+from segbench.core.panoptic import PANOPTIC, label_of, plane_of
 from segbench.core.protocol import Architecture, Protocol
 from segbench.core.records import Hyperparameters
 from segbench.core.space import extremes, merged
@@ -161,7 +161,7 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
         aspects=np.full(_DRAWN, size[1] / size[0]),
         digest="",
         label_set=protocol.data.labels,
-        instances=_plane(np.stack(files)) if is_panoptic else None,
+        instances=plane_of(np.stack(files)) if is_panoptic else None,
     )
     counts = Counts(own.train, own.val) if own else _counted(protocol, data)
     number = counts.train + counts.val
@@ -169,11 +169,6 @@ def drawn_sample(protocol: Protocol, data: Path | None) -> Sample:
     pngs = number * _png_bytes(pairs[0][0]) if own else 0
     drawing = each * number / (psutil.cpu_count() or 1) if own else 0.0
     return Sample(split, split, counts, 2 * start_up + drawing + _LEDGER, packed + pngs)
-
-
-def _plane(ids: NDArray[np.integer]) -> Plane:
-    """(…, H, W) ids as in an instance file to what is packed of them."""
-    return np.asarray(np.where(ids >= PER_LABEL, ids % PER_LABEL + 1, 0).astype(np.uint8))
 
 
 def _counted(protocol: Protocol, data: Path | None) -> Counts:
