@@ -42,6 +42,17 @@ def labels_of(image: Path) -> Path:
 
 
 @pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a protocol; storage and reports lie beside it."""
+    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.setenv("SEGBENCH_REPORTS", str(tmp_path / "reports"))
+    folder = tmp_path / "plant"
+    folder.mkdir()
+    (folder / "protocol.toml").write_text(PROTOCOL)
+    return folder
+
+
+@pytest.fixture
 def planted(dataset: Path) -> Path:
     """The first validation image is a training image, the second nearly: brightened and saved as JPEG."""
     train, val = scenes(dataset, "train"), scenes(dataset, "val")
@@ -81,13 +92,8 @@ def test_constant_images_resemble_only_equal_ones(dataset: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("lang", ["en", "fr"])
 def test_prepare_says_so_and_writes_a_page(
-    planted: Path, tmp_path: Path, lang: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    planted: Path, folder: Path, lang: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
-    monkeypatch.setenv("SEGBENCH_REPORTS", str(tmp_path / "reports"))
-    folder = tmp_path / "plant"
-    folder.mkdir()
-    (folder / "protocol.toml").write_text(PROTOCOL)
     for image in scenes(planted, "train") + scenes(planted, "val"):
         ids = np.array(Image.open(labels_of(image)))
         ids[ids == 28] = 26  # no bus
@@ -98,7 +104,7 @@ def test_prepare_says_so_and_writes_a_page(
     assert "bus" in printed.split("neither learnt nor scored: ")[1].splitlines()[0]
     assert "note: 2 val images are in train, too, or nearly, such as" in printed
     assert "(likeness 1.00)" in printed
-    page = tmp_path / "reports" / ("plant.dataset.html" if lang == "en" else "plant.dataset.fr.html")
+    page = folder.parent / "reports" / ("plant.dataset.html" if lang == "en" else "plant.dataset.fr.html")
     html = page.read_text(encoding="utf-8")
     assert f'lang="{lang}"' in html
     assert ("panneau" in html) == (lang == "fr")
@@ -118,13 +124,8 @@ def test_prepare_says_so_and_writes_a_page(
 
 @pytest.mark.parametrize("lang", ["en", "fr"])
 def test_labels_that_are_not_in_the_set_get_a_page(
-    dataset: Path, tmp_path: Path, lang: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    dataset: Path, folder: Path, lang: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
-    monkeypatch.setenv("SEGBENCH_REPORTS", str(tmp_path / "reports"))
-    folder = tmp_path / "plant"
-    folder.mkdir()
-    (folder / "protocol.toml").write_text(PROTOCOL)
     for image, values in zip(scenes(dataset, "val"), ((40,), (40, 77)), strict=False):
         ids = np.array(Image.open(labels_of(image)))
         for row, value in enumerate(values):
@@ -138,7 +139,7 @@ def test_labels_that_are_not_in_the_set_get_a_page(
     first, second = (str(labels_of(image).relative_to(dataset)) for image in scenes(dataset, "val")[:2])
     assert f"not in the label set: id 40, 128 pixels in 2 masks, such as {second}" in printed
     assert f"not in the label set: id 77, 64 pixels in 1 masks, such as {second}" in printed
-    page = tmp_path / "reports" / ("plant.dataset.html" if lang == "en" else "plant.dataset.fr.html")
+    page = folder.parent / "reports" / ("plant.dataset.html" if lang == "en" else "plant.dataset.fr.html")
     assert f"page {page}" in printed
     html = page.read_text(encoding="utf-8")
     for part in (first, second, str(truncated.relative_to(dataset)), "id 40", "id 77", ">128<", ">64<"):
