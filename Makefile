@@ -18,7 +18,7 @@ demo: $(VENV)/installed  ## both architectures through search, promotion and rep
 	$(SEGBENCH).promote --protocol demo
 	$(SEGBENCH).report --protocol demo
 
-test: $(VENV)/developer  ## the tests, with coverage (about 8 minutes on two cores)
+test: $(VENV)/developer  ## the tests, with coverage (about 7 minutes on two cores)
 	$(PYTHON) -m pytest -n 3 --dist worksteal --cov --cov-report=term:skip-covered
 
 chaos: $(VENV)/developer  ## the demo killed a hundred times, compared with one left alone
