@@ -267,7 +267,7 @@ def _tests(device: Compute) -> str:
     if not find_spec("pytest"):
         return "not run: pytest is not installed"
     root = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-o", "addopts=", "tests/test_training.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-o", "addopts=", "tests/test_cuda.py"]
     lines = subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip().splitlines()
     return lines[-1] if lines else "not run: pytest printed nothing"
 

@@ -128,14 +128,3 @@ def test_devices_that_are_not_there() -> None:
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(UserError, match=f"no device '{name}' here"):
             compute.choose(name)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", architectures.names())
-def test_trains_on_cuda(name: str, data: packing.Dataset) -> None:
-    gpu = compute.choose("cuda")
-    model, _ = architectures.create(name, 8, "random", {"size": "tiny"}, 0)
-    train, val = (Batches(split, np.arange(8), 8, gpu.device) for split in (data.train, data.val))
-    found = list(training.fit(training.begin(model, CHOSEN, gpu), train, val, epochs=2, seed=0))
-    assert found[1].train_loss < found[0].train_loss
