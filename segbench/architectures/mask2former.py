@@ -183,8 +183,24 @@ def build(
     """A file or folder must hold weights of `size`, for any number of classes. queries: how many, where not as many as
     the size has. segments: whether it learns them in a panoptic protocol, or its classes alone, as in a semantic one.
     """
-    design = _design(classes, size, queries)
-    return Mask2Former(transformers_models.build(design, weights, CHECKPOINTS.get(size)), segments)
+    network = transformers_models.build(_design(classes, size, queries), weights, CHECKPOINTS.get(size))
+    if weights.kind == "random":
+        _start_as_published(network)
+    return Mask2Former(network, segments)
+
+
+def _start_as_published(network: Any) -> None:
+    """Draws the queries, the embeddings of levels and the mask head anew where transformers drew them near zero, as
+    version 5.17 does: facebookresearch/Mask2Former leaves them as torch draws them, and so do later versions."""
+    pixels, decoder = network.model.pixel_level_module.decoder, network.model.transformer_module
+    if float(decoder.queries_features.weight.detach().std()) > 0.5:
+        return
+    nn.init.normal_(pixels.level_embed)
+    for embedding in (decoder.queries_features, decoder.queries_embedder, decoder.level_embed):
+        embedding.reset_parameters()
+    for layer in decoder.decoder.mask_predictor.mask_embedder.modules():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
 
 
 def _design(classes: int, size: str, queries: int | None) -> Design:

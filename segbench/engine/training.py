@@ -150,8 +150,8 @@ def _epoch(state: State, train: Batches, val: Batches, epochs: int, seed: int, e
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed * 1_000_003 + state.epoch + (process_group.rank() << 40))
         trained = _pass(state, train, epochs, seed, watch)
-    with watch.part("evaluation"):
-        evaluation = evaluate_together(state.evaluated, val, state.compute)
+        with watch.part("evaluation"):  # in which some networks of transformers draw numbers too, to no effect
+            evaluation = evaluate_together(state.evaluated, val, state.compute)
     state.epoch, state.evaluation = state.epoch + 1, evaluation
     losses = {"train loss": trained.loss, "validation loss": evaluation.loss, "gradient norm": trained.grad_norm_max}
     _require_finite(losses, state.epoch)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench import architectures
+from segbench import __version__, architectures
 from segbench.architectures.segmenter import Segmenter
 from segbench.core import artefacts, files, metrics
 from segbench.core import code as sources
@@ -32,7 +32,7 @@ from segbench.ledger import models
 from segbench.runtime import terminal
 from segbench.runtime.compute import Compute
 
-_VERSIONS = ("segbench", "torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
+_PACKAGES = ("torch", "torchvision", "transformers", "optuna", "mlflow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _card(
         majority_miou=metrics.majority_miou(train, val, labels),
         speed=measured,
         device=run.state.compute.record,
-        versions={name: version(name) for name in _VERSIONS},
+        versions={"segbench": __version__, **{name: version(name) for name in _PACKAGES}},
         run_id=run.id,
         seconds=time.perf_counter() - trained.started,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
