@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from importlib.util import find_spec
@@ -155,12 +155,13 @@ class Run:
         for _ in range(_STEPS):
             step()
         took = statistics.median(paired.seconds(step, device) for _ in range(_STEPS))
-        peak = device.peak_memory_gb()
+        peak, issued = device.peak_memory_gb(), statistics.median(_issued(step, device) for _ in range(_STEPS))
         ready = inference.ready(model, device)
         card = speed.measure(ready, plan.size, 8 * plan.batch, device)
         return {
             "parameters": card.parameters,
             "training_images_per_second": plan.batch / took,
+            "training_host_share": issued / took,  # of a step in which the host still issues work: 1 if it is the limit
             "training_gmac": counter.get_total_flops() / 2e9 / plan.batch,
             "training_peak_gb": peak,
             "inference_images_per_second": card.inference_images_per_second,
@@ -242,6 +243,16 @@ class Run:
         peak = max(one["peak_memory_gb"] for one in good)
         minutes = sum(one["seconds"] for one in good) / 60
         return [f"{len(good)} of {number}", f"{rate:.0f}", f"{peak:.1f}", f"{minutes:.1f}"]
+
+
+def _issued(step: Callable[[], object], device: Compute) -> float:
+    """Seconds until the host has issued a step, on a device that had nothing to do."""
+    started = time.perf_counter()
+    step()
+    issued = time.perf_counter() - started
+    if device.device.type == "cuda":
+        torch.cuda.synchronize(device.device)
+    return issued
 
 
 def _cells(found: dict[str, Any] | None, limit: float | None) -> list[str]:
