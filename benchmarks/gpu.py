@@ -260,7 +260,7 @@ def _cells(found: dict[str, Any] | None, limit: float | None) -> list[str]:
         return [found["failed"] if found else "not yet", *(["–"] * 5)]
     training, inferring = found["training_images_per_second"], found["inference_images_per_second"]
     shares = [
-        f"{100 * rate * gmac / limit:.0f} %" if limit else "–"
+        f"{100 * rate * gmac / limit:.2g} %" if limit else "–"
         for rate, gmac in ((training, found["training_gmac"]), (inferring, found["inference_gmac"]))
     ]
     peak = f"{found['training_peak_gb']:.1f}"
