@@ -188,6 +188,7 @@ print(heavy("torch", "transformers", "torchvision"))
 """
 
 
+@pytest.mark.slow
 def test_torch_is_not_imported_before_something_trains(here: Path) -> None:
     environment = {"PYTHONPATH": str(Path(segbench.__file__).parent.parent), "PATH": "", "SEGBENCH_STORAGE": "storage"}
     result = subprocess.run(

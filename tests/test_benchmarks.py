@@ -58,7 +58,7 @@ def test_pairs_run_in_turn_and_give_medians() -> None:
     assert row.least <= row.ratio <= row.most
 
 
-@pytest.mark.parametrize("options", [[], ["--layouts"]])
+@pytest.mark.parametrize("options", [[], pytest.param(["--layouts"], marks=pytest.mark.slow)])
 def test_the_command_writes_a_line_for_each_architecture(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ def run(out: Path, minutes: float) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_everything_is_measured_once_and_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +56,7 @@ def test_everything_is_measured_once_and_written_down(
     assert run(tmp_path / "other", 10)["parts"] == found["parts"]
 
 
+@pytest.mark.slow
 def test_it_stops_when_time_is_up_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +84,7 @@ def test_it_stops_when_time_is_up_and_goes_on_where_it_was(
     assert trained == [1, 0, 0, 0]  # the first goes on after the epoch that it had done
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setattr(gpu, "SMOKE", SMALL._replace(names=("efficientvit", "lraspp"), trials=1))

@@ -48,7 +48,7 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("name", ["deeplab", "mask2former"])  # those that the test protocol holds
+@pytest.mark.parametrize("name", ["deeplab", pytest.param("mask2former", marks=pytest.mark.slow)])
 def test_search_promote_predict(
     name: str, storage: Path, drawn: Path, protocol: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def dotted(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_from_the_search_to_use(storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     streets.write(tmp_path / "streets", 24, 8, 64, 128, seed=0)
     folder = dotted(tmp_path / "small")

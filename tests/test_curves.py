@@ -6,6 +6,7 @@ import concurrent.futures
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from segbench.core.records import EpochRecord, EpochSeconds
@@ -29,6 +30,7 @@ def test_a_learning_curve_shows_what_was_recorded() -> None:
     assert curves.png([epoch(1, 0.2), epoch(2, 0.4)]) != curves.png([epoch(1, 0.4), epoch(2, 0.2)])
 
 
+@pytest.mark.slow
 def test_learning_curves_are_the_same_bytes_from_any_thread() -> None:
     several = [[epoch(1, 0.1 * n), epoch(2, 0.2)] for n in range(4)] * 2
     alone = [curves.png(records) for records in several]

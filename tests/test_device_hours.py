@@ -94,6 +94,7 @@ def used(study: optuna.Study) -> float:
 SECONDS = st.floats(0.5, 40, allow_nan=False)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     budget=st.floats(1, 200),
@@ -205,6 +206,7 @@ def test_a_search_that_can_train_nothing_ends(store: StudyStorage) -> None:
     assert record.finished
 
 
+@pytest.mark.slow
 def test_a_search_by_hours_cuts_its_last_trial_and_resumes_to_nothing(
     storage: Path, drawn: Path, protocol: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from segbench import promote, search
 from segbench.report import __main__ as report
 from tests import browser
@@ -12,6 +14,7 @@ from tests.conftest import PROTOCOL, write_protocol
 DRAWN = PROTOCOL.replace("[search]", "[data.streets]\ntrain = 24\nval = 8\nsize = [64, 128]\n[search]")
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_page(storage: Path, tmp_path: Path) -> None:
     folder = write_protocol(tmp_path / "small", DRAWN)
     for command in (search, promote, report):

@@ -54,6 +54,7 @@ def stored() -> dict[str, explanations.Scenes]:
     return {model.card.architecture: explanations.read(model) for model in models.promoted("fab")}
 
 
+@pytest.mark.slow
 def test_an_architecture_of_ones_own_is_explained_and_reported(
     explainable: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_an_architecture_of_ones_own_is_explained_and_reported(
     browser.inspect(pages[1], look, accessible=pages[:1])
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(explainable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(explain, *WHERE) == 0
     undisturbed = [(model.folder / artefacts.EXPLANATIONS).read_bytes() for model in models.promoted("fab")]

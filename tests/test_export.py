@@ -104,6 +104,7 @@ def test_what_transformers_cannot_load_is_refused(tmp_path: Path) -> None:
         exporting.to_transformers(model, card("deeplab", model), tmp_path / "model", export._scenes(*SIZE))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("SEGBENCH_STORAGE", str(tmp_path / "storage"))
     assert call(export, "demo-deeplab", "--to", tmp_path / "model.onnx") == 2

@@ -79,6 +79,7 @@ def test_impossible_fractions_are_refused(
     assert "expected distinct numbers above 0 and up to 1" in error_of(capsys)
 
 
+@pytest.mark.slow
 def test_fractions_are_trained_once_and_leave_the_promotion_alone(
     storage: Path, drawn: Path, protocol: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

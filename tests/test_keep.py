@@ -82,6 +82,7 @@ def curve(card: ModelCard) -> list[EpochRecord]:
     return [epoch.without_timings() for epoch in runs.epochs(tracking.client(), card.run_id, card.categories)]
 
 
+@pytest.mark.slow
 def test_relabelling_the_final_images_does_not_change_the_kept_epoch(
     dataset: Path,
     tmp_path: Path,

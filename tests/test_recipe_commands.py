@@ -32,6 +32,7 @@ def edited(path: Path, *changes: tuple[str, str]) -> None:
     path.write_text(text)
 
 
+@pytest.mark.slow
 def test_a_recipe_reaches_trials_card_and_exports(storage: Path, drawn: Path, protocol: Path) -> None:
     with (protocol / "protocol.toml").open("a") as file:
         file.write('[recipe]\nschedule = "poly"\npower = 1.0\nema = 0.5\n')
@@ -65,6 +66,7 @@ def test_a_recipe_reaches_trials_card_and_exports(storage: Path, drawn: Path, pr
     assert models.promoted("small")[0].card.created == card.created
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_promoted(storage: Path, drawn: Path, tmp_path: Path) -> None:
     folder = write_protocol(tmp_path / "averaged")
     (folder / "mask2former.toml").unlink()

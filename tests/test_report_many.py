@@ -26,6 +26,8 @@ from segbench.stats import Interval
 from tests import browser
 from tests.fabricated import PROTOCOL, fabricate, read
 
+pytestmark = pytest.mark.slow  # its fixtures take ten seconds
+
 pytest_plugins = ["tests.fabricated"]
 
 # Two that cannot be told apart, three close together, and the rest; titles as long as real ones.
@@ -199,6 +201,7 @@ def at_home(ten: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return ten
 
 
+@pytest.mark.slow
 def test_a_page_of_ten_is_small_and_has_no_legend_of_ten(at_home: Path) -> None:
     page = assemble.page(read(at_home))
     html = render.render(page, "fab")

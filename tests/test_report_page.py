@@ -167,6 +167,7 @@ def test_nothing_at_all_is_an_error_with_the_command(here: Path) -> None:
         read(here)
 
 
+@pytest.mark.slow
 def test_neither_help_nor_report_imports_torch(here: Path) -> None:
     heavy = "'torch', 'transformers', 'mlflow', 'optuna', 'plotly', 'pandas', 'jinja2'"
     code = f"""if True:

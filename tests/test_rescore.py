@@ -19,6 +19,7 @@ from tests.test_commands import call, study
 SAME = PROTOCOL.replace("trials = 2", "trials = 3").replace("val_images = 4", 'val_images = 8\nselect_on = "val"')
 
 
+@pytest.mark.slow
 def test_kept_trials_are_scored_on_the_final_images(
     storage: Path, made_databases: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

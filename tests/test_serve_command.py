@@ -81,6 +81,7 @@ def test_a_lean_server_answers_and_stops(own: Path) -> None:
     assert [name for name in HEAVY if name in imported] == []
 
 
+@pytest.mark.slow
 def test_the_second_signal_stops_at_once(own: Path) -> None:
     server = Process("--quiet")
     assert server.post("v1/segment", Prefer="respond-async").status == 202  # the server waits for it to be fetched

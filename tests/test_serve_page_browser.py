@@ -190,6 +190,7 @@ def _downloads(it: Any, content: bytes) -> None:
     assert b'"agreement"' in download(it, "Everything as JSON")
 
 
+@pytest.mark.slow
 def test_the_command_starts_the_page_and_takes_it_along(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGBENCH_STORAGE", str(tmp_path))
@@ -219,6 +220,7 @@ def test_the_command_starts_the_page_and_takes_it_along(tmp_path: Path) -> None:
     pytest.fail("the page outlived the server")
 
 
+@pytest.mark.slow
 def test_objects_are_outlined_named_and_counted() -> None:
     """The second model sees two vehicles side by side in the lower right quarter."""
     with serving(FakeApi(panoptic=True)) as api, page(api.address) as address, tab(address, locale="en") as it:

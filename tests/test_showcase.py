@@ -107,6 +107,7 @@ def shown(promoted: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return promoted
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_pictures_notes_and_the_plot(shown: Path) -> None:
     page = Page("dashboard")
     try:
@@ -270,6 +271,7 @@ def test_nothing_to_look_at(
     assert capsys.readouterr().out.strip().endswith("the runs are at MLFLOW_TRACKING_URI: https://mlflow.example/")
 
 
+@pytest.mark.slow
 def test_the_weights_lie_on_disk_once(shown: Path) -> None:
     ((folder, card),) = models.promoted("small")
     copy = shown / "storage" / "artifacts" / "mlflow" / card.run_id / "artifacts" / "model" / "artifacts"
@@ -291,6 +293,7 @@ BAD_REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_dashboard_answers_bad_requests_without_a_traceback(shown: Path) -> None:
     page = Page("dashboard")
     try:

@@ -158,6 +158,7 @@ def gone(condition: Callable[[], bool]) -> bool:
     return not condition()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one process draws")
 def test_a_killed_command_leaves_neither_workers_nor_a_folder(tmp_path: Path) -> None:
     command_line = [sys.executable, "-m", "segbench.streets", "--out", str(tmp_path / "out"), "--quiet"]

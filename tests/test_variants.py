@@ -92,6 +92,7 @@ def test_a_variant_has_its_architectures_checkpoints() -> None:
     assert architectures.transformers_class("mask2former@a") == architectures.transformers_class("mask2former")
 
 
+@pytest.mark.slow
 def test_it_is_searched_promoted_served_and_reported(
     folder: Path, storage: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

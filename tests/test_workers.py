@@ -72,6 +72,7 @@ def alone(
         yield where, outcome(studies.record(database.connect(paths.studies_database()), "small-deeplab"))
 
 
+@pytest.mark.slow
 def test_two_workers_equal_one(
     alone: tuple[list[object], OUTCOME], storage: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +139,7 @@ def states(study: optuna.Study) -> list[tuple[int, str]]:
 DONE = [(0, "COMPLETE"), (1, "COMPLETE"), (2, "COMPLETE")]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     study = launchers.study(tmp_path)
 
@@ -156,6 +158,7 @@ def test_a_killed_worker_is_started_again(tmp_path: Path, capfd: pytest.CaptureF
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("stubborn",)], ids=["once", "twice"])
 def test_a_signal_stops_all_and_loses_nothing(
     options: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -195,6 +198,7 @@ def test_a_signal_stops_all_and_loses_nothing(
     assert [t.state for t in studies.record(database.storage_of(study), "tiny").trials] == ["complete"] * 3
 
 
+@pytest.mark.slow
 def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-m", "tests.launchers", str(tmp_path), "parent"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from segbench.core import paths
 from tests.faults.command import Instant
 from tests.faults.harness import Found, Place, assert_whole
@@ -39,6 +41,7 @@ IN_A_PROMOTION = {
 }
 
 
+@pytest.mark.slow
 def test_killed_at_every_instant(place: Place, searched: Found, promoted: Found) -> None:
     for name, instant in IN_A_SEARCH.items():
         assert place.run("search", instant) == KILLED, (name, place.output())

@@ -15,9 +15,12 @@ from tests import worker
 from tests.faults.command import Instant
 from tests.faults.harness import Found, Place, assert_whole
 
+pytestmark = pytest.mark.slow  # whole searches in processes of their own
+
 SHORT = (1, 2)  # seconds: between two heartbeats, and of grace
 
 
+@pytest.mark.slow
 def test_a_hanging_process_is_replaced_and_writes_nothing_later(place: Place, searched: Found) -> None:
     hangs = place.start("search", Instant("segbench.engine.training", "_pass", 2, what="stop"), heartbeat=SHORT)
     place.wait_until(lambda: liveness.WorkerId.of(hangs.pid) and _state(hangs.pid) == "T")
@@ -67,7 +70,9 @@ def test_a_clock_that_is_set_ends_no_live_trial(tmp_path: Path, monkeypatch: pyt
     assert queue.requeue_dead(study) == [f"trial 0: {liveness.me()} is gone; queued again"]
 
 
-@pytest.mark.parametrize(("what", "state"), [("nan", "diverged"), ("memory", "out of memory")])
+@pytest.mark.parametrize(
+    ("what", "state"), [("nan", "diverged"), pytest.param("memory", "out of memory", marks=pytest.mark.slow)]
+)
 def test_a_training_that_cannot_continue_fails_only_its_trial(
     what: str, state: str, place: Place, searched: Found
 ) -> None:

@@ -19,6 +19,8 @@ from tests.faults.command import Instant
 from tests.faults.harness import Found, Place, assert_whole
 from tests.postgres import Server
 
+pytestmark = pytest.mark.slow  # whole searches and promotions in processes of their own
+
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk and becoming somebody else needs root")
 
 
@@ -54,7 +56,8 @@ FULLER = {
 
 
 @needs_root
-@pytest.mark.parametrize("instants", [FULL, pytest.param(FULLER, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("instants", [FULL, FULLER], ids=["some", "all"])
 def test_a_full_disk(
     instants: dict[str, list[Instant]], place: Place, small_disk: Path, searched: Found, promoted: Found
 ) -> None:
@@ -123,6 +126,7 @@ def test_databases_locked_by_others(seconds: float, place: Place, searched: Foun
     assert_whole(place, searched)
 
 
+@pytest.mark.slow
 def test_a_server_restarted_under_a_search(place: Place, postgres: Server, searched: Found) -> None:
     far = Place(place.storage, place.where, study_db=postgres.fresh())
     search = far.start("search", events=str(far.events))
