@@ -44,6 +44,7 @@ from segbench.serve.scheduler import Limits, Refused, Scheduler
 
 CLIENTS = (1, 2, 4, 8, 16, 32)
 PHOTOGRAPH = (512, 1024)  # height, width
+SHOWN = ("batch", "p50", "p95", "p99")
 
 
 class Fake:
@@ -162,26 +163,28 @@ def row(cells: Sequence[object]) -> None:
 
 
 def fakes(seconds: float) -> dict[str, Any]:
-    """The scheduler against a plain server of one forward for each request, and against mosec where it is installed,
+    """The scheduler against a plain server of one forward for each request, and against the engines that are installed,
     with a model that sleeps."""
-    print(f"\nA fake model of {FIRST * 1000:.0f} ms and {EACH * 1000:.0f} ms an image")
-    row(("clients", "plain /s", "mosec /s", "ours /s", "to plain", "to mosec", "batch", "p50", "p95", "p99"))
+    print(f"\nA fake model of {FIRST * 1000:.0f} ms and {EACH * 1000:.0f} ms an image; answers a second")
+    engines = peer.installed()
+    row(("clients", "plain", *engines, "ours", *(f"to {name}" for name in ("plain", *engines)), *SHOWN))
     found: dict[str, Any] = {}
-    other = peer.serving() if peer.installed() else contextlib.nullcontext(0)
-    with serving(Fake(True)) as plain, other as mosec, serving(ours := Fake(False)) as own:
+    with contextlib.ExitStack() as stack:
+        others = {"plain": (stack.enter_context(serving(Fake(True))), "/x")}
+        others |= {name: (stack.enter_context(peer.serving(name)), peer.ROUTE) for name in engines}
+        own = stack.enter_context(serving(ours := Fake(False)))
         for clients in CLIENTS:
 
             def rate(port: int, path: str, clients: int = clients) -> Load:
-                return Load.of(clients, seconds, load("closed", port, path, b"x", clients, seconds))
+                return Load.of(clients, seconds, load("closed", port, path, b"1", clients, seconds))
 
-            theirs = rate(plain, "/x").rate
-            engine = rate(mosec, peer.ROUTE).rate if mosec else float("nan")
+            theirs = {name: rate(*where).rate for name, where in others.items()}
             before = len(ours.sizes)
             mine = rate(own, "/x")
             batch = statistics.mean(ours.sizes[before:])
-            rates = {"plain": theirs, "mosec": engine, "ratio": mine.rate / theirs, "to_mosec": mine.rate / engine}
-            found[str(clients)] = {**rates, "batch": batch, **mine._asdict()}
-            cells = [f"{value:.2f}" for value in (theirs, engine, mine.rate, *list(rates.values())[2:])]
+            ratios = {f"to_{name}": mine.rate / their for name, their in theirs.items()}
+            found[str(clients)] = {**theirs, **ratios, "batch": batch, **mine._asdict()}
+            cells = [f"{value:.2f}" for value in (*theirs.values(), mine.rate, *ratios.values())]
             row((clients, *cells, f"{batch:.1f}", *mine.shown()))
     return found
 

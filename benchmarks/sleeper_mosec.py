@@ -1,6 +1,6 @@
 """mosec with the fake model, in a file of its own: mosec's workers import it anew.
 
-python -m benchmarks.sleeper 8123
+python -m benchmarks.sleeper_mosec 8123
 """
 
 from __future__ import annotations
