@@ -10,7 +10,7 @@ from segbench.report.figures.theme import MANY, colour
 from segbench.report.numbers import longer
 from segbench.report.numbers.comparison import Candidate
 from segbench.report.numbers.longer import Crossing, Outlook
-from segbench.report.page.blocks import Block, Figure, Key, Points, plot
+from segbench.report.page.blocks import Block, Figure, Fold, Key, Points, plot
 from segbench.report.text.i18n import points, text
 from segbench.stats import Interval
 
@@ -36,7 +36,7 @@ def blocks(candidates: Sequence[Candidate]) -> list[Block]:
             plot(f"longer-{candidate.index}", drawn, candidate.title, keys=keys if outlook.longer else keys[:1])
         )
     figure = Figure(text("longer.curves"), tuple(plots), text("longer.caption"), small=len(found) >= MANY)
-    return [Points(tuple(sentences), text("longer.title")), figure]
+    return [Points(tuple(sentences), text("longer.title")), Fold(text("longer.fold"), (figure,))]
 
 
 def _rise(outlook: Outlook) -> str:

@@ -13,7 +13,20 @@ from segbench.report.numbers.comparison import Candidate, Comparison
 from segbench.report.numbers.panoptic import Ceilings
 from segbench.report.numbers.ranking import Ranking
 from segbench.report.numbers.tables import PairwiseComparison, Summary
-from segbench.report.page.blocks import Block, Cell, Figure, Heading, Key, Plot, Prose, Section, Table, plot, single
+from segbench.report.page.blocks import (
+    Block,
+    Cell,
+    Figure,
+    Fold,
+    Heading,
+    Key,
+    Plot,
+    Prose,
+    Section,
+    Table,
+    plot,
+    single,
+)
 from segbench.report.sections import longer, panoptic, quality_many, ranks, scaling, seen, sentences
 from segbench.report.sections.heads import candidate_cell, candidate_keys
 from segbench.report.sections.summary import interval_cell, quality_table
@@ -175,8 +188,13 @@ def _curves(comparison: Comparison, rows: Sequence[Summary], keys: tuple[Key, ..
         _named("miou" if majorities else "pq", value, (*keys, majority) if majorities else keys, half=True),
         _named("accuracy", accuracy, (*keys, majority), half=True),
         _named("nll", nll, keys),
-        _losses(candidates, "train_loss", lambda e: e.train_loss),
-        _losses(candidates, "val_loss", lambda e: e.val_loss),
+        Fold(
+            text("quality.losses"),
+            (
+                _losses(candidates, "train_loss", lambda e: e.train_loss),
+                _losses(candidates, "val_loss", lambda e: e.val_loss),
+            ),
+        ),
     ]
 
 
