@@ -87,20 +87,20 @@ def test_a_longer_training_is_judged_by_the_curve(compared: Comparison) -> None:
     one, two = compared.candidates
     rising = trained(one, [0.2 + 0.02 * t for t in range(12)])
     flat = trained(two, [0.3 + 0.002 * (t % 2) for t in range(12)])
-    points, figure = longer.blocks([rising, flat])
+    points, fold = longer.blocks([rising, flat])
     rises, stays, crosses = points.items  # type: ignore[union-attr]
     assert "the curve still rose by 6.0 points" in rises
     assert "no rise stands out from the noise" in stays
     assert "12 more epochs would add" in stays
     assert f"{one.title} is ahead of {two.title} from epoch 7 on" in crosses
-    assert len(figure.plots) == 2  # type: ignore[union-attr]
+    assert len(fold.blocks[0].plots) == 2  # type: ignore[union-attr]
 
 
 def test_the_end_of_a_schedule_is_not_continued(compared: Comparison) -> None:
     one = trained(compared.candidates[0], [0.2 + 0.02 * t for t in range(12)], "cosine")
-    points, figure = longer.blocks([one])
+    points, fold = longer.blocks([one])
     assert "schedule “cosine”" in points.items[0]  # type: ignore[union-attr]
-    assert len(figure.plots[0].figure.data) == 1  # type: ignore[union-attr]  # the points alone
+    assert len(fold.blocks[0].plots[0].figure.data) == 1  # type: ignore[union-attr]  # the points alone
     with i18n.speaking("fr"):
         assert "« cosine »" in longer.blocks([one])[0].items[0].replace("\u00a0", " ")  # type: ignore[union-attr]
 
