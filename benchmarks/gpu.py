@@ -250,8 +250,7 @@ def _issued(step: Callable[[], object], device: Compute) -> float:
     started = time.perf_counter()
     step()
     issued = time.perf_counter() - started
-    if device.device.type == "cuda":
-        torch.cuda.synchronize(device.device)
+    paired.wait(device)
     return issued
 
 

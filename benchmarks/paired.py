@@ -77,10 +77,14 @@ def _peak(call: Callable[[], object], device: Compute) -> tuple[float, float]:
 
 
 def seconds(call: Callable[[], object], device: Compute) -> float:
-    if device.device.type == "cuda":
-        torch.cuda.synchronize()
+    wait(device)
     started = time.perf_counter()
     call()
-    if device.device.type == "cuda":
-        torch.cuda.synchronize()
+    wait(device)
     return time.perf_counter() - started
+
+
+def wait(device: Compute) -> None:
+    """Until the device has done what it was given."""
+    if device.device.type == "cuda":
+        torch.cuda.synchronize(device.device)

@@ -102,7 +102,7 @@ def _counting(device: Compute, folder: Path) -> Case:
     truth = truths(_COUNTED)
     found = torch.cat([segments.of_queries(*outputs(part), SIZE, DEFAULT) for part in truth.split(BATCH)])
     pairs = []
-    for kind, each in (("truth", truth), ("found", found.cpu())):
+    for kind, each in (("truth", truth), ("found", found)):
         (folder / kind).mkdir(exist_ok=True)
         for image, own in enumerate(each.numpy()):
             segment_files.coco_picture(own).save(folder / kind / f"{image}.png")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 
 FIRST, EACH, LARGEST = 0.05, 0.01, 8  # seconds of the fake model's forward pass: 50 ms and 10 ms an image
+WAIT = 0.01  # seconds that an engine waits for company: a fifth of the forward pass of one image
 ROUTE = "/inference"
 ENGINES = ("mosec", "litserve")
 

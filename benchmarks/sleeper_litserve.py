@@ -11,9 +11,7 @@ from typing import Any
 
 import litserve
 
-from benchmarks.peer import EACH, FIRST, LARGEST
-
-_WAIT = 0.01  # seconds that it waits for company: a fifth of the forward pass of one image
+from benchmarks.peer import EACH, FIRST, LARGEST, ROUTE, WAIT
 
 
 class Sleeper(litserve.LitAPI):  # type: ignore[misc]
@@ -34,6 +32,6 @@ class Sleeper(litserve.LitAPI):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    api = Sleeper(max_batch_size=LARGEST, batch_timeout=_WAIT, api_path="/inference")
+    api = Sleeper(max_batch_size=LARGEST, batch_timeout=WAIT, api_path=ROUTE)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

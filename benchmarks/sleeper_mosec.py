@@ -10,9 +10,7 @@ import time
 
 from mosec import Server, Worker
 
-from benchmarks.peer import EACH, FIRST, LARGEST
-
-_WAIT = 10  # milliseconds that it waits for company: a fifth of the forward pass of one image
+from benchmarks.peer import EACH, FIRST, LARGEST, WAIT
 
 
 class Sleeper(Worker):  # type: ignore[misc]
@@ -33,5 +31,5 @@ if __name__ == "__main__":
     port = sys.argv[1]
     sys.argv = ["mosec", "--address", "127.0.0.1", "--port", port]
     server = Server()
-    server.append_worker(Sleeper, num=1, max_batch_size=LARGEST, max_wait_time=_WAIT)
+    server.append_worker(Sleeper, num=1, max_batch_size=LARGEST, max_wait_time=round(1000 * WAIT))
     server.run()
