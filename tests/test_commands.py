@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from segbench.core.labels import DEFAULT
 from segbench.core.study_record import StudyRecord
 from segbench.data import packing
 from segbench.engine import training
-from segbench.experiment import training_run
+from segbench.experiment import examine, training_run
 from segbench.ledger import database, liveness, models, runs, studies, tracking
 from segbench.runtime import terminal
 from tests.conftest import PROTOCOL, SIZE, write_protocol
@@ -50,8 +51,20 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("name", ["deeplab", pytest.param("mask2former", marks=pytest.mark.slow)])
 def test_search_promote_predict(
-    name: str, storage: Path, drawn: Path, protocol: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    storage: Path,
+    drawn: Path,
+    protocol: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def installed(package: str) -> str:
+        if package == "segbench":
+            raise metadata.PackageNotFoundError(package)  # as from a checkout that is not installed
+        return metadata.version(package)
+
+    monkeypatch.setattr(examine, "version", installed)
     where = ["--protocol", protocol, "--data", drawn]
     assert call(search, name, *where) == 0
     assert f"next:  python -m segbench.promote {name} --protocol {protocol}" in capsys.readouterr().out

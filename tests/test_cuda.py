@@ -13,10 +13,10 @@ import torch
 from segbench import architectures
 from segbench.core import panoptic
 from segbench.core.augment import Augment
-from segbench.core.crops import WHOLE, Passes, Size
+from segbench.core.crops import Passes, Size
 from segbench.core.labels import DEFAULT
 from segbench.core.protocol import Data
-from segbench.core.recipe import OFF, Recipe
+from segbench.core.recipe import Recipe
 from segbench.core.records import Hyperparameters
 from segbench.data import layouts, packing, reader
 from segbench.data.batches import Batch, Batches
@@ -28,11 +28,11 @@ from segbench.runtime import compute
 from segbench.runtime.compute import Compute
 from tests import official_panoptic as official
 from tests.conftest import SIZE
+from tests.test_augmentation import EVERYTHING
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 CHOSEN = Hyperparameters(3e-3, 1e-4, "adamw", {})
-EVERYTHING = Augment(0.5, (0.5, 2.0), 0.4, 15.0, 0.3, 1.5, 0.1, "randaugment", "reflect")
 VIEWS = {"plain": (None, None), "augmented": (EVERYTHING, None), "crops": (EVERYTHING, (24, 40))}
 LEARNERS = ("mask2former", "eomt", "panoptic_deeplab")  # of segments
 
@@ -103,7 +103,6 @@ def test_windows_mirrors_and_scales_are_the_cpus(data: packing.Dataset, cpu: Com
         model = inferring.ready(tiny("lraspp"), device)
         model.passes = Passes((24, 40), (12, 20), True, (0.75, 1.0))
         found[device] = evaluation.evaluate(model, images(semantic(data), device)[1], device).confusions
-        assert model.passes != WHOLE
     assert np.abs(found[cpu] - found[gpu]).sum() / 2 < 0.002 * found[cpu].sum()
 
 
@@ -140,7 +139,6 @@ def test_a_whole_recipe_trains_and_goes_on_where_it_stopped(
 ) -> None:
     recipe = Recipe("poly", warmup=0.3, backbone_lr=0.5, no_decay=True, clip_norm=0.5, ema=0.9,
                     label_smoothing=0.1, class_weights="effective", ohem=0.7, batchnorm="frozen")  # fmt: skip
-    assert recipe != OFF
     chosen, batches = dataclasses.replace(CHOSEN, recipe=recipe), images(semantic(data), gpu)
     whole = list(training.fit(training.begin(tiny("deeplab"), chosen, gpu), *batches, epochs=4, seed=0))
     state = training.begin(tiny("deeplab"), chosen, gpu)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segbench import architectures
+from segbench.architectures import mask2former
 from segbench.architectures.mask2former import Mask2Former, Outputs
 from segbench.architectures.parts import matching
 
@@ -255,6 +256,22 @@ def test_train_keeps_only_the_pixel_decoder_layers_from_asking_the_host(model: M
     idle = set(model.network.model.pixel_level_module.decoder.encoder.layers)
     assert all(m.training == (m not in idle) for m in model.train().modules())
     assert not any(m.training for m in model.eval().modules())
+
+
+def test_it_starts_alike_where_transformers_starts_it_almost_at_zero() -> None:
+    known, small = create().network, create().network
+    for network in (known, small):
+        decoder = network.model.transformer_module
+        embeddings = [decoder.queries_features, decoder.queries_embedder, decoder.level_embed]
+        changed = [*(each.weight for each in embeddings), network.model.pixel_level_module.decoder.level_embed]
+        with torch.no_grad():
+            for tensor in changed if network is small else ():
+                tensor.mul_(0.02)
+        mask2former._start_as_published(network)
+        spread = [float(tensor.detach().std()) for tensor in changed]
+        assert all(0.6 < each < 1.4 for each in spread), spread
+    for name, tensor in create().network.state_dict().items():
+        assert torch.equal(tensor, known.state_dict()[name])  # nothing is drawn where it started well
 
 
 def test_a_few_steps_learn() -> None:
