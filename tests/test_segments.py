@@ -116,3 +116,9 @@ def test_queries_make_the_segments_of_the_published_loop() -> None:
     score, label = class_logits.softmax(-1)[..., :-1].max(-1)  # as on a GPU: all images and queries at once
     together = segments._claimed(score * (score > 0.8), label, mask_logits, size, DEFAULT)
     assert (together.numpy() == found).all()
+
+
+def test_areas_of_masks_of_more_rows_than_a_byte_counts() -> None:
+    masks = torch.zeros(2, 3, 600, 5, dtype=torch.bool).to(memory_format=torch.channels_last)
+    masks[0, 0], masks[1, 2, 250:, 1:] = True, True
+    assert segments._areas(masks).tolist() == [[3000, 0, 0], [0, 0, 350 * 4]]

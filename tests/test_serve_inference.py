@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from segbench.engine import inference
+from segbench.serve.networks import Lane
 from tests.serving import promote
 
 
@@ -43,6 +45,40 @@ def test_strips_are_the_whole_but_for_ties(
 
 def test_the_first_of_equal_classes_counts() -> None:
     assert inference.class_map(torch.zeros(8, 4, 4), (9, 9)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "limit", "largest", "measured", "others"),
+    [
+        (0.05, 0.01, 8, 8, [1, 2, 4, 8], [3, 5, 6, 7]),
+        (0.05, 0.01, 6, 6, [1, 2, 4, 6], [3, 5]),
+        (0.024, 0.158, 8, 4, [1, 2, 4], [3]),  # eight would be 2 % quicker an image: not worth its wait, nor a try
+        (0.0, 0.1, 8, 1, [1, 2], []),
+    ],
+)
+def test_warming_up_stops_where_a_larger_batch_gains_nothing(
+    fixed: float,
+    each: float,
+    limit: int,
+    largest: int,
+    measured: list[int],
+    others: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried, computed = [], []
+
+    def seconds(self: Lane, model: object, card: object, batch: int) -> float:
+        tried.append(batch)
+        return fixed + each * batch
+
+    monkeypatch.setattr(Lane, "_seconds", seconds)
+    monkeypatch.setattr(Lane, "_forward", lambda self, model, card, images: computed.append(len(images)))
+    lane, card = Lane(0, "cpu"), SimpleNamespace(size=(2, 2))
+    try:
+        assert lane.warm_up(None, card, limit) == largest  # type: ignore[arg-type]
+    finally:
+        lane.close()
+    assert (tried, computed) == (measured, others)
 
 
 @pytest.mark.slow

@@ -24,18 +24,19 @@ def count(truth: Tensor, segments: Tensor, predicted: Tensor, labels: LabelSet) 
 def overlap(truth: Tensor, segments: Tensor, predicted: Tensor, classes: int) -> Overlaps:
     """How many pixels of each image are of each true segment, predicted segment and predicted class.
 
-    A row of equal pixels counts as one, so that little is sorted. On a GPU it asks the host three times.
+    The device finds rows of equal pixels, a few in a hundred; the host adds up those that are alike.
     """
+    import pandas as pd  # half a second, which a semantic training does not need
+
     spread = classes * SPAN + 1
     image = torch.arange(len(truth), device=truth.device)[:, None, None]
     # ((image · spread + truth + 1) · spread + segment + 1) · classes + predicted, in few passes over the pixels
     first = (image * spread * spread + spread + 1) * classes
     key = torch.add(segments, truth, alpha=spread)
     torch.add(predicted, key, alpha=classes, out=key).add_(first)
-    runs, lengths = torch.unique_consecutive(key, return_counts=True)
-    cells, place = torch.unique(runs, return_inverse=True)
-    pixels = torch.zeros_like(cells).index_add_(0, place, lengths)
-    known, areas = torch.stack([cells, pixels]).cpu().numpy()
+    runs, lengths = torch.stack(torch.unique_consecutive(key, return_counts=True)).cpu().numpy()
+    place, known = pd.factorize(runs)
+    areas = np.bincount(place, lengths).astype(np.int64)
     rest, of_class = np.divmod(known, classes)
     rest, segment = np.divmod(rest, spread)
     images, true = np.divmod(rest, spread)

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -69,14 +69,18 @@ class Lane:
 
     def warm_up(self, model: Segmenter, card: ModelCard, largest: int) -> int:
         """Computes batches of every size up to the one that computes most images a second, and returns that size. The
-        first that gains too little over a smaller one ends the search: it would cost latency for nothing."""
-        best, fastest = 1, self._seconds(model, card, 1)
+        first that gains too little over a smaller one, or by the times of those before it would, ends the search: it
+        would cost latency for nothing."""
+        best, seconds = 1, {1: self._seconds(model, card, 1)}
         for batch in [*(2**n for n in range(1, largest.bit_length()) if 2**n < largest), largest]:
-            seconds = self._seconds(model, card, batch) / batch
-            if seconds * _GAIN > fastest:
+            wanted = seconds[best] / best * batch / _GAIN
+            if _expected(seconds, batch) > wanted:
                 break
-            best, fastest = batch, seconds
-        for other in range(3, best):  # cuDNN chooses its algorithms anew for every size
+            seconds[batch] = self._seconds(model, card, batch)
+            if seconds[batch] > wanted:
+                break
+            best = batch
+        for other in sorted({*range(1, best)} - {*seconds}):  # cuDNN chooses its algorithms anew for every size
             self._forward(model, card, np.zeros((other, *card.size, 3), np.uint8))
         return best
 
@@ -98,6 +102,14 @@ class Lane:
             if self.compute.device.type == "cuda":
                 torch.cuda.synchronize(self.compute.device)
             return made
+
+
+def _expected(seconds: Mapping[int, float], batch: int) -> float:
+    """What a pass of `batch` images would take, by the line through the two largest batches that were measured."""
+    if len(seconds) < 2:
+        return 0.0
+    (few, quick), (many, slow) = sorted(seconds.items())[-2:]
+    return slow + (slow - quick) / (many - few) * (batch - many)
 
 
 def interval(promoted: Promoted) -> tuple[float, float] | None:

@@ -49,7 +49,7 @@ def _claimed(score: Tensor, label: Tensor, mask_logits: Tensor, size: tuple[int,
     coarse = mask_logits.float().contiguous(memory_format=torch.channels_last)
     masks = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False).sigmoid_()
     inside = masks >= 0.5
-    area = inside.sum((2, 3), dtype=torch.float32)  # exact up to 2**24 pixels, and far faster than in int64
+    area = _areas(inside)
     owner = masks.mul_(score[..., None, None]).max(1).indices  # (B, H, W)
     held = inside.gather(1, owner[:, None])[:, 0]
     images, queries = score.shape
@@ -61,6 +61,14 @@ def _claimed(score: Tensor, label: Tensor, mask_logits: Tensor, size: tuple[int,
     number = torch.where(thing[label], (good & thing[label]).cumsum(1), 0)
     segment = torch.where(good, first[label] + number, VOID)
     return torch.where(held, segment.gather(1, owner.flatten(1)).view_as(owner), VOID)
+
+
+def _areas(masks: Tensor) -> Tensor:
+    """(B, Q, H, W) bool in channels_last memory to the pixels of each: (B, Q) float32, exact up to 2**24."""
+    # The sum of 255 rows fits into a byte, and a CPU adds bytes fifty times as quickly as it converts and adds them.
+    rows = masks.view(torch.uint8).permute(0, 2, 3, 1).flatten(2).split(255, 1)
+    sums = torch.stack([part.sum(1, dtype=torch.uint8) for part in rows])  # (n, B, W·Q)
+    return sums.unflatten(2, (masks.shape[3], masks.shape[1])).sum((0, 2), dtype=torch.float32)
 
 
 def _kinds(labels: LabelSet) -> tuple[Tensor, Tensor]:
