@@ -124,12 +124,11 @@ class Command:
         self.process.wait(60)
 
 
-def bare(name: str | None, body: bytes) -> dict[str, float]:
-    """Seconds of each part of one request, called directly, and the images a second of the largest batch."""
+def bare(name: str | None, body: bytes, largest: int) -> dict[str, float]:
+    """Seconds of each part of one request, called directly, and the images a second in batches of `largest`."""
     (chosen,) = predict.choose([name] if name else None)[:1]
     lane = Lane(0, "auto")
     model, card, size = lane.load(chosen), chosen.card, chosen.card.size
-    largest = asyncio.run(lane.run(lane.warm_up, model, card, LARGEST))
     image = photographs.decode(body, [size])
     scores = asyncio.run(lane.run(lane._forward, model, card, image.seen[size][None]))[0].scores
 
@@ -193,13 +192,14 @@ def fakes(seconds: float) -> dict[str, Any]:
 
 def real(name: str | None, body: bytes, seconds: float) -> dict[str, Any]:
     """The command with a real model."""
-    parts = bare(name, body)
-    alone = parts["decode"] + parts["forward"] + parts["encode"]
-    print(f"\nBare: {', '.join(f'{key} {value:.4g}' for key, value in parts.items())}")
     server = Command(*(["--model", name] if name else []))
-    path = f"/v1/models/{json.loads(server.text('/v1/models'))['models'][0]['model']}/mask"
-    found: dict[str, Any] = {"bare": parts, "ready_seconds": server.ready}
     try:
+        served = json.loads(server.text("/v1/models"))["models"][0]
+        parts = bare(name, body, served["largest_batch"])
+        alone = parts["decode"] + parts["forward"] + parts["encode"]
+        path = f"/v1/models/{served['model']}/mask"
+        found: dict[str, Any] = {"bare": parts, "ready_seconds": server.ready}
+        print(f"\nBare: {', '.join(f'{key} {value:.4g}' for key, value in parts.items())}")
         row(("clients", "images/s", "of bare", "batch", "p50", "p95", "p99", "other", "memory"))
         for clients in CLIENTS:
             before = server.metric("segbench_batch_size_sum"), server.metric("segbench_batch_size_count")

@@ -66,9 +66,9 @@ def _claimed(score: Tensor, label: Tensor, mask_logits: Tensor, size: tuple[int,
 def _areas(masks: Tensor) -> Tensor:
     """(B, Q, H, W) bool in channels_last memory to the pixels of each: (B, Q) float32, exact up to 2**24."""
     # The sum of 255 rows fits into a byte, and a CPU adds bytes fifty times as quickly as it converts and adds them.
-    rows = masks.view(torch.uint8).permute(0, 2, 3, 1).flatten(2).split(255, 1)
+    rows = torch.split(masks.view(torch.uint8).permute(0, 2, 3, 1).flatten(2), 255, 1)
     sums = torch.stack([part.sum(1, dtype=torch.uint8) for part in rows])  # (n, B, W·Q)
-    return sums.unflatten(2, (masks.shape[3], masks.shape[1])).sum((0, 2), dtype=torch.float32)
+    return sums.view(len(sums), len(masks), -1, masks.shape[1]).sum((0, 2), dtype=torch.float32)
 
 
 def _kinds(labels: LabelSet) -> tuple[Tensor, Tensor]:
