@@ -8,7 +8,8 @@ At the tiny size, 64×128 pixels, from random weights. Off is the note's: a cons
 is ON below, with warm-up and decay of the learning rate, clipping, an average of the weights, and no weight decay on
 norms. Each has its own learning rate, the best of RATES in one training with a seed that is not used again: a rate that
 decays is half as large on average. Weights, batches and epochs are the same, so that the runs of a seed are a pair.
-Reported is the mean difference of the best mIoU with its 95 % interval by Student's t over the seeds. Writes
+Reported is the mean difference of the last epoch's mIoU with its 95 % interval by Student's t over the seeds. The best
+epoch's would be chosen on the images that score it, which flatters the curve that fluctuates more. Writes
 reports/recipes.json after each run, and skips runs that it holds.
 """
 
@@ -42,7 +43,8 @@ SIZE = (64, 128)
 BATCH = 8
 RATES, WEIGHT_DECAY = (1e-3, 3e-3, 1e-2), 1e-2  # of AdamW
 TUNING_SEED = 1000
-ON = Recipe(schedule="poly", warmup=0.05, no_decay=True, clip_norm=1.0, ema=0.99)
+# The average is of about ten steps, 3 % of a training; published ones: 0.9998 over 10**5 steps, 5 %.
+ON = Recipe(schedule="poly", warmup=0.05, no_decay=True, clip_norm=1.0, ema=0.9)
 _MOST = (300, 100)  # images to train on and to validate on
 _STREETS = (240, 48)  # drawn for training and for validation
 
@@ -53,8 +55,8 @@ class Run:
     recipe: str  # "on" | "off"
     seed: int
     lr: float
-    miou: float  # of the best epoch, as a trial's value is
-    last_miou: float
+    miou: float  # of the last epoch
+    best_miou: float  # of the best, as a trial's value is
     nll: float  # of the last epoch
     seconds: float
 
@@ -144,12 +146,13 @@ def _run(name: str, recipe: str, seed: int, lr: float, dataset: Dataset, epochs:
     hyperparameters = Hyperparameters(lr, WEIGHT_DECAY, "adamw", {}, ON if recipe == "on" else OFF)
     state = training.begin(model, hyperparameters, device)
     records = list(training.fit(state, train, val, epochs=epochs, seed=seed))
-    best, seconds = max(record.miou for record in records), sum(record.seconds.total for record in records)
-    print(
-        f"{name}, {recipe}, seed {seed}, lr {lr:g}: mIoU {best:.4f}, last {records[-1].miou:.4f}, {seconds:.0f} s",
-        flush=True,
+    last, best, seconds = (
+        records[-1].miou,
+        max(record.miou for record in records),
+        sum(record.seconds.total for record in records),
     )
-    return Run(name, recipe, seed, lr, best, records[-1].miou, records[-1].val_nll, seconds)
+    print(f"{name}, {recipe}, seed {seed}, lr {lr:g}: mIoU {last:.4f}, best {best:.4f}, {seconds:.0f} s", flush=True)
+    return Run(name, recipe, seed, lr, last, best, records[-1].val_nll, seconds)
 
 
 def _line(name: str, tuned: dict[str, float], pairs: list[tuple[float, float]]) -> str:

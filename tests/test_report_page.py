@@ -149,7 +149,7 @@ def test_damaged_card_costs_its_model_not_the_report(here: Path) -> None:
 
 
 def test_unsearched_architecture_and_unfinished_search_say_how_to_go_on(here: Path) -> None:
-    shutil.rmtree(here / "storage/models/fab-beta")
+    shutil.rmtree(here / "storage/models")
     storage = database.connect(here / "storage/studies.db")
     optuna.delete_study(study_name="fab-beta", storage=storage)
     study = optuna.load_study(study_name="fab-alpha", storage=storage)
@@ -159,6 +159,7 @@ def test_unsearched_architecture_and_unfinished_search_say_how_to_go_on(here: Pa
     said = " ".join(sentences.missing(read(here)))
     assert "python -m segbench.search beta --protocol fab" in said
     assert "Alpha </script><i>net</i> has finished 12 of 99 trials" in said
+    assert "segbench.promote" not in said  # there is no best trial yet
 
 
 def test_nothing_at_all_is_an_error_with_the_command(here: Path) -> None:

@@ -36,7 +36,7 @@ SPAN = 65536  # segment numbers per class
 PER_LABEL = 1000  # a pixel of an instance file is label · 1000 + k, or the label alone: preparation/json2instanceImg.py
 MOST = 254  # the largest k that a plane holds
 
-Plane = NDArray[np.uint8]  # 0: no instance, or a group; else k + 1 of the pixel's raw id
+InstancePlane = NDArray[np.uint8]  # 0: no instance, or a group; else k + 1 of the pixel's raw id
 
 
 def label_of(instances: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -44,7 +44,7 @@ def label_of(instances: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return np.asarray(np.where(instances >= PER_LABEL, instances // PER_LABEL, instances).astype(np.uint8))
 
 
-def plane_of(instances: NDArray[np.integer]) -> Plane:
+def plane_of(instances: NDArray[np.integer]) -> InstancePlane:
     """What is packed of the pixels of an instance file whose k are at most MOST."""
     return np.asarray(np.where(instances >= PER_LABEL, instances % PER_LABEL + 1, 0).astype(np.uint8))
 
@@ -83,7 +83,7 @@ def coding(labels: LabelSet) -> Coding:
     return Coding(base, countable)
 
 
-def truth(raw: NDArray[np.uint8], instances: Plane, labels: LabelSet) -> NDArray[np.int64]:
+def truth(raw: NDArray[np.uint8], instances: InstancePlane, labels: LabelSet) -> NDArray[np.int64]:
     """The segments of a scene. raw: (…, H, W) raw ids; instances: their plane, of the same shape."""
     base, countable = coding(labels)
     number = raw.astype(np.int64) * 256 + instances

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.core.labels import LabelSet
-from segbench.core.panoptic import MOST, PER_LABEL, Plane, label_of, plane_of
+from segbench.core.panoptic import MOST, PER_LABEL, InstancePlane, label_of, plane_of
 from segbench.data import pictures
 from segbench.data.archives import File
 
@@ -61,7 +61,7 @@ def _values(path: File, labels: LabelSet) -> tuple[NDArray[np.uint8], bool]:
     return np.asarray(pictures.rgb(picture)), True
 
 
-def instances(path: File, labels: NDArray[np.uint8]) -> Plane:
+def instances(path: File, labels: NDArray[np.uint8]) -> InstancePlane:
     """(H, W) plane of an instance file, whose pixels are label · 1000 + k, or the label alone. Raises
     pictures.Unreadable if it is none, if its labels are not `labels`, or if a k is above panoptic.MOST."""
     picture = pictures.upright(path)
@@ -94,7 +94,7 @@ def _mismatch(ids: NDArray[Any], labels: NDArray[np.uint8]) -> str:
 
 
 @functools.cache
-def _instance_tables() -> tuple[NDArray[np.uint16], Plane]:
+def _instance_tables() -> tuple[NDArray[np.uint16], InstancePlane]:
     """Id 0..65535 to its label, or 65535 if it cannot be used, and to its value in the plane if it can."""
     ids = np.arange(65536)
     label = np.where(ids >= PER_LABEL, ids // PER_LABEL, ids)

@@ -82,7 +82,7 @@ def missing(comparison: Comparison) -> list[str]:
             best = studies.best(candidate.study)
             if best is None and used.finished:
                 sentences.append(text("status.no_trial", **values))
-            elif best and not candidate.models:
+            elif best and used.finished and not candidate.models:
                 sentences.append(text("status.not_promoted", best=score(best.value), **values))
         if 0 < len(candidate.models) < wanted:
             sentences.append(text("status.seeds_left", done=len(candidate.models), planned=wanted, **values))
