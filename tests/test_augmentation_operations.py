@@ -110,7 +110,7 @@ def test_images_and_masks_move_as_torchvision_moves_them(name: str, by: float, s
     seen, labels = placed(image, mask, frame)
     torch.testing.assert_close(seen, expected(image, InterpolationMode.BILINEAR), atol=1e-4, rtol=0)
     moved = expected(tv_tensors.Mask(mask), InterpolationMode.NEAREST)
-    assert (labels == moved).float().mean() > 0.99  # the rest lies between two pixels, but for rounding
+    assert (labels == moved).float().mean() > 0.98  # the rest lies between two pixels, but for rounding
 
 
 def test_a_squeezed_photograph_turns_as_if_it_was_turned_before() -> None:

@@ -17,9 +17,13 @@ def truth(raw: Tensor, instances: Tensor, labels: LabelSet) -> Tensor:
     """(B, H, W) int64 segments. raw: (B, H, W) uint8 raw ids; instances: their plane, (B, H, W) uint8."""
     coding = panoptic.coding(labels)
     base, countable = (torch.from_numpy(table).to(raw.device) for table in coding)
-    ids = raw.int()
-    number = torch.where(countable[ids] & (instances > 0), ids * 256 + instances, 0)
-    return base[ids] + number
+    counted = looked_up(countable, raw) & (instances > 0)
+    return looked_up(base, raw) + torch.where(counted, raw.int() * 256 + instances, 0)
+
+
+def looked_up(table: Tensor, raw: Tensor) -> Tensor:
+    """What a (256,) table has for each of some uint8 ids. `table[raw.int()]` takes three to five times as long."""
+    return table.index_select(0, raw.int().flatten()).view(raw.shape)
 
 
 def most(planes: Iterable[tuple[Tensor, Tensor]], smallest: int, labels: LabelSet) -> int:
