@@ -34,9 +34,11 @@ fmt: $(VENV)/developer  ## format the code, and fix what the linter can
 	$(PYTHON) -m ruff check --fix
 	$(PYTHON) -m ruff format
 
-bench: $(VENV)/developer  ## ours against what a user would write instead, in turn (under 15 minutes)
+bench: $(VENV)/developer  ## ours against what a user would write instead, in turn (about 20 minutes)
 	$(PYTHON) -m benchmarks.bench
 	$(PYTHON) -m benchmarks.architectures
+	$(PYTHON) -m benchmarks.crops
+	$(PYTHON) -m benchmarks.disk
 	$(PYTHON) -m benchmarks.ledger
 	$(PYTHON) -m benchmarks.serving
 

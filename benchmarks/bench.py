@@ -1,6 +1,6 @@
 """Compares segbench with what a user would write instead, alternately in one process, several times.
 
-    make bench                                      all rows, under 15 minutes on 2 cores
+    make bench                                      all rows and all other benchmarks, about 20 minutes on 2 cores
     python -m benchmarks.bench --only deeplab       the rows whose name contains a word
 
 Every row runs segbench's code and its peer (see peers.py) alternately, and reports the median of the paired ratios with

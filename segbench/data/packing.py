@@ -314,10 +314,9 @@ def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decode
             planes.append(masks.instances(scene.instances, ids))
         except pictures.Unreadable as reason:
             return _Bad(scene.instances, f"instances cannot be used: {reason}")
-    pixels = np.bincount(ids.reshape(-1), minlength=256)
     packed = image.resize(size[::-1], Image.Resampling.BILINEAR)
     nearest = [Image.fromarray(plane).resize(size[::-1], Image.Resampling.NEAREST) for plane in planes]
-    counts = {str(raw): int(pixels[raw]) for raw in np.flatnonzero(pixels)}
+    counts = {str(raw): pixels for raw, pixels in masks.pixels_of(ids).items()}
     return [np.asarray(plane) for plane in (packed, *nearest)], counts, [image.height, image.width]
 
 
