@@ -47,6 +47,13 @@ def test_the_first_of_equal_classes_counts() -> None:
     assert inference.class_map(torch.zeros(8, 4, 4), (9, 9)).max() == 0
 
 
+def test_a_class_that_is_never_predicted_leaves_the_others_alone() -> None:
+    scores = torch.randn(8, 6, 9, generator=torch.Generator().manual_seed(0))
+    scores[3] = -float("inf")
+    low = torch.where(scores.isinf(), -1e6, scores)
+    assert torch.equal(inference.class_map(scores, (50, 60)), inference.class_map(low, (50, 60)))
+
+
 @pytest.mark.parametrize(
     ("fixed", "each", "limit", "largest", "measured", "others"),
     [

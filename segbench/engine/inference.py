@@ -33,6 +33,7 @@ from segbench.runtime.compute import Compute
 
 _LARGEST = 1 << 21  # pixels of a map of segments: those of a Cityscapes photograph
 _STRIP = 1 << 20  # scores of one strip: 4 MB, which a CPU's cache holds
+_FINITE = 1e30  # what infinite scores count as: 0 times infinity is no number
 
 
 def load(card: ModelCard, weights: Path, compute: Compute) -> Segmenter:
@@ -164,6 +165,7 @@ def class_map(scores: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
     ties; in the memory of one strip of rows."""
     classes, rows = scores.shape[:2]
     height, width = size
+    scores = scores.clamp(-_FINITE, _FINITE)
     above, below, weight = _rows(rows, height)
     made = torch.empty((height, width), dtype=torch.uint8, device=scores.device)
     step = max(1, _STRIP // (classes * width))
