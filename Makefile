@@ -18,8 +18,8 @@ demo: $(VENV)/installed  ## both architectures through search, promotion and rep
 	$(SEGBENCH).promote --protocol demo
 	$(SEGBENCH).report --protocol demo
 
-test: $(VENV)/developer  ## the tests, with coverage (under 5 minutes on two cores)
-	$(PYTHON) -m pytest -n logical --dist worksteal --cov --cov-report=term:skip-covered
+test: $(VENV)/developer  ## the tests (4 minutes on two cores)
+	$(PYTHON) -m pytest -n logical --dist worksteal
 
 chaos: $(VENV)/developer  ## the demo killed a hundred times, compared with one left alone
 	$(PYTHON) -m tests.faults.chaos --kills 100 --seed 0
