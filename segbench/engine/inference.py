@@ -192,8 +192,8 @@ def _between(scores: Tensor, above: Tensor, below: Tensor, weight: Tensor) -> Te
         above, below, weight = (each.to(scores.device) for each in (above, below, weight))
         return torch.lerp(scores[:, above], scores[:, below], weight[:, None])
     # On a CPU a product takes half the time: it does not copy rows first.
-    places, weights = torch.stack([above, below], 1), torch.stack([1 - weight, weight], 1)
-    return scores.new_zeros(len(above), scores.shape[1]).scatter_add_(1, places, weights) @ scores
+    indices, weights = torch.stack([above, below], 1), torch.stack([1 - weight, weight], 1)
+    return scores.new_zeros(len(above), scores.shape[1]).scatter_add_(1, indices, weights) @ scores
 
 
 def _best(scores: Tensor) -> Tensor:

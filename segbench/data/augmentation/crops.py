@@ -101,7 +101,9 @@ def cut(images: Tensor, planes: Sequence[Tensor], fills: Sequence[int], frame: T
     boxes = _boxes(corners, (images.shape[1], images.shape[2]), whole=leaves and border == "reflect")
     shown = torch.empty((number, *size, 3), device=device)
     made = [torch.empty((number, *size), dtype=torch.uint8, device=device) for _ in planes]
-    grids = geometry.grid(_local(frame, boxes, (images.shape[1], images.shape[2])).to(device, non_blocking=True), size)
+    grids = geometry.sampling_grid(
+        _local(frame, boxes, (images.shape[1], images.shape[2])).to(device, non_blocking=True), size
+    )
     for index, (top, bottom, left, right) in enumerate(boxes.tolist()):
         grid = grids[index : index + 1]
         seen = images[index, top:bottom, left:right].permute(2, 0, 1)[None].float()
@@ -111,13 +113,13 @@ def cut(images: Tensor, planes: Sequence[Tensor], fills: Sequence[int], frame: T
             _sample(above, grid, "nearest", border, target[index, ..., None])
     outside = None
     if leaves and border == "void":
-        outside = (geometry.grid(frame.to(device, non_blocking=True), size).abs() > 1).any(-1)
+        outside = (geometry.sampling_grid(frame.to(device, non_blocking=True), size).abs() > 1).any(-1)
         made = [plane.masked_fill_(outside, fill) for plane, fill in zip(made, fills, strict=True)]
     return Cut(shown, made, outside)
 
 
 def _sample(image: Tensor, grid: Tensor, mode: str, border: str, target: Tensor) -> None:
-    """(1, C, H, W) at the places of a (1, h, w, 2) grid, into (h, w, C). The grid's rows go as a batch of the same
+    """(1, C, H, W) at the positions of a (1, h, w, 2) grid, into (h, w, C). The grid's rows go as a batch of the same
     image: a CPU's threads share out no less than the images of a batch."""
     parts = math.gcd(grid.shape[1], _PARTS)
     rows, into = (each.reshape(parts, -1, *each.shape[-2:]) for each in (grid, target))

@@ -52,31 +52,31 @@ def reframed(augment: Augment, images: Tensor, raw: Tensor, frame: Tensor, borde
     """images: (B, 3, H, W) float32, normalised; raw: (B, H, W) uint8 label ids; frame: (B, 2, 3) float32. Returns both
     in their views, of the same shapes: images are sampled bilinearly, labels from the nearest pixel. Outside the image,
     views have the mean colour and the raw id `border`, or with border = "reflect" the image's reflection."""
-    padding, places = _PADDING[augment.border], grid(frame, raw.shape[1:])
-    sampled = F.grid_sample(images, places, "bilinear", padding, align_corners=False)
+    padding, grid = _PADDING[augment.border], sampling_grid(frame, raw.shape[1:])
+    sampled = F.grid_sample(images, grid, "bilinear", padding, align_corners=False)
     # channels_last again, in a tenth of the time of `contiguous`
     reframed_images = torch.stack(sampled.unbind(1), -1).permute(0, 3, 1, 2)
-    return reframed_images, _nearest(raw, places, padding, border)
+    return reframed_images, _nearest(raw, grid, padding, border)
 
 
 def reframed_instances(augment: Augment, instances: Tensor, frame: Tensor) -> Tensor:
     """The plane of instances, (B, H, W) uint8, from the pixels that `reframed` takes the labels from; none outside."""
-    return _nearest(instances, grid(frame, instances.shape[1:]), _PADDING[augment.border], 0)
+    return _nearest(instances, sampling_grid(frame, instances.shape[1:]), _PADDING[augment.border], 0)
 
 
-def grid(frame: Tensor, size: Sequence[int]) -> Tensor:
+def sampling_grid(frame: Tensor, size: Sequence[int]) -> Tensor:
     """(B, h, w, 2): where in the image each pixel of a view of this height and width is. As F.affine_grid without
     align_corners but for rounding, in a twentieth of its time on a CPU. frame: (B, 2, 3) float32."""
     y, x = ((2 * torch.arange(side, device=frame.device) + 1) / side - 1 for side in size)
     of_x, of_y, shift = frame[:, None, None].unbind(-1)  # each (B, 1, 1, 2)
-    # A place as one complex number: then both of its coordinates are added at once.
+    # A position as one complex number: then both of its coordinates are added at once.
     columns, rows = (torch.view_as_complex(each) for each in (x[:, None] * of_x, y[:, None, None] * of_y + shift))
     return torch.view_as_real(columns + rows)
 
 
-def _nearest(plane: Tensor, places: Tensor, padding: str, border: int) -> Tensor:
+def _nearest(plane: Tensor, grid: Tensor, padding: str, border: int) -> Tensor:
     above = plane[:, None].float() - border  # grid_sample puts zeros outside
-    return (F.grid_sample(above, places, "nearest", padding, align_corners=False)[:, 0] + border).to(torch.uint8)
+    return (F.grid_sample(above, grid, "nearest", padding, align_corners=False)[:, 0] + border).to(torch.uint8)
 
 
 def _matrices(*rows: tuple[Numbers, Numbers, Numbers]) -> Numbers:
