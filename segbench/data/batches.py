@@ -113,7 +113,7 @@ class Batches:
         of_raw = torch.tensor(self.label_set.class_of_raw, dtype=torch.uint8)
         images, raw, *instances = (plane.cpu() for plane in next(self._rows.gather([chosen])))
         truth = segments.truth(raw, instances[0], self.label_set) if instances else None
-        return Shown(images, of_raw[raw.int()], truth)
+        return Shown(images, segments.looked_up(of_raw, raw), truth)
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches, in the order of the split."""

@@ -32,7 +32,7 @@ def most(planes: Iterable[tuple[Tensor, Tensor]], smallest: int, labels: LabelSe
     classes = torch.tensor([-1 if index == IGNORED else index for index in labels.class_of_raw])
     largest = 0
     for raw, instances in planes:
-        found = taught(truth(raw[None], instances[None], labels), classes[raw[None].int()], labels)
+        found = taught(truth(raw[None], instances[None], labels), looked_up(classes, raw[None]), labels)
         ids, pixels = np.unique(found[found >= 0].numpy(), return_counts=True)
         largest = max(largest, int(((pixels >= smallest) | (ids % SPAN == 0)).sum()))
     return largest
