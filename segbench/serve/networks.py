@@ -91,7 +91,7 @@ class Lane:
     def _seconds(self, model: Segmenter, card: ModelCard, batch: int) -> float:
         images = np.zeros((batch, *card.size, 3), np.uint8)
         took = []
-        for _ in range(2):  # the first also warms up, but where it does not matter, two measure better than one
+        for _ in range(2):  # the first warms up; where that takes no time, the quicker of two is the less disturbed
             started = time.perf_counter()
             self._forward(model, card, images)
             took.append(time.perf_counter() - started)
