@@ -175,6 +175,18 @@ def test_a_killed_command_leaves_neither_workers_nor_a_folder(tmp_path: Path) ->
     assert gone(lambda: any(tmp_path.iterdir()))
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one process draws")
+def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom segbench.data import streets\n"
+        "print('once')\nstreets.write(Path('drawn'), 64, 1, 32, 64, seed=0)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("once\n", 0), done.stderr
+    assert len(list(tmp_path.rglob("*_leftImg8bit.png"))) == 65
+
+
 def test_what_a_killed_command_had_drawn_is_removed_by_the_next(tmp_path: Path) -> None:
     abandoned, drawing, mine = (tmp_path / f".out-unfinished-{name}" for name in ("abandoned", "drawing", "mine"))
     for folder in (abandoned, drawing, mine):

@@ -5,13 +5,8 @@ with the same strokes. Then both are halved: the image by averaging, the labels 
 """
 
 import math
-import multiprocessing
 import os
-import shutil
-import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +23,7 @@ from segbench.data.synthetic.roadside import roadside
 from segbench.data.synthetic.street import lay_out, pave
 from segbench.data.synthetic.traffic import traffic, walkers
 from segbench.data.synthetic.weather import WEATHERS, light_in, sky_in
+from segbench.runtime.workers import pool
 
 TRAIN_CITIES = ("alderbruck", "belmora", "castrovent", "dunhaven", "eskelund", "fontargent", "grauwinkel", "hollinmere",
                 "isterwald", "jorvessa", "kaltenau", "lindemark", "montreval", "norrvik", "ostermoor", "pellagrada",
@@ -94,18 +90,11 @@ def write(
             if progress is not None:
                 progress()
         return
-    # Drawing holds Python's lock, so processes, not threads; spawned, which is safe beside the parent's threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, context, initializer=_become_worker, initargs=(folder if temporary else None,)
-    ) as pool:
-        try:
-            for _ in pool.map(_write_scene, jobs, chunksize=4):
-                if progress is not None:
-                    progress()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with pool(workers, folder if temporary else None) as drawing:  # which holds Python's lock
+        for drawn in [drawing.submit(_write_scene, job) for job in jobs]:
+            drawn.result()
+            if progress is not None:
+                progress()
 
 
 class _Job(NamedTuple):
@@ -137,18 +126,3 @@ def _write_scene(job: _Job) -> None:
     for path, pixels in ((job.image, image), (job.labels, label_of(instances)), (job.instances, instances)):
         if path is not None:
             Image.fromarray(pixels).save(path, compress_level=1)
-
-
-def _become_worker(folder: Path | None) -> None:
-    """Leaves Ctrl-C to the parent, and ends with it even if it is killed, of which the pool would not learn."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-
-
-def _end_with_parent(folder: Path | None) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    while folder and folder.exists():  # the other workers may still write
-        shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
