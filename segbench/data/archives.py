@@ -10,7 +10,7 @@ import functools
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -30,6 +30,10 @@ class Member:
 
     archive: zipfile.ZipFile
     info: zipfile.ZipInfo
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Member], tuple[str, str]]:
+        """Another process opens the archive itself."""
+        return _member, (str(self.archive.filename), self.info.filename)
 
     @property
     def path(self) -> PurePosixPath:
@@ -114,6 +118,12 @@ def searched(root: Path) -> str:
     """What an error adds where neither a folder nor an archive holds what is missing: ", nor in a.zip, b.zip"."""
     names = ", ".join(path.name for path in listed(root))
     return f", nor in {names}" if names else ""
+
+
+def _member(archive: str, name: str) -> Member:
+    path = Path(archive)
+    opened = _opened(path, tuple(stamp(path)))
+    return Member(opened, opened.getinfo(name))
 
 
 @functools.lru_cache(maxsize=16)

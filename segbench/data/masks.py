@@ -32,19 +32,19 @@ class Unknown(Exception):
 def read(path: File, labels: LabelSet) -> NDArray[np.uint8]:
     """(H, W) raw ids. Pictures of one channel hold ids; pictures in colour, and palettes where every label has a mask
     colour, hold colours. Raises pictures.Unreadable, and Unknown."""
+    return counted(path, labels)[0]
+
+
+def counted(path: File, labels: LabelSet) -> tuple[NDArray[np.uint8], dict[int, int]]:
+    """As `read`; and how many pixels have each id that occurs."""
     values, coloured = _values(path, labels)
-    if coloured:
-        return _of_colours(values, labels)
-    counts = pixels_of(values)
+    ids = _of_colours(values, labels) if coloured else values
+    histogram = Image.fromarray(ids).histogram()  # Pillow's takes half of `bincount`'s time
+    counts = {raw: pixels for raw, pixels in enumerate(histogram) if pixels}
     unknown = labels.unknown(list(counts))
     if unknown:
         raise Unknown("ids", {f"id {raw}": counts[raw] for raw in unknown}, labels)
-    return values
-
-
-def pixels_of(ids: NDArray[np.uint8]) -> dict[int, int]:
-    """How many pixels of (H, W) ids have each id that occurs. Pillow counts them in half of `bincount`'s time."""
-    return {raw: pixels for raw, pixels in enumerate(Image.fromarray(ids).histogram()) if pixels}
+    return ids, counts
 
 
 def unknown(path: File, labels: LabelSet) -> NDArray[np.bool_]:
@@ -70,10 +70,12 @@ def _values(path: File, labels: LabelSet) -> tuple[NDArray[np.uint8], bool]:
 def instances(path: File, labels: NDArray[np.uint8]) -> InstancePlane:
     """(H, W) plane of an instance file, whose pixels are label · 1000 + k, or the label alone. Raises
     pictures.Unreadable if it is none, if its labels are not `labels`, or if a k is above panoptic.MOST."""
-    picture = pictures.upright(path)
-    if picture.mode not in ("I;16", "I;16B", "I", "L"):
-        raise pictures.Unreadable(f"its pixels are {picture.mode}; expected 16-bit ids, label * 1000 + instance")
-    ids = np.asarray(picture)
+    ids: NDArray[Any] | None = pictures.plain(path)
+    if ids is None or ids.ndim > 2:
+        picture = pictures.upright(path)
+        if picture.mode not in ("I;16", "I;16B", "I", "L"):
+            raise pictures.Unreadable(f"its pixels are {picture.mode}; expected 16-bit ids, label * 1000 + instance")
+        ids = np.asarray(picture)
     if ids.shape != labels.shape:
         sizes = f"it is {ids.shape[0]}x{ids.shape[1]}, labels are {labels.shape[0]}x{labels.shape[1]}"
         raise pictures.Unreadable(f"{sizes} (height x width); expected the same")
@@ -82,9 +84,9 @@ def instances(path: File, labels: NDArray[np.uint8]) -> InstancePlane:
             raise pictures.Unreadable(f"ids are {ids.min()}..{ids.max()}; expected 0..65535")
         ids = ids.astype(np.uint16)
     label, plane = _instance_tables()
-    if (odd := label[ids] != labels).any():
+    if (odd := label.take(ids) != labels).any():
         raise pictures.Unreadable(_mismatch(ids[odd], labels[odd]))
-    return np.asarray(plane[ids])
+    return np.asarray(plane.take(ids))
 
 
 def _mismatch(ids: NDArray[Any], labels: NDArray[np.uint8]) -> str:

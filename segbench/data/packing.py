@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,8 +35,10 @@ from segbench.data.journal import Line
 from segbench.data.layouts import CITYSCAPES, Layout
 from segbench.data.rows import Plane
 from segbench.data.scenes import Problem, Scene
+from segbench.runtime import workers
 from segbench.runtime.terminal import Advance
 
+_WORTH_A_PROCESS = 64 << 20  # bytes of photographs: a second of decoding, several times what a start takes
 _LAYOUT = 1  # raise it when the arrays' meaning changes: then new caches are made beside old ones
 
 
@@ -95,7 +97,11 @@ class _Bad(NamedTuple):
     unknown: tuple[tuple[str, int], ...] = ()  # as in Problem
 
 
-_Decoded = tuple[list[Any], dict[str, int], list[int]]  # its planes, pixels per raw id, the photograph's own size
+class _Decoded(NamedTuple):
+    planes: list[NDArray[Any]]
+    digest: str
+    ids: dict[str, int]  # pixels per raw id
+    size: list[int]  # the photograph's own: height, width
 
 
 def prepare(
@@ -201,14 +207,14 @@ def _pack(
             advance(scene.name)
     problems = []
     with open(folder / journal.JOURNAL, "a", encoding="utf-8") as file:
-        for index, result in _decoded(pairs, todo, size, label_set):
+        scenes_to_do = {index: pairs[index] for index in todo}
+        for index, result in _decoded(scenes_to_do, size, label_set):
             if isinstance(result, _Bad):
                 path = str(result.file.relative_to(root))
                 problems.append(Problem(path, result.what, pairs[index].name, result.unknown))
             else:
-                planes, ids, own_size = result
-                arrays.write(index, *planes)
-                line = Line(pairs[index].name, stamps[index], digest(*planes), ids, own_size)
+                arrays.write(index, *result.planes)
+                line = Line(pairs[index].name, stamps[index], result.digest, result.ids, result.size)
                 lines[index] = line
                 file.write(json.dumps(line._asdict()) + "\n")
                 file.flush()
@@ -269,34 +275,33 @@ def _kept(
 
 
 def _decoded(
-    pairs: list[Scene], todo: list[int], size: tuple[int, int], label_set: LabelSet
-) -> Iterator[tuple[int, Any]]:
-    """Yields (index, packed pixels or the problem) as threads finish. PIL releases Python's lock to decode and resize.
+    todo: dict[int, Scene], size: tuple[int, int], label_set: LabelSet
+) -> Iterator[tuple[int, _Decoded | _Bad]]:
+    """Yields (index, packed pixels or the problem) as processes finish, or threads if there is little to do.
 
-    At most four scenes per thread are in flight, so memory does not grow with the dataset.
+    At most four scenes per worker are in flight, so memory does not grow with the dataset.
     """
-    workers = os.cpu_count() or 1
-    waiting = iter(todo)
-    with ThreadPoolExecutor(workers) as pool:
+    cores = os.cpu_count() or 1
+    bytes_to_decode = sum(archives.stamp(scene.image)[0] for scene in todo.values())
+    processes = min(cores, bytes_to_decode // _WORTH_A_PROCESS)
+    waiting = iter(todo.items())
+    with workers.processes(processes) if processes > 1 else workers.threads(cores) as pool:
         running = {}
-        try:
-            while True:
-                for index in waiting:
-                    running[pool.submit(_decode, pairs[index], size, label_set)] = index
-                    if len(running) >= 4 * workers:
-                        break
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while True:
+            for index, scene in waiting:
+                running[pool.submit(_decode, scene, size, label_set)] = index
+                if len(running) >= 4 * cores:
+                    break
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
 
 
 def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decoded | _Bad:
     """The scene packed, or its problem."""
     try:
-        ids = masks.read(scene.labels, label_set)
+        ids, counts = masks.counted(scene.labels, label_set)
     except pictures.Unreadable as reason:
         return _Bad(scene.labels, f"labels cannot be read: {reason}")
     except masks.Unknown as unknown:
@@ -316,8 +321,9 @@ def _decode(scene: Scene, size: tuple[int, int], label_set: LabelSet) -> _Decode
             return _Bad(scene.instances, f"instances cannot be used: {reason}")
     packed = image.resize(size[::-1], Image.Resampling.BILINEAR)
     nearest = [Image.fromarray(plane).resize(size[::-1], Image.Resampling.NEAREST) for plane in planes]
-    counts = {str(raw): pixels for raw, pixels in masks.pixels_of(ids).items()}
-    return [np.asarray(plane) for plane in (packed, *nearest)], counts, [image.height, image.width]
+    arrays = [np.asarray(plane) for plane in (packed, *nearest)]
+    ids_in_json = {str(raw): pixels for raw, pixels in counts.items()}
+    return _Decoded(arrays, digest(*arrays), ids_in_json, [image.height, image.width])
 
 
 def _stamp(scene: Scene) -> list[int]:

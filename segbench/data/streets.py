@@ -23,7 +23,7 @@ from segbench.data.synthetic.roadside import roadside
 from segbench.data.synthetic.street import lay_out, pave
 from segbench.data.synthetic.traffic import traffic, walkers
 from segbench.data.synthetic.weather import WEATHERS, light_in, sky_in
-from segbench.runtime.workers import pool
+from segbench.runtime import workers
 
 TRAIN_CITIES = ("alderbruck", "belmora", "castrovent", "dunhaven", "eskelund", "fontargent", "grauwinkel", "hollinmere",
                 "isterwald", "jorvessa", "kaltenau", "lindemark", "montreval", "norrvik", "ostermoor", "pellagrada",
@@ -83,14 +83,14 @@ def write(
     ]
     for parent in {path.parent for job in jobs for path in (job.image, job.labels)}:
         parent.mkdir(parents=True, exist_ok=True)
-    workers = min(os.cpu_count() or 1, len(jobs) // 32)
-    if workers < 2:
+    number = min(os.cpu_count() or 1, len(jobs) // 32)
+    if number < 2:
         for job in jobs:
             _write_scene(job)
             if progress is not None:
                 progress()
         return
-    with pool(workers, folder if temporary else None) as drawing:  # which holds Python's lock
+    with workers.processes(number, folder if temporary else None) as drawing:  # which holds Python's lock
         for drawn in [drawing.submit(_write_scene, job) for job in jobs]:
             drawn.result()
             if progress is not None:

@@ -1,4 +1,4 @@
-"""Worker processes, for work that holds Python's lock."""
+"""Pools of processes, for work that holds Python's lock, and of threads. An error inside the `with` ends their work."""
 
 from __future__ import annotations
 
@@ -9,27 +9,48 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from pathlib import Path
 
+from segbench.core.errors import UserError
+
 _LOOK_AGAIN = 0.5  # seconds
+# glibc keeps freed memory, up to 256 MB: fetching it from the system again for each image takes a seventh of packing.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
 
 
 @contextlib.contextmanager
-def pool(workers: int, temporary: Path | None = None) -> Iterator[Executor]:
-    """A pool of worker processes. They leave Ctrl-C to this process, and end with it even if it is killed; the folder
-    `temporary` is removed then. An error inside the `with` ends them at once.
+def processes(number: int, temporary: Path | None = None) -> Iterator[Executor]:
+    """They leave Ctrl-C to this process, and end with it even if it is killed; the folder `temporary` is removed then.
+    Raises UserError if one was killed.
 
-    It is loky's: the standard library's imports the caller's script in each process, which fails for a script without
-    `if __name__ == "__main__"`.
+    The pool is loky's: the standard library's imports the caller's script in each process, which fails for a script
+    without `if __name__ == "__main__"`.
     """
     import loky  # slow to import, and most commands need none
 
-    executor = loky.ProcessPoolExecutor(workers, initializer=_begin, initargs=(os.getpid(), temporary))
+    executor = loky.ProcessPoolExecutor(number, initializer=_begin, initargs=(os.getpid(), temporary), env=_KEEP_MEMORY)
+    try:
+        yield executor
+    except BaseException as error:
+        executor.shutdown(kill_workers=True)
+        if isinstance(error, BrokenExecutor):
+            raise UserError(
+                "a worker process was killed, perhaps because the memory did not suffice; run the same command again, "
+                "with fewer other programs beside it"
+            ) from error
+        raise
+    executor.shutdown()
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[Executor]:
+    """After an error, what has begun is finished, and no more is begun."""
+    executor = ThreadPoolExecutor(number)
     try:
         yield executor
     except BaseException:
-        executor.shutdown(kill_workers=True)
+        executor.shutdown(cancel_futures=True)
         raise
     executor.shutdown()
 
