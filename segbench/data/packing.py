@@ -35,10 +35,11 @@ from segbench.data.journal import Line
 from segbench.data.layouts import CITYSCAPES, Layout
 from segbench.data.rows import Plane
 from segbench.data.scenes import Problem, Scene
-from segbench.runtime import workers
+from segbench.runtime import memory, workers
 from segbench.runtime.terminal import Advance
 
 _WORTH_A_PROCESS = 64 << 20  # bytes of photographs: a second of decoding, several times what a start takes
+_PROCESS_TAKES = 256 << 20  # bytes of memory
 _LAYOUT = 1  # raise it when the arrays' meaning changes: then new caches are made beside old ones
 
 
@@ -283,7 +284,7 @@ def _decoded(
     """
     cores = os.cpu_count() or 1
     bytes_to_decode = sum(archives.stamp(scene.image)[0] for scene in todo.values())
-    processes = min(cores, bytes_to_decode // _WORTH_A_PROCESS)
+    processes = min(cores, bytes_to_decode // _WORTH_A_PROCESS, memory.available() // _PROCESS_TAKES)
     waiting = iter(todo.items())
     with workers.processes(processes) if processes > 1 else workers.threads(cores) as pool:
         running = {}
