@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import pytest
+import scipy.stats
 import torch
 
 from benchmarks import architectures as command
-from benchmarks import ours, paired, peers, plain
+from benchmarks import ours, paired, peers, plain, recipes
 from segbench import architectures
+from segbench.core import paths
+from segbench.core.protocol import architecture_names
+from segbench.core.recipe import OFF
 from segbench.engine import inference
 from segbench.runtime.compute import choose
 
@@ -73,3 +78,31 @@ def test_the_command_writes_a_line_for_each_architecture(
     assert found["gmac"] > 0
     assert [row["name"] for row in found["rows"]] == ["lraspp, training", "lraspp, inference"]
     assert "lraspp" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("best", "tried"), [(3e-3, 3), (1e-2, 4), (1e-1, 5), (1e-4, 5)])
+def test_a_rate_at_the_end_of_those_tried_has_its_neighbour_tried(best: float, tried: int) -> None:
+    asked = set()
+
+    def score(lr: float) -> float:
+        asked.add(lr)
+        return -abs(math.log(lr / best))
+
+    assert recipes.best_rate(score) == best
+    assert len(asked) == tried
+
+
+def test_a_recipe_is_measured_with_one_rate_for_the_whole_network() -> None:
+    folder = paths.protocol_folder(recipes.STUDY)
+    for name in architecture_names(folder):
+        recipe = recipes.recipe_of(folder, name)
+        assert recipe != OFF
+        assert not recipe.parts_backbone
+
+
+def test_the_difference_is_the_paired_t_test_s() -> None:
+    on, off = [0.5, 0.6, 0.55, 0.58], [0.48, 0.5, 0.56, 0.5]
+    found = recipes.difference(list(zip(on, off, strict=True)))
+    theirs = scipy.stats.ttest_rel(on, off).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    assert found.miou == pytest.approx(0.0475)
