@@ -97,7 +97,8 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path: Path, mo
 def test_it_needs_none_of_the_ledgers_packages() -> None:
     script = (
         "import sys\n"
-        "for name in ('optuna', 'mlflow', 'plotly', 'pandas', 'sqlalchemy'): sys.modules[name] = None\n"
+        "for name in ('optuna', 'mlflow', 'plotly', 'pandas', 'sqlalchemy', 'loky', 'kornia_rs'):\n"
+        "    sys.modules[name] = None\n"
         "from benchmarks import gpu\n"
         "gpu.main(['--minutes', '0', '--out', sys.argv[1], '--device', 'cpu', '--smoke'])"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import psutil
@@ -42,6 +43,17 @@ def test_processes_pack_the_same_from_folders_and_archives(
     by_threads = packing.prepare(drawn, SIZE, tmp_path / "c", lambda text="": seen.clear())
     assert not seen
     assert [one.fingerprint for one in packed] == 2 * [by_threads.fingerprint]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_machine_that_only_measures_packs_the_same(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = packing.prepare(drawn, SIZE, tmp_path / "a").fingerprint
+    for name in ("loky", "kornia_rs"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert packing.prepare(drawn, SIZE, tmp_path / "b", lambda text="": None).fingerprint == expected
+    assert not workers()
 
 
 @pytest.mark.usefixtures("large")

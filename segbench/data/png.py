@@ -37,8 +37,10 @@ def pixels(file: BinaryIO, largest: int) -> NDArray[np.uint8 | np.uint16] | None
     content = file.read(_LARGEST)
     if not _plain(content):
         return None
-    from kornia_rs import io
-
+    try:
+        from kornia_rs import io
+    except ImportError:  # as where loky is not installed: runtime/workers.py
+        return None
     decode = io.decode_image_png_u8 if depth == 8 else io.decode_image_png_u16
     try:
         decoded: NDArray[np.uint8 | np.uint16] = decode(content, (height, width), mode)

@@ -25,22 +25,27 @@ def processes(number: int, temporary: Path | None = None) -> Iterator[Executor]:
     Raises UserError if one was killed.
 
     The pool is loky's: the standard library's imports the caller's script in each process, which fails for a script
-    without `if __name__ == "__main__"`.
+    without `if __name__ == "__main__"`. Where loky is not installed, as on a machine that only measures a GPU
+    (benchmarks/gpu.py), there are threads instead.
     """
-    import loky  # slow to import, and most commands need none
-
-    executor = loky.ProcessPoolExecutor(number, initializer=_begin, initargs=(os.getpid(), temporary), env=_KEEP_MEMORY)
     try:
-        yield executor
+        import loky  # slow to import, and most commands need none
+    except ImportError:
+        with threads(number) as executor:
+            yield executor
+        return
+    pool = loky.ProcessPoolExecutor(number, initializer=_begin, initargs=(os.getpid(), temporary), env=_KEEP_MEMORY)
+    try:
+        yield pool
     except BaseException as error:
-        executor.shutdown(kill_workers=True)
+        pool.shutdown(kill_workers=True)
         if isinstance(error, BrokenExecutor):
             raise UserError(
                 "a worker process was killed, perhaps because the memory did not suffice; run the same command again, "
                 "with fewer other programs beside it"
             ) from error
         raise
-    executor.shutdown()
+    pool.shutdown()
 
 
 @contextlib.contextmanager
