@@ -35,7 +35,7 @@ from segbench.data.journal import Line
 from segbench.data.layouts import CITYSCAPES, Layout
 from segbench.data.rows import Plane
 from segbench.data.scenes import Problem, Scene
-from segbench.runtime import memory, workers
+from segbench.runtime import memory, pools
 from segbench.runtime.terminal import Advance
 
 _WORTH_A_PROCESS = 64 << 20  # bytes of photographs: a second of decoding, several times what a start takes
@@ -286,7 +286,7 @@ def _decoded(
     bytes_to_decode = sum(archives.stamp(scene.image)[0] for scene in todo.values())
     processes = min(cores, bytes_to_decode // _WORTH_A_PROCESS, memory.available() // _PROCESS_TAKES)
     waiting = iter(todo.items())
-    with workers.processes(processes) if processes > 1 else workers.threads(cores) as pool:
+    with pools.processes(processes) if processes > 1 else pools.threads(cores) as pool:
         running = {}
         while True:
             for index, scene in waiting:

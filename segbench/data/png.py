@@ -39,7 +39,7 @@ def pixels(file: BinaryIO, largest: int) -> NDArray[np.uint8 | np.uint16] | None
         return None
     try:
         from kornia_rs import io
-    except ImportError:  # as where loky is not installed: runtime/workers.py
+    except ImportError:  # as where loky is not installed: runtime/pools.py
         return None
     decode = io.decode_image_png_u8 if depth == 8 else io.decode_image_png_u16
     try:

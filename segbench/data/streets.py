@@ -23,7 +23,7 @@ from segbench.data.synthetic.roadside import roadside
 from segbench.data.synthetic.street import lay_out, pave
 from segbench.data.synthetic.traffic import traffic, walkers
 from segbench.data.synthetic.weather import WEATHERS, light_in, sky_in
-from segbench.runtime import workers
+from segbench.runtime import pools
 
 TRAIN_CITIES = ("alderbruck", "belmora", "castrovent", "dunhaven", "eskelund", "fontargent", "grauwinkel", "hollinmere",
                 "isterwald", "jorvessa", "kaltenau", "lindemark", "montreval", "norrvik", "ostermoor", "pellagrada",
@@ -90,7 +90,7 @@ def write(
             if progress is not None:
                 progress()
         return
-    with workers.processes(number, folder if temporary else None) as drawing:  # which holds Python's lock
+    with pools.processes(number, folder if temporary else None) as drawing:  # which holds Python's lock
         for drawn in [drawing.submit(_write_scene, job) for job in jobs]:
             drawn.result()
             if progress is not None:
