@@ -31,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student
+from scipy.stats import ttest_rel
 
 from segbench import architectures
 from segbench.core import paths, protocol
@@ -68,15 +68,6 @@ class Run:
     best_miou: float  # of the best, as a trial's value is
     nll: float  # of the last epoch
     seconds: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """With a recipe minus without."""
-
-    miou: float
-    low: float  # of the 95 % interval; both are NaN for fewer than two seeds
-    high: float
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -129,16 +120,6 @@ def best_rate(score: Callable[[float], float]) -> float:
             return best
 
 
-def difference(pairs: list[tuple[float, float]]) -> Difference:
-    """pairs: (on, off) of each seed. The interval is Student's for the mean of the paired differences."""
-    deltas = [on - off for on, off in pairs]
-    mean = statistics.mean(deltas)
-    if len(deltas) < 2:
-        return Difference(mean, float("nan"), float("nan"))
-    half = float(student.ppf(0.975, len(deltas) - 1)) * statistics.stdev(deltas) / len(deltas) ** 0.5
-    return Difference(mean, mean - half, mean + half)
-
-
 def _dataset(drawn: bool) -> Dataset:
     given = paths.dataset(None)
     if not drawn:
@@ -182,10 +163,14 @@ def _run(name: str, recipe: Recipe, seed: int, lr: float, dataset: Dataset, epoc
 
 
 def _summary(pairs: list[tuple[float, float]]) -> str:
-    found = difference(pairs)
-    on, off = (statistics.mean(values) for values in zip(*pairs, strict=True))
-    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-    return f"{on:.4f} and {off:.4f}, {100 * found.miou:+.1f} points ({interval}), {len(pairs)} seeds"
+    """pairs: with the recipe and without, of each seed."""
+    on, off = zip(*pairs, strict=True)
+    means = statistics.mean(on), statistics.mean(off)
+    known = f"{means[0]:.4f} and {means[1]:.4f}, {100 * (means[0] - means[1]):+.1f} points"
+    if len(pairs) < 2:
+        return f"{known}, one seed"
+    interval = ttest_rel(on, off).confidence_interval(0.95)
+    return f"{known} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f}), {len(pairs)} seeds"
 
 
 if __name__ == "__main__":

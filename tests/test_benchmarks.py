@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 
 import pytest
-import scipy.stats
 import torch
 
 from benchmarks import architectures as command
@@ -98,11 +97,3 @@ def test_a_recipe_is_measured_with_one_rate_for_the_whole_network() -> None:
         recipe = recipes.recipe_of(folder, name)
         assert recipe != OFF
         assert not recipe.parts_backbone
-
-
-def test_the_difference_is_the_paired_t_test_s() -> None:
-    on, off = [0.5, 0.6, 0.55, 0.58], [0.48, 0.5, 0.56, 0.5]
-    found = recipes.difference(list(zip(on, off, strict=True)))
-    theirs = scipy.stats.ttest_rel(on, off).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
-    assert found.miou == pytest.approx(0.0475)
