@@ -52,7 +52,7 @@ def test_a_machine_that_only_measures_packs_the_same(
     expected = packing.prepare(drawn, SIZE, tmp_path / "a").fingerprint
     for name in ("loky", "kornia_rs"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert packing.prepare(drawn, SIZE, tmp_path / "b", lambda text="": None).fingerprint == expected
+    assert packing.prepare(drawn, SIZE, tmp_path / "b").fingerprint == expected
     assert not workers()
 
 

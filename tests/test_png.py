@@ -24,10 +24,6 @@ def decoded(content: bytes) -> NDArray[np.uint8] | None:
     return png.pixels(io.BytesIO(content), LARGEST)
 
 
-def by_pillow(content: bytes) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(content)))
-
-
 @st.composite
 def images(draw: st.DrawFn) -> Image.Image:
     """Of noise, or smooth, as filters like it."""

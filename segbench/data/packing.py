@@ -285,13 +285,14 @@ def _decoded(
     cores = os.cpu_count() or 1
     bytes_to_decode = sum(archives.stamp(scene.image)[0] for scene in todo.values())
     processes = min(cores, bytes_to_decode // _WORTH_A_PROCESS, memory.available() // _PROCESS_TAKES)
+    number, start = (processes, pools.processes) if processes > 1 else (cores, pools.threads)
     waiting = iter(todo.items())
-    with pools.processes(processes) if processes > 1 else pools.threads(cores) as pool:
+    with start(number) as pool:
         running = {}
         while True:
             for index, scene in waiting:
                 running[pool.submit(_decode, scene, size, label_set)] = index
-                if len(running) >= 4 * cores:
+                if len(running) >= 4 * number:
                     break
             if not running:
                 return
